@@ -1,0 +1,127 @@
+//! The one HTTP client: redirects off, deadlines, body caps, proxy and private CA, and what its errors mean.
+
+use crate::config;
+use crate::flow::Time;
+use crate::flow::retry::{Failure, retry_after};
+use bytes::{Bytes, BytesMut};
+use std::time::Duration;
+
+/// Deadline of one request from connect to the last byte of the answer.
+pub const REQUEST_DEADLINE: Duration = Duration::from_secs(60);
+/// Deadline of name resolution, TCP connect and TLS handshake.
+pub const CONNECT_DEADLINE: Duration = Duration::from_secs(20);
+/// Largest answer read, after decompression: a legal page of events can be 20 MB.
+pub const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Largest error answer read.
+pub const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
+/// Longest message taken over from an error answer.
+const MESSAGE_CHARS_MAX: usize = 512;
+
+/// A client that could not be built.
+#[derive(Debug, thiserror::Error)]
+#[error("set up the HTTP client: {what}")]
+pub struct HttpError {
+    pub what: String,
+    #[source]
+    pub cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// Builds the client that every edge shares, the Azure SDK included.
+///
+/// # Errors
+/// A CA file that cannot be read or holds no certificate, or a proxy that cannot be used.
+pub fn client(options: &config::Http) -> Result<reqwest::Client, HttpError> {
+    // Fails only when a provider is already installed, which is what is wanted.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    #[expect(clippy::disallowed_methods, reason = "the one place that builds a client")]
+    let mut builder = reqwest::Client::builder()
+        .user_agent(concat!("opship/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .no_proxy()
+        .connect_timeout(CONNECT_DEADLINE)
+        .timeout(REQUEST_DEADLINE)
+        .pool_idle_timeout(Duration::from_secs(90))
+        .tls_version_min(reqwest::tls::Version::TLS_1_2);
+    if let Some(path) = &options.ca_file {
+        builder = builder.tls_certs_merge(read_ca_file(path)?);
+    }
+    if let Some(url) = &options.proxy {
+        let proxy = reqwest::Proxy::all(url.0.clone())
+            .map_err(|cause| HttpError { what: format!("http.proxy {url:?}"), cause: Some(cause.into()) })?;
+        builder = builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_string(&options.no_proxy.join(","))));
+    }
+    builder.build().map_err(|cause| HttpError { what: "TLS and name resolution".into(), cause: Some(cause.into()) })
+}
+
+fn read_ca_file(path: &std::path::Path) -> Result<Vec<reqwest::Certificate>, HttpError> {
+    let what = || format!("http.ca_file {}", path.display());
+    let pem = std::fs::read(path).map_err(|cause| HttpError { what: what(), cause: Some(cause.into()) })?;
+    let certificates = reqwest::Certificate::from_pem_bundle(&pem)
+        .map_err(|cause| HttpError { what: what(), cause: Some(cause.into()) })?;
+    if certificates.is_empty() {
+        return Err(HttpError { what: format!("{} holds no PEM certificate", what()), cause: None });
+    }
+    Ok(certificates)
+}
+
+/// What a failed send means: nothing sent, or nobody knows.
+pub fn failure_of(error: &reqwest::Error) -> Failure {
+    if error.is_connect() || error.is_builder() { Failure::NotConnected } else { Failure::Interrupted }
+}
+
+/// Reads an answer to its end, decompressed, up to `max` bytes.
+///
+/// # Errors
+/// [`Failure::TooLarge`] beyond `max`; [`Failure::Interrupted`] when the body breaks off.
+pub async fn read_body(mut response: reqwest::Response, max: usize) -> Result<Bytes, Failure> {
+    let expected = response.content_length().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+    if expected > max {
+        return Err(Failure::TooLarge);
+    }
+    let mut body = BytesMut::with_capacity(expected);
+    while let Some(chunk) = response.chunk().await.map_err(|_| Failure::Interrupted)? {
+        if body.len() + chunk.len() > max {
+            return Err(Failure::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+/// The answer's `Date` header.
+pub fn date_of(response: &reqwest::Response) -> Option<Time> {
+    let text = response.headers().get(reqwest::header::DATE)?.to_str().ok()?;
+    chrono::DateTime::parse_from_rfc2822(text).ok().map(|date| date.to_utc())
+}
+
+/// Turns an answer other than success into a [`Failure::Status`]: reads code and message from the error bodies of 1Password
+/// (`{"Error":{"Message"}}`, `{"status","message"}`), Azure (`{"error":{"code","message"}}`, `x-ms-error-code`), or plain text.
+pub async fn failure_of_status(response: reqwest::Response) -> Failure {
+    let status = response.status().as_u16();
+    let now = date_of(&response);
+    let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let retry_after = header("retry-after").and_then(|text| retry_after(&text, now));
+    let mut code = header("x-ms-error-code").unwrap_or_default();
+    let body = read_body(response, ERROR_BODY_BYTES_MAX).await.unwrap_or_default();
+    let mut message = String::from_utf8_lossy(&body).into_owned();
+    if let Ok(value) = serde_json::from_slice::<serde_json::Value>(&body) {
+        let text = |pointer: &str| value.pointer(pointer).and_then(|v| v.as_str()).map(str::to_owned);
+        if let Some(found) = text("/error/code").or_else(|| text("/error")) {
+            code = found;
+        }
+        let found = ["/error/message", "/Error/Message", "/message", "/error_description"].iter().find_map(|p| text(p));
+        message = found.unwrap_or(message);
+    }
+    Failure::Status { status, code: one_line(&code), message: one_line(&message), retry_after }
+}
+
+/// Caps a foreign text and escapes what could forge or garble a log line (control and bidirectional characters).
+pub fn one_line(text: &str) -> String {
+    let bidi = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut line = String::new();
+    for c in text.trim().chars().take(MESSAGE_CHARS_MAX) {
+        if c.is_control() || bidi(c) { line.extend(c.escape_unicode()) } else { line.push(c) }
+    }
+    line
+}

@@ -1,0 +1,79 @@
+//! Where events come from: the contract that every source keeps. One file per source.
+
+use crate::flow::{Cursor, Stream, Time, retry::Failure};
+use async_trait::async_trait;
+use bytes::Bytes;
+
+pub mod events_api;
+
+/// One request for a page of events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PageRequest {
+    /// Start a stream at `start`, open-ended; the answer's cursor carries the rest.
+    Reset { start: Time, limit: u32 },
+    /// Re-read the events whose own timestamp lies in `[from, to]`.
+    Window { from: Time, to: Time, limit: u32 },
+    /// Go on from a cursor. Nothing but the cursor is sent: limit and window travel inside it.
+    Continue(Cursor),
+}
+
+/// Whose share of the request budget a request uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// The live feed: cursor, overlap sweep, recovery.
+    Live,
+    /// The late sweep: at most a quarter of the budget.
+    Late,
+}
+
+/// An answer of the source: the undecoded body, and the source's own clock.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub body: Bytes,
+    /// The `Date` header: the only wall clock that the flow believes.
+    pub date: Time,
+}
+
+/// Who the token belongs to and what it may read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Introspection {
+    /// Absent before API 1.4.1 unless the token's claims name it.
+    pub account_uuid: Option<String>,
+    /// Streams the token may read, as the API names them.
+    pub features: Vec<String>,
+    /// When the token expires, from its claims, where it says so.
+    pub expires: Option<Time>,
+    pub date: Time,
+}
+
+/// A request to the source that brought no usable answer.
+#[derive(Debug, thiserror::Error)]
+#[error("{attempted} at {on}: {failure}")]
+pub struct SourceError {
+    /// What was attempted, such as "read a page of auditevents".
+    pub attempted: String,
+    /// On what: the URL without query, never a secret.
+    pub on: String,
+    pub failure: Failure,
+    #[source]
+    pub cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// A paged event source.
+///
+/// One call is one attempt, bounded by a deadline (60 s) and a body cap (64 MiB); pacing to the request budget happens inside and
+/// may take longer than the deadline. Retries are the caller's. Dropping a call is safe: reading changes nothing at the source.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// Who am I, what may I read, what time is it.
+    async fn introspect(&self) -> Result<Introspection, SourceError>;
+
+    /// One page. `Ok` means a 200 whose body was read to its end; it may still fail to decode.
+    async fn page(&self, stream: Stream, request: &PageRequest, lane: Lane) -> Result<Answer, SourceError>;
+
+    /// True while a [`Lane::Late`] request would have to wait for its share of the budget.
+    fn late_lane_is_spent(&self) -> bool;
+
+    /// Which 1Password service this is (scheme, host and port), for the checkpoint's fingerprint.
+    fn place(&self) -> String;
+}
