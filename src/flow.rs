@@ -1,6 +1,14 @@
 //! The pure core: values and `now` in, values out. No clock, socket, file, environment or randomness.
 
+pub mod checkpoint;
+pub mod decode;
+pub mod dedupe;
+pub mod map;
+pub mod pack;
+pub mod redact;
 pub mod retry;
+pub mod scan;
+pub mod window;
 
 use chrono::{DateTime, TimeZone, Utc};
 use serde::{Deserialize, Serialize};

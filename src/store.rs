@@ -6,7 +6,10 @@ use std::fmt;
 use std::time::Duration;
 
 pub mod azure_blob;
+pub mod checkpoints;
+pub mod dead_letters;
 pub mod file;
+pub mod ledger;
 
 /// A `/`-separated name inside the store: segments of `[A-Za-z0-9._-]`, no empty, `.` or `..` segment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

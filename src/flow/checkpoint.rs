@@ -1,0 +1,421 @@
+//! The checkpoint document of a feed: position, marks, the open intent and what was counted. No event content, no personal data.
+
+use super::map::sha256_hex;
+use super::{AccountName, Cursor, EventId, EventKey, FeedId, Hour, Stream, Time};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const FORMAT: &str = "opship-checkpoint";
+/// The format this program writes.
+const VERSION: u32 = 1;
+/// The oldest program that may read what this one writes.
+const MIN_READER: u32 = 1;
+/// How long an intent keeps other processes from posting.
+pub const INTENT_TTL: Duration = Duration::from_secs(120);
+/// Doubts remembered one by one; older ones stay in the counters.
+const DOUBTS_KEPT: usize = 10;
+
+type Unknown = serde_json::Map<String, serde_json::Value>;
+
+/// What is known of a feed's position. Times are the source's, never the local clock's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    pub account: AccountName,
+    pub stream: Stream,
+    /// Where the events come from and where they go: a checkpoint is of use only there.
+    pub fingerprints: Fingerprints,
+    /// Counts intents; makes every batch id unique.
+    pub seq: u64,
+    /// Unique to each write: tells a write of our own whose reply was lost from another process's.
+    pub write_id: String,
+    pub written_at: Time,
+    /// No re-read starts before it.
+    pub floor: Time,
+    pub cursor: Option<Cursor>,
+    /// The Date of the reset that bore the cursor, until the cursor drains for the first time.
+    pub cursor_born: Option<Time>,
+    /// Ticks in a row that ended with a repeated cursor.
+    #[serde(default)]
+    pub stuck_ticks: u32,
+    /// Latest event timestamp read, at most Date: the ceiling of the marks, never a position.
+    pub watermark: Time,
+    /// Everything up to here was re-read by a completed overlap sweep.
+    pub sweep_mark: Time,
+    /// Everything up to here was re-read by a completed late sweep.
+    pub late_mark: Time,
+    /// When the last late sweep was completed.
+    pub late_at: Time,
+    pub overlap_sweep: Option<SweepProgress>,
+    pub late_sweep: Option<SweepProgress>,
+    pub intent: Option<Intent>,
+    #[serde(default)]
+    pub in_doubt: InDoubt,
+    #[serde(default)]
+    pub totals: Totals,
+    /// Fields of newer versions survive a round trip.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// Hashes of where events come from and go to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprints {
+    /// Of the 1Password service's address.
+    pub source: String,
+    /// Of the account's uuid; absent until the API or the token names it.
+    pub account: Option<String>,
+    /// Of rule and stream, or of the file.
+    pub sink: String,
+}
+
+impl Fingerprints {
+    pub fn new(source: &str, account_uuid: Option<&str>, sink: &str) -> Self {
+        let short = |text: &str| sha256_hex(text.as_bytes()).chars().take(16).collect();
+        Self { source: short(source), account: account_uuid.map(short), sink: short(sink) }
+    }
+
+    /// Whether a checkpoint with these may be used where `now` holds. An account that was not named then or is not named now fits.
+    pub fn fits(&self, now: &Self) -> bool {
+        let account_fits = match (&self.account, &now.account) {
+            (Some(then), Some(now)) => then == now,
+            (None, _) | (_, None) => true,
+        };
+        self.source == now.source && self.sink == now.sink && account_fits
+    }
+}
+
+impl std::fmt::Display for Fingerprints {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "source {}, account {}, sink {}",
+            self.source,
+            self.account.as_deref().unwrap_or("unknown"),
+            self.sink
+        )
+    }
+}
+
+/// Which of the two sweeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Which {
+    Overlap,
+    Late,
+}
+
+/// A sweep under way: its window stands still, so that it can be resumed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SweepProgress {
+    pub from: Time,
+    pub to: Time,
+    /// None: the window has not been asked for yet, or its cursor was rejected.
+    pub cursor: Option<Cursor>,
+    pub watermark_at_start: Time,
+    pub date_at_start: Time,
+}
+
+/// How far the position moves when a batch, or a page without new rows, is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "of", rename_all = "kebab-case")]
+pub enum Advance {
+    Cursor {
+        cursor: Cursor,
+        /// The Date of the reset that bore this cursor, while it has not drained.
+        born: Option<Time>,
+        /// The source has no more for now.
+        drained: bool,
+    },
+    Sweep {
+        which: Which,
+        cursor: Cursor,
+        /// The Date of its last page: the sweep is complete.
+        done: Option<Time>,
+    },
+}
+
+/// How a batch came to be, and so how it can be read again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BatchKind {
+    Cursor,
+    OverlapSweep,
+    LateSweep,
+    Split,
+    Backfill,
+}
+
+/// Written before each POST: which events are about to be shipped, by whom.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Intent {
+    pub batch_id: String,
+    pub kind: BatchKind,
+    /// Base64 of the 16-byte ids, by event hour.
+    ids: BTreeMap<String, String>,
+    /// Earliest and latest event timestamp; none when no timestamp could be read.
+    pub from: Option<Time>,
+    pub to: Option<Time>,
+    pub advance: Option<Advance>,
+    pub owner: String,
+    pub attempt: u32,
+    pub ttl_s: u64,
+    #[serde(flatten)]
+    unknown: Unknown,
+}
+
+impl Intent {
+    pub fn new(
+        cp: &Checkpoint,
+        kind: BatchKind,
+        rows: &[(EventKey, Option<Time>)],
+        advance: Option<Advance>,
+        owner: &str,
+    ) -> Self {
+        let mut by_hour: BTreeMap<Hour, Vec<EventId>> = BTreeMap::new();
+        for (key, _) in rows {
+            by_hour.entry(key.hour).or_default().push(key.id);
+        }
+        by_hour.values_mut().for_each(|ids| ids.sort_unstable());
+        let bytes = |ids: &[EventId]| ids.iter().flat_map(|id| id.0).collect::<Vec<u8>>();
+        let mut text = format!("{}\n{}\n", cp.stream, cp.seq).into_bytes();
+        by_hour.values().for_each(|ids| text.extend(bytes(ids)));
+        let times = || rows.iter().filter_map(|(_, timestamp)| *timestamp);
+        Self {
+            batch_id: sha256_hex(&text).chars().take(32).collect(),
+            kind,
+            ids: by_hour.iter().map(|(hour, ids)| (hour.to_string(), BASE64_STANDARD.encode(bytes(ids)))).collect(),
+            from: times().min(),
+            to: times().max(),
+            advance,
+            owner: owner.to_owned(),
+            attempt: 1,
+            ttl_s: INTENT_TTL.as_secs(),
+            unknown: Unknown::new(),
+        }
+    }
+
+    /// The events of the batch; what cannot be read is left out (the checksum makes that impossible for our own writing).
+    pub fn keys(&self) -> Vec<EventKey> {
+        let mut keys = Vec::new();
+        for (hour, ids) in &self.ids {
+            let Some(hour) = Hour::parse(hour) else { continue };
+            let bytes = BASE64_STANDARD.decode(ids).unwrap_or_default();
+            keys.extend(bytes.as_chunks::<16>().0.iter().map(|id| EventKey { hour, id: EventId(*id) }));
+        }
+        keys
+    }
+
+    pub fn batch_id_bytes(&self) -> [u8; 16] {
+        u128::from_str_radix(&self.batch_id, 16).unwrap_or_default().to_be_bytes()
+    }
+}
+
+/// Batches that may stand in the table twice.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct InDoubt {
+    pub batches: u64,
+    pub rows: u64,
+    /// Events of such batches that the source no longer returned.
+    pub gone: u64,
+    pub last: Vec<Doubt>,
+    #[serde(flatten)]
+    unknown: Unknown,
+}
+
+/// One batch whose POST may have been accepted without our knowing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doubt {
+    pub batch_id: String,
+    pub rows: u64,
+    /// The attempt that followed the doubt.
+    pub attempt: u32,
+    pub why: String,
+    pub at: Time,
+}
+
+impl InDoubt {
+    pub fn add(&mut self, doubt: Doubt) {
+        self.batches += 1;
+        self.rows += doubt.rows;
+        self.last.push(doubt);
+        let over = self.last.len().saturating_sub(DOUBTS_KEPT);
+        self.last.drain(..over);
+    }
+}
+
+macro_rules! totals {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What was counted since the checkpoint was created. At each commit: read = shipped + known + repeated + filtered.
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(default)]
+        pub struct Totals {
+            $($(#[$doc])* pub $name: u64,)*
+            #[serde(flatten)]
+            unknown: Unknown,
+        }
+
+        impl Totals {
+            pub fn add(&mut self, other: &Self) {
+                $(self.$name += other.$name;)*
+            }
+        }
+    };
+}
+
+totals! {
+    /// Items in pages whose outcome is settled.
+    read,
+    /// Rows accepted by the sink.
+    shipped,
+    /// Items that the ledger knew.
+    known,
+    /// Items that stood twice in one page.
+    repeated,
+    /// Repeated items whose content differed.
+    conflicts,
+    /// Shipped rows that a bare 5-minute window would have missed.
+    late,
+    /// Items dropped by `filter.drop_audit_actions`.
+    filtered,
+    /// Values dropped or pseudonymised by `filter.redact`.
+    redacted,
+    /// Fields cut to 64 KB.
+    cut,
+    /// Values their column could not hold.
+    mistyped,
+    /// Top-level fields that have no column.
+    unknown_fields,
+    /// Items without a readable timestamp or that are no objects.
+    malformed,
+    /// Items too large for any POST, shipped as a stub.
+    stubs,
+    /// Originals kept as dead letters.
+    dead_letters,
+    pages,
+    batches,
+    cursor_resets,
+    cursor_repeats,
+    splits,
+}
+
+/// What a stored document turned out to be.
+#[derive(Debug)]
+pub enum Decoded {
+    Good(Box<Checkpoint>),
+    /// Torn, changed, empty or not ours; why.
+    Corrupt(String),
+    /// Written by a program whose format this one must not touch.
+    TooNew {
+        writer: String,
+        min_reader: u32,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope<'a> {
+    format: String,
+    version: u32,
+    min_reader: u32,
+    writer: String,
+    checksum: String,
+    #[serde(borrow)]
+    body: &'a RawValue,
+}
+
+impl Envelope<'_> {
+    fn sum(&self) -> String {
+        let head = format!("{}\n{}\n{}\n{}\n", self.format, self.version, self.min_reader, self.writer);
+        sha256_hex(&[head.as_bytes(), self.body.get().as_bytes()].concat())
+    }
+}
+
+impl Checkpoint {
+    pub fn feed(&self) -> FeedId {
+        FeedId { account: self.account.clone(), stream: self.stream }
+    }
+
+    /// The document as stored: an envelope with a checksum over everything else in it.
+    ///
+    /// # Errors
+    /// Never for a checkpoint built by this program; JSON cannot hold it.
+    pub fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let body = serde_json::value::to_raw_value(self)?;
+        let writer = concat!("opship/", env!("CARGO_PKG_VERSION")).to_owned();
+        let mut envelope = Envelope {
+            format: FORMAT.into(),
+            version: VERSION,
+            min_reader: MIN_READER,
+            writer,
+            checksum: String::new(),
+            body: &body,
+        };
+        envelope.checksum = envelope.sum();
+        serde_json::to_vec(&envelope)
+    }
+
+    pub fn decode(bytes: &[u8]) -> Decoded {
+        let envelope: Envelope<'_> = match serde_json::from_slice(bytes) {
+            Ok(envelope) => envelope,
+            Err(error) => return Decoded::Corrupt(format!("not a checkpoint document: {error}")),
+        };
+        if envelope.format != FORMAT {
+            return Decoded::Corrupt(format!("its format is not {FORMAT}"));
+        }
+        if envelope.checksum != envelope.sum() {
+            return Decoded::Corrupt("its checksum does not match".into());
+        }
+        if envelope.min_reader > VERSION {
+            return Decoded::TooNew { writer: envelope.writer, min_reader: envelope.min_reader };
+        }
+        match serde_json::from_str(envelope.body.get()) {
+            Ok(checkpoint) => Decoded::Good(Box::new(checkpoint)),
+            Err(error) => Decoded::Corrupt(format!("its body cannot be read: {error}")),
+        }
+    }
+
+    /// Takes a new reading of the source into account; a client with a wrong clock must not carry the watermark into the future.
+    pub fn raise_watermark(&mut self, latest: Option<Time>, date: Time) {
+        if let Some(latest) = latest {
+            self.watermark = self.watermark.max(latest.min(date));
+        }
+    }
+
+    /// Moves the position. Marks never fall.
+    pub fn apply(&mut self, advance: Advance) {
+        match advance {
+            Advance::Cursor { cursor, born, drained } => {
+                if let (true, Some(born)) = (drained, born) {
+                    self.sweep_mark = self.sweep_mark.max(self.watermark.min(born));
+                }
+                self.cursor = Some(cursor);
+                self.cursor_born = if drained { None } else { born };
+            }
+            Advance::Sweep { which, cursor, done } => {
+                let progress = match which {
+                    Which::Overlap => &mut self.overlap_sweep,
+                    Which::Late => &mut self.late_sweep,
+                };
+                let Some(done) = done else {
+                    if let Some(progress) = progress {
+                        progress.cursor = Some(cursor);
+                    }
+                    return;
+                };
+                let Some(done_sweep) = progress.take() else { return };
+                let mark = done_sweep.watermark_at_start.min(done_sweep.date_at_start);
+                match which {
+                    Which::Overlap => self.sweep_mark = self.sweep_mark.max(mark),
+                    Which::Late => {
+                        self.late_mark = self.late_mark.max(mark);
+                        self.late_at = done;
+                    }
+                }
+            }
+        }
+    }
+}

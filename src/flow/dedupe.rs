@@ -1,0 +1,50 @@
+//! dedupe: which items of a page are new.
+
+use super::EventKey;
+use super::decode::Item;
+use std::collections::HashMap;
+
+/// A page sorted into new and known items.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Sorted {
+    /// Places of the new items in the page, in page order, each key once.
+    pub new: Vec<usize>,
+    /// Items shipped before.
+    pub known: u64,
+    /// Items that stand in the page twice.
+    pub repeated: u64,
+    /// Repeated items whose content differs: the first one wins. Visible inside a page only.
+    pub conflicts: u64,
+}
+
+/// `is_known` says whether the ledger or the open intent holds a key.
+pub fn sort(items: &[Item<'_>], is_known: impl Fn(&EventKey) -> bool) -> Sorted {
+    let mut sorted = Sorted::default();
+    let mut seen: HashMap<EventKey, &str> = HashMap::with_capacity(items.len());
+    for (place, item) in items.iter().enumerate() {
+        if let Some(first) = seen.get(&item.key) {
+            sorted.repeated += 1;
+            sorted.conflicts += u64::from(*first != item.raw);
+        } else {
+            seen.insert(item.key, item.raw);
+            if is_known(&item.key) { sorted.known += 1 } else { sorted.new.push(place) }
+        }
+    }
+    sorted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::decode;
+
+    #[test]
+    fn the_same_uuid_twice_in_a_page_is_one_row_and_the_first_wins() {
+        let items: Vec<_> = [r#"{"uuid":"A"}"#, r#"{"uuid":"B"}"#, r#"{"uuid":"A"}"#, r#"{"uuid":"A","action":"x"}"#]
+            .into_iter()
+            .map(decode::item)
+            .collect();
+        let sorted = sort(&items, |key| *key == items[1].key);
+        assert_eq!(sorted, Sorted { new: vec![0], known: 1, repeated: 2, conflicts: 1 });
+    }
+}

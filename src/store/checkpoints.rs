@@ -1,0 +1,182 @@
+//! Checkpoint documents in a store: loaded whole, written by compare-and-swap alone.
+
+use super::{Expect, Holder, Key, Object, Store, StoreError, Version};
+use crate::flow::checkpoint::{Checkpoint, Decoded, INTENT_TTL};
+use crate::flow::{FeedId, Time};
+use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How old the fallback copy may grow before it is renewed.
+const PREVIOUS_EVERY: Duration = Duration::from_secs(600);
+/// Repetitions of a write whose outcome is unknown.
+const SAVE_TRIES: u32 = 4;
+
+/// A checkpoint as stored, and what a write must expect.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub checkpoint: Checkpoint,
+    pub version: Version,
+    /// Time since it was written, by the store's clock.
+    pub age: Duration,
+}
+
+/// What stands under a feed's name.
+#[derive(Debug)]
+pub enum Found {
+    Nothing,
+    Good(Box<Loaded>),
+    /// The document was unreadable, a copy was put aside, and the fallback copy (if there is one) takes its place.
+    Replaced {
+        why: String,
+        aside: Key,
+        previous: Option<Box<Checkpoint>>,
+        version: Version,
+    },
+}
+
+/// A checkpoint that could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Another process wrote it first: drop every plan and load again.
+    #[error("the checkpoint {0} was taken over by another process")]
+    Lost(Key),
+    /// A newer program wrote it.
+    #[error(
+        "the checkpoint {key} was written by {writer}, which asks for a reader of format {min_reader} or newer: upgrade this program"
+    )]
+    TooNew { key: Key, writer: String, min_reader: u32 },
+    #[error("the checkpoint {key} cannot be written as JSON")]
+    Unwritable {
+        key: Key,
+        #[source]
+        cause: serde_json::Error,
+    },
+}
+
+/// The checkpoints of one process.
+#[derive(Clone)]
+pub struct Checkpoints {
+    store: Arc<dyn Store>,
+    /// Random per process start.
+    owner: String,
+}
+
+impl Checkpoints {
+    pub fn new(store: Arc<dyn Store>, owner: String) -> Self {
+        Self { store, owner }
+    }
+
+    pub fn owner(&self) -> &str {
+        &self.owner
+    }
+
+    pub fn key(feed: &FeedId) -> Key {
+        Key::new(format!("checkpoints/{}/{}.json", feed.account, feed.stream))
+    }
+
+    fn previous_key(feed: &FeedId) -> Key {
+        Key::new(format!("checkpoints/{}/{}.prev.json", feed.account, feed.stream))
+    }
+
+    /// Reads the checkpoint. An unreadable one is copied aside first, so that nothing is overwritten unseen.
+    pub async fn load(&self, feed: &FeedId) -> Result<Found, CheckpointError> {
+        let key = Self::key(feed);
+        let Some(Object { bytes, version, age }) = self.store.get(&key).await? else { return Ok(Found::Nothing) };
+        let why = match Checkpoint::decode(&bytes) {
+            Decoded::Good(checkpoint) if checkpoint.feed() == *feed => {
+                return Ok(Found::Good(Box::new(Loaded { checkpoint: *checkpoint, version, age })));
+            }
+            Decoded::Good(other) => format!("it belongs to {}", other.feed()),
+            Decoded::TooNew { writer, min_reader } => return Err(CheckpointError::TooNew { key, writer, min_reader }),
+            Decoded::Corrupt(why) => why,
+        };
+        let stamp = crate::flow::map::sha256_hex(&bytes);
+        let aside = Key::new(format!(
+            "checkpoints/{}/{}.corrupt-{}",
+            feed.account,
+            feed.stream,
+            stamp.get(..12).unwrap_or("0")
+        ));
+        self.store.put(&aside, bytes, Expect::Anything).await?;
+        let previous = self.previous(feed).await?.map(Box::new);
+        Ok(Found::Replaced { why, aside, previous, version })
+    }
+
+    async fn previous(&self, feed: &FeedId) -> Result<Option<Checkpoint>, CheckpointError> {
+        let Some(object) = self.store.get(&Self::previous_key(feed)).await? else { return Ok(None) };
+        match Checkpoint::decode(&object.bytes) {
+            Decoded::Good(checkpoint) if checkpoint.feed() == *feed => Ok(Some(*checkpoint)),
+            Decoded::Good(_) | Decoded::Corrupt(_) | Decoded::TooNew { .. } => Ok(None),
+        }
+    }
+
+    /// Keeps a copy to fall back to. An old copy is safe: what it makes us read again is in the ledger.
+    pub async fn keep_previous(&self, loaded: &Loaded) -> Result<(), CheckpointError> {
+        let feed = loaded.checkpoint.feed();
+        let key = Self::previous_key(&feed);
+        let fresh = self.store.get(&key).await?.is_some_and(|previous| previous.age < PREVIOUS_EVERY);
+        if !fresh {
+            // Its intent is settled by the time it would be used.
+            let copy = Checkpoint { intent: None, ..loaded.checkpoint.clone() };
+            self.store.put(&key, encode(&copy, &key)?, Expect::Anything).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the checkpoint if nobody else has since `version` was read; `None` expects that there is none.
+    ///
+    /// A reply that is lost and a write that is repeated look like a conflict: the stored `write_id` decides whose write it was.
+    pub async fn save(
+        &self,
+        cp: &mut Checkpoint,
+        version: Option<&Version>,
+        now: Time,
+    ) -> Result<Version, CheckpointError> {
+        let key = Self::key(&cp.feed());
+        cp.write_id = uuid::Uuid::new_v4().simple().to_string();
+        cp.written_at = now;
+        let bytes = encode(cp, &key)?;
+        let expect = version.map_or(Expect::Absent, |version| Expect::Is(version.clone()));
+        let mut tries = 0;
+        loop {
+            let error = match self.store.put(&key, bytes.clone(), expect.clone()).await {
+                Ok(version) => return Ok(version),
+                Err(error @ (StoreError::Conflict { .. } | StoreError::Failed { .. })) => error,
+                Err(error) => return Err(error.into()),
+            };
+            let stored = self.store.get(&key).await?;
+            match stored {
+                Some(object) if object.bytes == bytes => return Ok(object.version),
+                stored if stored.as_ref().map(|object| &object.version) != version => {
+                    return Err(CheckpointError::Lost(key));
+                }
+                _ => tries += 1,
+            }
+            if tries >= SAVE_TRIES {
+                return Err(error.into());
+            }
+        }
+    }
+
+    /// Whether another process holds the open intent of `loaded`, and for how much longer at most.
+    pub async fn held_by_other(&self, loaded: &Loaded) -> Result<Option<Duration>, CheckpointError> {
+        let Some(intent) = &loaded.checkpoint.intent else { return Ok(None) };
+        if intent.owner == self.owner {
+            return Ok(None);
+        }
+        let ttl = Duration::from_secs(intent.ttl_s).max(INTENT_TTL);
+        let left = ttl.saturating_sub(loaded.age);
+        if left.is_zero() || self.store.holder(&intent.owner).await? == Holder::Gone {
+            return Ok(None);
+        }
+        Ok(Some(left))
+    }
+}
+
+fn encode(cp: &Checkpoint, key: &Key) -> Result<Bytes, CheckpointError> {
+    let bytes = cp.encode().map_err(|cause| CheckpointError::Unwritable { key: key.clone(), cause })?;
+    Ok(bytes.into())
+}
