@@ -4,10 +4,12 @@
 //! `wire` is the only place that names concrete edges; `sim` is the outside world for demo and tests.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod azure;
 pub mod config;
 pub mod flow;
 pub mod http;
+pub mod schedule;
 pub mod secret;
 pub mod sim;
 pub mod sink;

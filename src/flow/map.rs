@@ -88,6 +88,16 @@ impl Mapper<'_> {
         row.close(None);
     }
 
+    /// The item as read, for a dead letter; with `filter.redact` its row instead, so that nothing redacted is kept.
+    pub fn original(&self, item: &Item<'_>) -> String {
+        if self.redact.is_empty() {
+            return item.raw.to_owned();
+        }
+        let mut row = Vec::new();
+        self.row(item, &mut row);
+        String::from_utf8_lossy(&row).into_owned()
+    }
+
     fn redacted<'r>(&self, place: usize, raw: &'r str, changes: &mut Changes) -> Option<Cow<'r, str>> {
         if !self.redact.touches(place) {
             return Some(Cow::Borrowed(raw));

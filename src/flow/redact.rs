@@ -41,6 +41,10 @@ impl Redact {
         Ok(Self { paths: by_place, key })
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.paths.is_empty()
+    }
+
     /// Whether any path starts at this column.
     pub fn touches(&self, place: usize) -> bool {
         self.paths.get(place).is_some_and(|paths| !paths.is_empty())

@@ -125,7 +125,11 @@ impl Ledger {
                 Err(error) => failed = Some(error),
             }
         }
-        failed.map_or(Ok(()), Err)
+        // What a failed append left behind is unknown: look again before the next use.
+        failed.map_or(Ok(()), |error| {
+            self.forget();
+            Err(error)
+        })
     }
 
     async fn append_frame(&self, hour: Hour, mut segment: Segment, frame: Frame) -> Result<Segment, StoreError> {
@@ -166,10 +170,14 @@ impl Ledger {
     async fn catch_up(&self, hour: Hour, segment: &mut Segment, own: Option<&Frame>) -> Result<bool, StoreError> {
         let key = self.key(hour, segment.part);
         let Some(tail) = self.store.read_from(&key, segment.part_len).await? else {
-            // The object is shorter than known or gone (restored from a backup): start over from what is there.
+            // Gone, or shorter than known (restored from a backup): start over from what is there.
             segment.part_len = 0;
             return Ok(false);
         };
+        if tail.is_empty() && segment.part_len > 0 {
+            segment.part_len = 0;
+            return Ok(false);
+        }
         let mut found = false;
         let (frames, whole) = frames(&tail);
         for frame in frames {

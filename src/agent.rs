@@ -1,0 +1,157 @@
+//! agent: one feed's tick. poll, decode, dedupe, map, pack, intend, deliver, record, commit.
+
+mod delivery;
+pub mod health;
+mod packing;
+mod position;
+mod reading;
+mod recovery;
+pub mod run;
+mod trouble;
+
+pub use position::Settings;
+pub use trouble::{Trouble, Waiting};
+
+use crate::flow::checkpoint::{Advance, Which};
+use crate::flow::decode::{self, Page};
+use crate::flow::retry::Patience;
+use crate::flow::{FeedId, Time, dedupe};
+use crate::sink::Sink;
+use crate::source::{Answer, Source};
+use crate::store::checkpoints::Checkpoints;
+use crate::store::dead_letters::DeadLetters;
+use crate::store::ledger::Ledger;
+use delivery::{Delivered, Parcel};
+use health::Account;
+use packing::Packing;
+use position::{Jitter, Position};
+use reading::{By, Origin};
+use recovery::Accepted;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// One stream of one account on its way from source to sink: the unit of position, of locking and of failure.
+pub struct Feed {
+    pub id: FeedId,
+    account: Arc<Account>,
+    source: Arc<dyn Source>,
+    sink: Arc<dyn Sink>,
+    checkpoints: Checkpoints,
+    ledger: Ledger,
+    dead_letters: DeadLetters,
+    settings: Arc<Settings>,
+    /// Fires when the process is asked to end: no new poll, no new intent, sleeps end.
+    stop: CancellationToken,
+    /// The checkpoint as last read or written; none before the first load and after a lost race.
+    position: Option<Position>,
+    /// The source's clock in its latest answer.
+    date: Time,
+    /// Rows whose 204 this process has seen but not yet recorded: recovery need not post them again.
+    accepted: Option<Accepted>,
+    /// Items asked for per page; halved when an answer is over the body cap.
+    page_limit: u32,
+    jitter: Jitter,
+}
+
+/// What a tick may use.
+#[derive(Clone, Copy)]
+pub struct Tick<'a> {
+    pub patience: Patience,
+    /// How long to stand by while another process holds the open intent.
+    pub standby_max: Duration,
+    /// Whether a late sweep has to give way: the next tick is due, or its share of the budget is spent.
+    pub late_gives_way: &'a (dyn Fn() -> bool + Send + Sync),
+}
+
+/// What a completed tick did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    pub pages: u64,
+    pub read: u64,
+    pub shipped: u64,
+    pub late: u64,
+    pub known: u64,
+    pub dead_letters: u64,
+    /// A cap or the next tick cut it: there is more to do at once.
+    pub more_pending: bool,
+}
+
+impl Feed {
+    /// One tick: settle what an earlier one left open, follow the cursor to its end, then re-read what a cursor may miss.
+    ///
+    /// # Errors
+    /// The first trouble met. The position is safe: it covers nothing that the sink has not accepted.
+    pub async fn drain(&mut self, tick: Tick<'_>) -> Result<Drained, Trouble> {
+        let mut drained = Drained::default();
+        self.load(tick).await?;
+        self.recover(tick).await?;
+        let mut outcome = self.follow_cursor(tick, &mut drained).await;
+        // The sweeps run whatever the cursor did: they alone make sure that nothing is lost, the cursor gives speed.
+        if outcome.as_ref().err().is_none_or(Trouble::is_of_the_cursor_alone) && !drained.more_pending {
+            let swept = self.sweep(Which::Overlap, tick, &mut drained).await;
+            outcome = outcome.and(swept);
+            if outcome.is_ok() && self.late_sweep_is_due() {
+                outcome = self.sweep(Which::Late, tick, &mut drained).await;
+            }
+        }
+        let settled = self.settle(&outcome).await;
+        outcome.and(settled).map(|()| drained)
+    }
+
+    /// Ships what is new on a page and moves the position behind it: each verb of the flow once, in order.
+    async fn ship(
+        &mut self,
+        page: &Page<'_>,
+        origin: Origin,
+        advance: Advance,
+        tick: Tick<'_>,
+    ) -> Result<Drained, Trouble> {
+        self.ledger.load(page.items.iter().map(|item| item.key)).await?;
+        let sorted = dedupe::sort(&page.items, |key| self.ledger.attempt(key).is_some());
+        let (settings, account_uuid) = (self.settings.clone(), self.account.uuid());
+        let mut packing = Packing::new(page, sorted, self.id.stream, &settings, account_uuid.as_deref());
+        while let Some(batch) = packing.next_batch() {
+            let advance = packing.is_done().then(|| advance.clone());
+            let mut parcels = VecDeque::from([Parcel::new(batch, origin.kind(), advance)]);
+            while let Some(mut parcel) = parcels.pop_front() {
+                self.keep_dead_letters(&mut packing).await?;
+                self.intend(&parcel).await?;
+                match self.deliver(&mut parcel, tick).await? {
+                    Delivered::Accepted => {
+                        self.record(&parcel).await?;
+                        self.commit(parcel, origin, &mut packing)?;
+                    }
+                    Delivered::Refused(error) => self.retry_smaller(parcel, &error, &mut packing, &mut parcels)?,
+                }
+            }
+        }
+        self.commit_page(packing, advance).await
+    }
+
+    /// Decodes an answer and ships it while the next page is already on its way.
+    async fn take(&mut self, answer: &Answer, by: By, tick: Tick<'_>) -> Result<Taken, Trouble> {
+        let (text, repaired) = decode::text(&answer.body);
+        let page = decode::page(&text).map_err(Trouble::Malformed)?;
+        if repaired {
+            tracing::warn!(feed = %self.id, "a page held bytes that are no UTF-8, or lone surrogates: replaced by U+FFFD");
+        }
+        let origin = self.see(&page, by, answer.date)?;
+        let advance = origin.advance_behind(&page, answer.date);
+        let next = self.prefetch(&page, origin);
+        let (shipped, next) = tokio::join!(self.ship(&page, origin, advance, tick), next);
+        let items = page.items.len();
+        Ok(Taken { shipped: shipped?, items, cursor: page.cursor, has_more: page.has_more, next })
+    }
+}
+
+/// A page that was shipped, and what it says about the next one.
+struct Taken {
+    shipped: Drained,
+    items: usize,
+    cursor: crate::flow::Cursor,
+    has_more: bool,
+    /// The next page, when it was fetched meanwhile.
+    next: Option<Answer>,
+}

@@ -1,0 +1,132 @@
+//! The new items of one page on their way into batches: filter, map, pack.
+
+use super::{Drained, Settings};
+use crate::flow::checkpoint::Totals;
+use crate::flow::decode::{Item, Page};
+use crate::flow::dedupe::Sorted;
+use crate::flow::map::{Changes, Mapper};
+use crate::flow::pack::{Batch, ROW_BYTES_MAX};
+use crate::flow::{EventKey, Stream};
+use std::collections::VecDeque;
+
+/// Maps rows only as a batch has room for them, so that a 20 MB page costs one batch of memory beside itself.
+pub(super) struct Packing<'p, 'a> {
+    page: &'p Page<'a>,
+    mapper: Mapper<'p>,
+    rows_max: usize,
+    left: VecDeque<usize>,
+    /// The row that did not fit the batch before.
+    held: Option<(usize, Vec<u8>)>,
+    /// Originals whose stub is in the batch under way.
+    stubbed: Vec<(usize, &'static str)>,
+    /// Counted since it was last taken.
+    pub counted: Totals,
+    /// Items of the page that need no row: known, repeated or filtered.
+    pub settled: Totals,
+    pub shipped_any: bool,
+    pub drained: Drained,
+}
+
+impl<'p, 'a> Packing<'p, 'a> {
+    pub fn new(
+        page: &'p Page<'a>,
+        sorted: Sorted,
+        stream: Stream,
+        settings: &'p Settings,
+        account_uuid: Option<&'p str>,
+    ) -> Self {
+        let drop = &settings.drop_audit_actions;
+        let is_dropped = |item: &Item<'_>| {
+            stream == Stream::AuditEvents
+                && !drop.is_empty()
+                && item.text("action").is_some_and(|action| drop.contains(&action))
+        };
+        let found = sorted.new.len();
+        let left: VecDeque<usize> =
+            sorted.new.into_iter().filter(|place| !page.items.get(*place).is_some_and(is_dropped)).collect();
+        let filtered = (found - left.len()) as u64;
+        let settled = Totals {
+            read: sorted.known + sorted.repeated + filtered,
+            known: sorted.known,
+            repeated: sorted.repeated,
+            conflicts: sorted.conflicts,
+            filtered,
+            pages: 1,
+            ..Totals::default()
+        };
+        Self {
+            page,
+            mapper: Mapper { stream, account_uuid, redact: &settings.redact },
+            rows_max: settings.batch_rows_max,
+            left,
+            held: None,
+            stubbed: Vec::new(),
+            counted: Totals::default(),
+            settled,
+            shipped_any: false,
+            drained: Drained::default(),
+        }
+    }
+
+    /// The next batch; `None` when every new item has been in one.
+    pub fn next_batch(&mut self) -> Option<Batch> {
+        let mut batch = Batch::default();
+        while let Some((place, row)) = self.held.take().or_else(|| self.next_row()) {
+            let item = self.page.items.get(place)?;
+            if !batch.push(self.rows_max, item.key, item.timestamp, place, &row) {
+                self.held = Some((place, row));
+                break;
+            }
+        }
+        (!batch.is_empty()).then_some(batch)
+    }
+
+    /// Whether the batch handed out last was the page's last.
+    pub fn is_done(&self) -> bool {
+        self.left.is_empty() && self.held.is_none()
+    }
+
+    /// Originals to keep before their stubs are posted.
+    pub fn take_stubbed(&mut self) -> Vec<(EventKey, &'static str, String)> {
+        let stubbed = std::mem::take(&mut self.stubbed);
+        let letter = |(place, why)| self.page.items.get(place).map(|item| (item.key, why, self.mapper.original(item)));
+        stubbed.into_iter().filter_map(letter).collect()
+    }
+
+    /// A batch of the stub alone, for a row that the sink refuses.
+    pub fn stub_batch(&mut self, place: usize) -> Option<Batch> {
+        let item = self.page.items.get(place)?;
+        let row = self.stub(place, item, "the destination refuses the row");
+        let mut batch = Batch::default();
+        batch.push(1, item.key, item.timestamp, place, &row);
+        Some(batch)
+    }
+
+    fn next_row(&mut self) -> Option<(usize, Vec<u8>)> {
+        let place = self.left.pop_front()?;
+        let item = self.page.items.get(place)?;
+        let mut row = Vec::with_capacity(item.raw.len() + 64);
+        let changes = self.mapper.row(item, &mut row);
+        self.count(item, changes);
+        if row.len() > ROW_BYTES_MAX {
+            row = self.stub(place, item, "the row is larger than a request may be");
+        }
+        Some((place, row))
+    }
+
+    fn stub(&mut self, place: usize, item: &Item<'_>, why: &'static str) -> Vec<u8> {
+        let mut row = Vec::new();
+        self.mapper.stub(item, why, &mut row);
+        self.stubbed.push((place, why));
+        self.counted.stubs += 1;
+        row
+    }
+
+    fn count(&mut self, item: &Item<'_>, changes: Changes) {
+        self.counted.cut += u64::from(changes.cut);
+        self.counted.mistyped += u64::from(changes.mistyped);
+        self.counted.redacted += u64::from(changes.redacted);
+        self.counted.unknown_fields += u64::from(item.unknown_fields);
+        self.counted.malformed += u64::from(!item.is_object || item.timestamp.is_none());
+    }
+}

@@ -1,0 +1,286 @@
+//! load and settle: the checkpoint in memory, and when it goes back to the store.
+
+use super::trouble::{Trouble, chain};
+use super::{Feed, Tick};
+use crate::config::Lookback;
+use crate::flow::checkpoint::{Checkpoint, Fingerprints, SweepProgress};
+use crate::flow::redact::Redact;
+use crate::flow::window::{self, Widths};
+use crate::flow::{Cursor, Time};
+use crate::store::Version;
+use crate::store::checkpoints::{Found, Loaded};
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long record and commit may take once the process was asked to end.
+pub(super) const STOP_COMMIT: Duration = Duration::from_secs(5);
+/// How often a standby process looks at the intent it waits for.
+const STANDBY_LOOK: Duration = Duration::from_secs(5);
+/// How often the fallback copy is looked after.
+const PREVIOUS_LOOK: Duration = Duration::from_secs(600);
+
+/// What a feed was configured to do.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub widths: Widths,
+    pub lookback: Lookback,
+    pub batch_rows_max: usize,
+    pub drop_audit_actions: BTreeSet<String>,
+    pub redact: Redact,
+}
+
+/// The checkpoint as last read or written, and what has changed in memory since.
+pub(super) struct Position {
+    pub cp: Checkpoint,
+    pub version: Version,
+    /// Time since it was written when it was read, by the store's clock.
+    pub age: Duration,
+    /// Rows were shipped since the last write.
+    pub unsaved_rows: bool,
+    pub rowless_pages: u32,
+    /// When the open intent was last written by this process.
+    pub intent_written: Instant,
+    stored: Mark,
+    previous_looked: Option<Instant>,
+}
+
+/// What makes a commit worth its write.
+#[derive(PartialEq, Eq)]
+struct Mark {
+    cursor: Option<Cursor>,
+    born: Option<Time>,
+    marks: [Time; 3],
+    sweeps: [Option<SweepProgress>; 2],
+    stuck_ticks: u32,
+}
+
+impl Mark {
+    fn of(cp: &Checkpoint) -> Self {
+        Self {
+            cursor: cp.cursor.clone(),
+            born: cp.cursor_born,
+            marks: [cp.sweep_mark, cp.late_mark, cp.late_at],
+            sweeps: [cp.overlap_sweep.clone(), cp.late_sweep.clone()],
+            stuck_ticks: cp.stuck_ticks,
+        }
+    }
+}
+
+impl Position {
+    fn new(loaded: Loaded) -> Self {
+        Self {
+            stored: Mark::of(&loaded.checkpoint),
+            cp: loaded.checkpoint,
+            version: loaded.version,
+            age: loaded.age,
+            unsaved_rows: false,
+            rowless_pages: 0,
+            intent_written: Instant::now(),
+            previous_looked: None,
+        }
+    }
+
+    pub fn needs_commit(&self) -> bool {
+        self.unsaved_rows || Mark::of(&self.cp) != self.stored
+    }
+}
+
+impl Feed {
+    /// Reads who we are and where we stand; stands by while another process holds the open intent.
+    pub(super) async fn load(&mut self, tick: Tick<'_>) -> Result<(), Trouble> {
+        let started = Instant::now();
+        loop {
+            let fingerprints = self.introduce().await?;
+            let loaded = self.load_once(&fingerprints).await?;
+            let Some(left) = self.checkpoints.held_by_other(&loaded).await? else {
+                self.adopt(loaded, fingerprints);
+                return Ok(());
+            };
+            self.position = None;
+            if started.elapsed() >= tick.standby_max {
+                return Err(Trouble::Standby { left });
+            }
+            tracing::info!(feed = %self.id, left_s = left.as_secs(), "another process has an open intent: standing by");
+            self.rest(left.min(STANDBY_LOOK).max(Duration::from_millis(100))).await?;
+        }
+    }
+
+    async fn introduce(&mut self) -> Result<Fingerprints, Trouble> {
+        let who = self.account.introduce(&*self.source, &self.stop).await?;
+        self.date = self.date.max(who.date);
+        let stream = self.id.stream;
+        if !who.features.iter().any(|feature| feature == stream.as_str()) {
+            return Err(Trouble::Halted {
+                what: format!("the 1Password token of account {} may not read {stream}", self.id.account),
+                remedy: format!(
+                    "issue a token with the feature {stream}, or leave {stream} out of accounts.{}.streams",
+                    self.id.account
+                ),
+            });
+        }
+        Ok(Fingerprints::new(&self.source.place(), who.account_uuid.as_deref(), &self.sink.place()))
+    }
+
+    async fn load_once(&mut self, fingerprints: &Fingerprints) -> Result<Loaded, Trouble> {
+        match self.checkpoints.load(&self.id).await? {
+            Found::Good(loaded) if loaded.checkpoint.fingerprints.fits(fingerprints) => Ok(*loaded),
+            Found::Good(loaded) => Err(Trouble::Misfit {
+                stored: Box::new(loaded.checkpoint.fingerprints.clone()),
+                now: Box::new(fingerprints.clone()),
+            }),
+            Found::Nothing => {
+                let cp = self.first(fingerprints);
+                tracing::info!(feed = %self.id, floor = %cp.floor, "no checkpoint yet: starting at the lookback");
+                self.create(cp, None).await
+            }
+            Found::Replaced { why, aside, previous, version } => {
+                let previous = previous.filter(|cp| cp.fingerprints.fits(fingerprints));
+                let from = if previous.is_some() { "the fallback copy" } else { "the lookback" };
+                tracing::error!(feed = %self.id, why, kept_as = %aside,
+                    "the checkpoint is unreadable: starting again from {from}; the ledger keeps this free of duplicates");
+                let cp = previous.map_or_else(|| self.first(fingerprints), |cp| *cp);
+                self.create(cp, Some(version)).await
+            }
+        }
+    }
+
+    async fn create(&mut self, mut cp: Checkpoint, over: Option<Version>) -> Result<Loaded, Trouble> {
+        let version = self.checkpoints.save(&mut cp, over.as_ref(), self.date).await?;
+        self.ledger.forget();
+        Ok(Loaded { checkpoint: cp, version, age: Duration::ZERO })
+    }
+
+    fn first(&self, fingerprints: &Fingerprints) -> Checkpoint {
+        let oldest = window::earlier(self.date, window::REACH_BACK_MAX);
+        let floor = match self.settings.lookback {
+            Lookback::Back(by) => window::earlier(self.date, by),
+            Lookback::From(time) => time.min(self.date),
+            Lookback::Now => self.date,
+        };
+        window::first(&self.id, fingerprints.clone(), floor.max(oldest), self.date, &self.settings.widths)
+    }
+
+    /// Takes a loaded checkpoint over; what is in memory stays where the store has nothing newer.
+    fn adopt(&mut self, loaded: Loaded, fingerprints: Fingerprints) {
+        match &mut self.position {
+            Some(position) if position.version == loaded.version => position.age = loaded.age,
+            position => {
+                let known = position.as_ref().map(|position| position.cp.write_id.as_str());
+                // Somebody else has shipped: what is cached of the ledger may be stale.
+                if known != Some(loaded.checkpoint.write_id.as_str()) {
+                    self.ledger.forget();
+                }
+                *position = Some(Position::new(loaded));
+            }
+        }
+        if let Some(position) = &mut self.position {
+            position.rowless_pages = 0;
+            position.cp.fingerprints = fingerprints_known(&position.cp.fingerprints, fingerprints);
+        }
+    }
+
+    /// Writes what the tick changed, if it changed anything: an idle tick writes nothing.
+    pub(super) async fn settle(&mut self, outcome: &Result<(), Trouble>) -> Result<(), Trouble> {
+        let Some(position) = &self.position else { return Ok(()) };
+        if position.cp.intent.is_some() || matches!(outcome, Err(Trouble::Lost)) {
+            // In doubt or taken over: the store has the truth, the next tick recovers from it.
+            self.position = None;
+            return Ok(());
+        }
+        if position.needs_commit() {
+            self.save().await?;
+        }
+        if outcome.is_ok() {
+            self.look_after_previous().await;
+        }
+        Ok(())
+    }
+
+    async fn look_after_previous(&mut self) {
+        let Some(position) = &mut self.position else { return };
+        if position.previous_looked.is_some_and(|at| at.elapsed() < PREVIOUS_LOOK) {
+            return;
+        }
+        position.previous_looked = Some(Instant::now());
+        let (checkpoint, version) = (position.cp.clone(), position.version.clone());
+        let loaded = Loaded { checkpoint, version, age: Duration::ZERO };
+        if let Err(error) = self.checkpoints.keep_previous(&loaded).await {
+            tracing::warn!(feed = %self.id, error = %chain(&error), "the fallback copy of the checkpoint was not renewed");
+        }
+    }
+
+    /// Compare-and-swap of the checkpoint as it is in memory. On failure the memory is dropped: the store has the truth.
+    pub(super) async fn save(&mut self) -> Result<(), Trouble> {
+        let Some(mut position) = self.position.take() else { return Err(Trouble::Lost) };
+        let begun = Instant::now();
+        let write = self.checkpoints.save(&mut position.cp, Some(&position.version), self.date);
+        let written = until_stopped(&self.stop, STOP_COMMIT, write).await;
+        match written.unwrap_or(Err(Trouble::Stopped)) {
+            Ok(version) => {
+                position.version = version;
+                position.stored = Mark::of(&position.cp);
+                position.unsaved_rows = false;
+                position.rowless_pages = 0;
+                position.intent_written = begun;
+                self.position = Some(position);
+                Ok(())
+            }
+            Err(error) => {
+                self.ledger.forget();
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn position(&mut self) -> Result<&mut Position, Trouble> {
+        self.position.as_mut().ok_or(Trouble::Lost)
+    }
+
+    /// Sleeps, unless the process is asked to end.
+    pub(super) async fn rest(&self, wait: Duration) -> Result<(), Trouble> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(Trouble::Stopped),
+            () = tokio::time::sleep(wait) => Ok(()),
+        }
+    }
+
+    /// Fails once the process is asked to end.
+    pub(super) fn go_on(&self) -> Result<(), Trouble> {
+        if self.stop.is_cancelled() { Err(Trouble::Stopped) } else { Ok(()) }
+    }
+}
+
+/// Runs `work` to its end; once `stop` fires it has `grace` left. `None`: it was cut off and its outcome is unknown.
+pub(super) async fn until_stopped<T, E: Into<Trouble>>(
+    stop: &tokio_util::sync::CancellationToken,
+    grace: Duration,
+    work: impl Future<Output = Result<T, E>>,
+) -> Option<Result<T, Trouble>> {
+    tokio::select! {
+        done = work => Some(done.map_err(Into::into)),
+        () = async { stop.cancelled().await; tokio::time::sleep(grace).await } => None,
+    }
+}
+
+fn fingerprints_known(stored: &Fingerprints, now: Fingerprints) -> Fingerprints {
+    Fingerprints { account: now.account.or_else(|| stored.account.clone()), ..now }
+}
+
+/// Numbers in `[0, 1)` for full jitter, from a seed: splitmix64.
+pub(super) struct Jitter(u64);
+
+impl Jitter {
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub fn unit(&mut self) -> f64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) as f64 / 2_f64.powi(64)
+    }
+}

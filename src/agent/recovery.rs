@@ -1,0 +1,238 @@
+//! recover: settle the batch that an earlier process, or an earlier tick, left in doubt.
+
+use super::delivery::{Delivered, Parcel};
+use super::trouble::{Trouble, chain};
+use super::{Feed, Tick};
+use crate::flow::checkpoint::{BatchKind, Doubt, Intent, Totals, Which};
+use crate::flow::decode::{self, Item};
+use crate::flow::map::Mapper;
+use crate::flow::pack::{BATCH_ROWS_MAX, Batch, ROW_BYTES_MAX};
+use crate::flow::{EventKey, window};
+use crate::source::{Answer, Lane, PageRequest};
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::Duration;
+
+/// Pages of the recovery window: a batch's events lie close together.
+const WINDOW_PAGES_MAX: u32 = 200;
+/// From this attempt on a pause precedes each: a crash loop must not multiply rows.
+const PAUSE_FROM_ATTEMPT: u32 = 3;
+const PAUSE_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// Rows whose 204 this process has seen but not yet recorded.
+pub(super) struct Accepted {
+    pub batch_id: String,
+    pub attempt: u32,
+    pub keys: Vec<EventKey>,
+}
+
+/// What was found of a batch: its events as the source returns them now.
+#[derive(Default)]
+struct Found {
+    missing: HashSet<EventKey>,
+    originals: HashMap<EventKey, String>,
+    parts: VecDeque<Batch>,
+}
+
+impl Feed {
+    /// Re-posts what is neither in the ledger nor gone from the source, under the same batch id, then moves the position.
+    pub(super) async fn recover(&mut self, tick: Tick<'_>) -> Result<(), Trouble> {
+        let Some(intent) = self.position()?.cp.intent.clone() else {
+            self.accepted = None;
+            return Ok(());
+        };
+        self.ledger.forget();
+        self.record_what_was_accepted(&intent).await?;
+        let keys = intent.keys();
+        self.ledger.load(keys.iter().copied()).await?;
+        // The taker before us may have posted too and crashed before its record: the ledger must show the higher attempt.
+        let understated = |key: &EventKey| self.ledger.attempt(key).is_some_and(|attempt| attempt < intent.attempt);
+        let lower: Vec<EventKey> = keys.iter().copied().filter(understated).collect();
+        if !lower.is_empty() {
+            self.record_keys(&lower, intent.attempt).await?;
+        }
+        let missing: HashSet<EventKey> =
+            keys.iter().copied().filter(|key| self.ledger.attempt(key).is_none()).collect();
+        let mut gone = 0;
+        if !missing.is_empty() {
+            self.cool_down(&intent, tick).await?;
+            self.take_over(&intent, missing.len()).await?;
+            let mut found = Found { missing, ..Found::default() };
+            self.read_again(&intent, &mut found, tick).await?;
+            gone = found.missing.len();
+            self.post_again(&intent, found, tick).await?;
+        }
+        self.conclude(&intent, keys.len(), gone).await
+    }
+
+    async fn record_what_was_accepted(&mut self, intent: &Intent) -> Result<(), Trouble> {
+        let Some(accepted) = &self.accepted else { return Ok(()) };
+        if accepted.batch_id == intent.batch_id && intent.owner == self.checkpoints.owner() {
+            let (keys, attempt) = (accepted.keys.clone(), accepted.attempt);
+            self.record_keys(&keys, attempt).await?;
+        }
+        self.accepted = None;
+        Ok(())
+    }
+
+    /// Waits out the pause that follows repeated attempts, counted from the last write of the intent.
+    async fn cool_down(&mut self, intent: &Intent, tick: Tick<'_>) -> Result<(), Trouble> {
+        let next = intent.attempt.saturating_add(1);
+        if next < PAUSE_FROM_ATTEMPT {
+            return Ok(());
+        }
+        let pause = Duration::from_secs(2_u64.saturating_pow(next)).min(PAUSE_MAX);
+        let left = pause.saturating_sub(self.position()?.age);
+        if left > tick.patience.single_wait_max {
+            return Err(Trouble::CoolingDown { left });
+        }
+        self.rest(left).await
+    }
+
+    async fn take_over(&mut self, intent: &Intent, rows: usize) -> Result<(), Trouble> {
+        let (owner, date) = (self.checkpoints.owner().to_owned(), self.date);
+        let why = if intent.owner == owner { "a delivery was broken off" } else { "a process ended or was replaced" };
+        let attempt = intent.attempt.saturating_add(1);
+        tracing::warn!(feed = %self.id, batch = %intent.batch_id, rows, attempt, why, "a batch is in doubt: posting it again");
+        let cp = &mut self.position()?.cp;
+        cp.intent = Some(Intent { owner, attempt, ..intent.clone() });
+        let batch_id = intent.batch_id.clone();
+        cp.in_doubt.add(Doubt { batch_id, rows: rows as u64, attempt, why: why.into(), at: date });
+        self.save().await
+    }
+
+    /// The page that the batch came from, then the window of its timestamps to its last page: right in both cursor orders.
+    async fn read_again(&mut self, intent: &Intent, found: &mut Found, tick: Tick<'_>) -> Result<(), Trouble> {
+        for request in self.pages_of(intent.kind)? {
+            if found.missing.is_empty() {
+                return Ok(());
+            }
+            match self.poll(&request, Lane::Live, tick).await {
+                Ok(answer) => _ = self.pick(&answer, found).await,
+                // The window decides.
+                Err(Trouble::Rejected(_) | Trouble::TooLarge(_)) => {}
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        let (Some(from), Some(to)) = (intent.from, intent.to) else { return Ok(()) };
+        let (date, limit) = (self.date, self.page_limit);
+        let Some((from, to)) = window::recovery(&self.position()?.cp, from, to, date) else { return Ok(()) };
+        let mut request = PageRequest::Window { from, to, limit };
+        let mut seen = HashSet::new();
+        for _ in 0..WINDOW_PAGES_MAX {
+            if found.missing.is_empty() {
+                return Ok(());
+            }
+            let answer = self.poll(&request, Lane::Live, tick).await?;
+            let (cursor, has_more) = self.pick(&answer, found).await?;
+            if !has_more {
+                return Ok(());
+            }
+            if !seen.insert(cursor.clone()) {
+                break;
+            }
+            request = PageRequest::Continue(cursor);
+        }
+        Err(Trouble::Stuck("the window of a batch in doubt cannot be read to its end"))
+    }
+
+    fn pages_of(&mut self, kind: BatchKind) -> Result<Vec<PageRequest>, Trouble> {
+        let cursor = self.cursor_request()?;
+        let overlap = self.sweep_request(Which::Overlap)?;
+        let late = self.sweep_request(Which::Late)?;
+        Ok(match kind {
+            BatchKind::Cursor => vec![cursor],
+            BatchKind::OverlapSweep => overlap.into_iter().collect(),
+            BatchKind::LateSweep => late.into_iter().collect(),
+            BatchKind::Split => [cursor].into_iter().chain(overlap).chain(late).collect(),
+            BatchKind::Backfill => Vec::new(),
+        })
+    }
+
+    /// Maps the batch's events that stand on this page. Returns where the next page is.
+    async fn pick(&mut self, answer: &Answer, found: &mut Found) -> Result<(crate::flow::Cursor, bool), Trouble> {
+        let (text, _) = decode::text(&answer.body);
+        let page = decode::page(&text).map_err(Trouble::Malformed)?;
+        for item in &page.items {
+            if found.missing.remove(&item.key) {
+                found.originals.insert(item.key, item.raw.to_owned());
+                let row = self.row_again(item).await?;
+                let fits = |part: &mut Batch| part.push(BATCH_ROWS_MAX, item.key, item.timestamp, 0, &row);
+                if !found.parts.back_mut().is_some_and(fits) {
+                    let mut part = Batch::default();
+                    part.push(BATCH_ROWS_MAX, item.key, item.timestamp, 0, &row);
+                    found.parts.push_back(part);
+                }
+            }
+        }
+        Ok((page.cursor, page.has_more))
+    }
+
+    async fn row_again(&mut self, item: &Item<'_>) -> Result<Vec<u8>, Trouble> {
+        let (settings, account_uuid) = (self.settings.clone(), self.account.uuid());
+        let account_uuid = account_uuid.as_deref();
+        let mapper = Mapper { stream: self.id.stream, account_uuid, redact: &settings.redact };
+        let mut row = Vec::new();
+        mapper.row(item, &mut row);
+        if row.len() > ROW_BYTES_MAX {
+            row = self.stub_again(item, "the row is larger than a request may be").await?;
+        }
+        Ok(row)
+    }
+
+    async fn stub_again(&mut self, item: &Item<'_>, why: &str) -> Result<Vec<u8>, Trouble> {
+        let (settings, account_uuid) = (self.settings.clone(), self.account.uuid());
+        let account_uuid = account_uuid.as_deref();
+        let mapper = Mapper { stream: self.id.stream, account_uuid, redact: &settings.redact };
+        let mut stub = Vec::new();
+        mapper.stub(item, why, &mut stub);
+        let original = mapper.original(item);
+        self.dead_letters.keep(&self.id, &item.key, why, &original, self.date).await?;
+        Ok(stub)
+    }
+
+    async fn post_again(&mut self, intent: &Intent, mut found: Found, tick: Tick<'_>) -> Result<(), Trouble> {
+        let attempt = intent.attempt.saturating_add(1);
+        let mut stubs = HashSet::new();
+        while let Some(batch) = found.parts.pop_front() {
+            let mut parcel = Parcel { attempt, ..Parcel::new(batch, intent.kind, None) };
+            match self.deliver(&mut parcel, tick).await? {
+                Delivered::Accepted => self.record(&parcel).await?,
+                Delivered::Refused(error) => {
+                    if let Some((first, rest)) = parcel.batch.halve() {
+                        found.parts.push_front(rest);
+                        found.parts.push_front(first);
+                        continue;
+                    }
+                    let key = parcel.batch.rows.first().map(|row| row.key);
+                    let original = key.filter(|key| stubs.insert(*key)).and_then(|key| found.originals.get(&key));
+                    let Some(original) = original else {
+                        let remedy = "the destination refuses even a stub row: check the columns of the rule's stream";
+                        return Err(Trouble::Halted { what: chain(&error), remedy: remedy.into() });
+                    };
+                    let item = decode::item(original);
+                    let stub = self.stub_again(&item, "the destination refuses the row").await?;
+                    let mut part = Batch::default();
+                    part.push(1, item.key, item.timestamp, 0, &stub);
+                    found.parts.push_front(part);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn conclude(&mut self, intent: &Intent, rows: usize, gone: usize) -> Result<(), Trouble> {
+        if gone > 0 {
+            tracing::error!(feed = %self.id, batch = %intent.batch_id, gone,
+                "events of a batch in doubt are no longer returned by the source: they may or may not be in the table");
+        }
+        let shipped = (rows - gone) as u64;
+        let position = self.position()?;
+        position.cp.totals.add(&Totals { read: shipped, shipped, batches: 1, ..Totals::default() });
+        position.cp.in_doubt.gone += gone as u64;
+        position.cp.intent = None;
+        if let Some(advance) = intent.advance.clone() {
+            position.cp.apply(advance);
+        }
+        self.save().await
+    }
+}

@@ -1,0 +1,144 @@
+//! run and once: every feed in a task of its own, so that a feed that fails never stops another.
+
+use super::health::Health;
+use super::trouble::{Trouble, chain};
+use super::{Drained, Feed, Tick};
+use crate::flow::retry::Patience;
+use crate::flow::{AccountName, FeedId, Time};
+use crate::schedule::{Beats, Schedule};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+/// How long `once` stands by for another process: its intent expires after 120 s.
+const ONCE_STANDBY: Duration = Duration::from_secs(150);
+/// How long a drain may take once the process is asked to end.
+pub const DRAIN_MAX: Duration = Duration::from_secs(25);
+
+/// Every feed, and the health rows of its account.
+pub struct Agent {
+    pub feeds: Vec<Feed>,
+    pub health: BTreeMap<AccountName, Arc<Health>>,
+    pub stop: CancellationToken,
+}
+
+/// How each feed ended in `once`.
+pub type Outcomes = BTreeMap<FeedId, Result<Drained, Trouble>>;
+
+/// A feed's task died: nothing was committed after that.
+#[derive(Debug, thiserror::Error)]
+#[error("a feed's task panicked; its position is where its last commit left it")]
+pub struct Panicked;
+
+/// One tick of every feed, then a heartbeat per account whose feeds are all well.
+///
+/// # Errors
+/// [`Panicked`]; the trouble of a feed stands in the outcomes, a refused heartbeat too.
+pub async fn once(agent: Agent) -> Result<Outcomes, Panicked> {
+    let mut tasks = JoinSet::new();
+    for mut feed in agent.feeds {
+        tasks.spawn(async move {
+            let tick = Tick { patience: Patience::ONCE, standby_max: ONCE_STANDBY, late_gives_way: &|| false };
+            let outcome = feed.drain(tick).await;
+            log(&feed.id, &outcome);
+            (feed.id.clone(), feed.date, outcome)
+        });
+    }
+    let mut outcomes = Outcomes::new();
+    let mut dates: BTreeMap<AccountName, Time> = BTreeMap::new();
+    while let Some(done) = tasks.join_next().await {
+        let (id, date, outcome) = done.map_err(|_| Panicked)?;
+        let latest = dates.entry(id.account.clone()).or_insert(date);
+        *latest = date.max(*latest);
+        outcomes.insert(id, outcome);
+    }
+    for (account, health) in &agent.health {
+        tell_health(account, health, dates.get(account).copied(), &mut outcomes).await;
+    }
+    Ok(outcomes)
+}
+
+/// `once` that exits 0 always posts a heartbeat, so a heartbeat that is refused is a failure.
+async fn tell_health(account: &AccountName, health: &Health, date: Option<Time>, outcomes: &mut Outcomes) {
+    let mut of_account = outcomes.iter_mut().filter(|(id, _)| id.account == *account);
+    if let Some((id, trouble)) = of_account.find_map(|(id, outcome)| Some((id, outcome.as_ref().err()?))) {
+        health.report(id.stream, Err(trouble)).await;
+        return;
+    }
+    let Some(date) = date else { return };
+    if let Err(error) = health.heartbeat(date).await {
+        tracing::error!(account = %account, error, "the heartbeat was not accepted");
+        if let Some((_, outcome)) = outcomes.iter_mut().find(|(id, _)| id.account == *account) {
+            let remedy = "the rows were shipped; check the destination, the next run posts the heartbeat";
+            *outcome = Err(Trouble::Halted { what: format!("heartbeat: {error}"), remedy: remedy.into() });
+        }
+    }
+}
+
+/// Ticks at once, then by the timer, until `agent.stop` fires and every feed has drained.
+///
+/// # Errors
+/// [`Panicked`]: a feed's task died; the others were drained.
+pub async fn run(agent: Agent, schedule: Schedule) -> Result<(), Panicked> {
+    let mut tasks = JoinSet::new();
+    for feed in agent.feeds {
+        let health = agent.health.get(&feed.id.account).cloned();
+        tasks.spawn(keep_draining(feed, schedule.beats(), health, agent.stop.clone()));
+    }
+    let mut outcome = Ok(());
+    while let Some(done) = tasks.join_next().await {
+        if done.is_err() {
+            // A panic is a bug: end the process cleanly and let its supervisor start it again from the last commit.
+            agent.stop.cancel();
+            outcome = Err(Panicked);
+        }
+    }
+    schedule.stop().await;
+    outcome
+}
+
+async fn keep_draining(mut feed: Feed, mut beats: Beats, health: Option<Arc<Health>>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let source = feed.source.clone();
+        let gives_way = || beats.is_due() || source.late_lane_is_spent();
+        let tick = Tick { patience: Patience::RUN, standby_max: Duration::ZERO, late_gives_way: &gives_way };
+        let outcome = feed.drain(tick).await;
+        log(&feed.id, &outcome);
+        if let Some(health) = &health {
+            let reported = health.report(feed.id.stream, outcome.as_ref().map(|_| feed.date));
+            tokio::select! { biased; () = reported => {}, () = stop.cancelled() => {} }
+        }
+        let pause = match &outcome {
+            Ok(drained) if drained.more_pending => continue,
+            Ok(_) => Duration::ZERO,
+            Err(trouble) => trouble.pause(),
+        };
+        let next = async {
+            tokio::time::sleep(pause).await;
+            if matches!(outcome, Err(Trouble::Standby { .. })) { 0 } else { beats.next().await }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => {}
+            skipped = next => if skipped > 0 {
+                tracing::info!(feed = %feed.id, skipped, "ticks were skipped: the one before took longer");
+            }
+        }
+    }
+}
+
+fn log(feed: &FeedId, outcome: &Result<Drained, Trouble>) {
+    match outcome {
+        Ok(Drained { shipped: 0, more_pending: false, .. }) => tracing::debug!(%feed, "nothing new"),
+        Ok(Drained { pages, read, shipped, late, known, dead_letters, more_pending }) => {
+            tracing::info!(%feed, pages, read, shipped, late, known, dead_letters, more_pending, "shipped");
+        }
+        Err(Trouble::Stopped) => tracing::info!(%feed, "stopped; the position is saved"),
+        Err(trouble @ (Trouble::Lost | Trouble::Standby { .. })) => tracing::info!(%feed, "{trouble}"),
+        Err(trouble) => {
+            tracing::error!(%feed, error = %chain(trouble), waiting = ?trouble.waiting(), "the feed waits");
+        }
+    }
+}
