@@ -143,7 +143,10 @@ async fn answer(mut socket: TcpStream, reply: Reply, written: Arc<AtomicUsize>) 
 }
 
 /// Reads `file:` references and nothing else; each read sees what is in the file now.
-pub(crate) struct Files;
+pub(crate) struct Files {
+    /// Keeps the directory for as long as the source lives.
+    _directory: Arc<tempfile::TempDir>,
+}
 
 #[async_trait::async_trait]
 impl SecretReader for Files {
@@ -158,11 +161,11 @@ impl SecretReader for Files {
 }
 
 /// A token file in a directory that goes with it.
-pub(crate) struct TokenFile(tempfile::TempDir);
+pub(crate) struct TokenFile(Arc<tempfile::TempDir>);
 
 impl TokenFile {
     pub(crate) fn new(token: &str) -> Self {
-        let file = Self(tempfile::tempdir().unwrap());
+        let file = Self(Arc::new(tempfile::tempdir().unwrap()));
         file.write(token);
         file
     }
@@ -188,7 +191,7 @@ pub(crate) fn source(token: &TokenFile, events_url: Option<&str>, api: ApiVersio
         name: AccountName::parse("acme").unwrap(),
         account,
         allow: Allow { hosts: Default::default(), insecure_loopback: true },
-        secrets: Arc::new(Files),
+        secrets: Arc::new(Files { _directory: token.0.clone() }),
         client: opship::http::client(&config::Http::default()).unwrap(),
     })
 }
