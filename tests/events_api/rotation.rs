@@ -34,6 +34,19 @@ async fn a_rotated_token_is_picked_up_within_the_call_that_was_refused() {
 }
 
 #[tokio::test]
+async fn streams_refused_together_all_go_on_with_the_new_token() {
+    let both = Reply::After(3, Box::new(unauthorized()));
+    let world = World::new([ok(""), both.clone(), both, ok(""), ok("")]).await;
+    let token = TokenFile::new("old");
+    let source = source(&token, Some(&world.url), ApiVersion::V2);
+    page(&source).await.unwrap();
+    token.write("new");
+    let (one, other) = tokio::join!(page(&source), page(&source));
+    assert!(one.is_ok() && other.is_ok());
+    assert_eq!(world.tokens(), ["old", "old", "old", "new", "new"]);
+}
+
+#[tokio::test]
 async fn a_token_that_did_not_change_is_not_tried_again_and_the_next_call_reads_it_first() {
     let world = World::new([unauthorized(), ok("back")]).await;
     let token = TokenFile::new("old");

@@ -7,9 +7,10 @@ use opship::secret::{SecretError, SecretReader, SecretRef};
 use opship::source::events_api::{EventsApi, Setup};
 use opship::source::token::Allow;
 use secrecy::SecretString;
-use std::sync::{Arc, Mutex, atomic::AtomicUsize, atomic::Ordering};
+use std::sync::{Arc, atomic::AtomicUsize, atomic::Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 pub(crate) const DATE: &str = "Sun, 22 Nov 2026 10:00:00 GMT";
 
@@ -22,6 +23,8 @@ pub(crate) enum Reply {
     Endless(Vec<u8>, Vec<u8>),
     /// One byte of an endless header after the other.
     Drip,
+    /// The other reply, once so many requests are in the journal.
+    After(usize, Box<Self>),
     /// These bytes, then nothing, and no end.
     Stall(Vec<u8>),
 }
@@ -60,7 +63,7 @@ impl Seen {
 /// The server: answers with one reply of the script after the other, and with 599 after the last.
 pub(crate) struct World {
     pub(crate) url: String,
-    journal: Arc<Mutex<Vec<Seen>>>,
+    journal: watch::Sender<Vec<Seen>>,
     /// Bytes written by [`Reply::Endless`].
     pub(crate) written: Arc<AtomicUsize>,
 }
@@ -69,22 +72,30 @@ impl World {
     pub(crate) async fn new(script: impl Into<Vec<Reply>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let world = Self { url, journal: Arc::default(), written: Arc::default() };
+        let world = Self { url, journal: watch::Sender::default(), written: Arc::default() };
         let (journal, written) = (world.journal.clone(), world.written.clone());
         let mut script = script.into().into_iter();
         tokio::spawn(async move {
             while let Ok((mut socket, _)) = listener.accept().await {
                 let seen = read_request(&mut socket).await;
-                journal.lock().unwrap().push(seen);
+                journal.send_modify(|seen_before| seen_before.push(seen));
                 let reply = script.next().unwrap_or_else(|| reply(599, "", "the script is over"));
-                tokio::spawn(answer(socket, reply, written.clone()));
+                let (mut journal, written) = (journal.subscribe(), written.clone());
+                tokio::spawn(async move {
+                    let mut reply = reply;
+                    while let Reply::After(requests, next) = reply {
+                        journal.wait_for(|journal| journal.len() >= requests).await.unwrap();
+                        reply = *next;
+                    }
+                    answer(socket, reply, written).await;
+                });
             }
         });
         world
     }
 
     pub(crate) fn journal(&self) -> Vec<Seen> {
-        self.journal.lock().unwrap().clone()
+        self.journal.borrow().clone()
     }
 
     pub(crate) fn tokens(&self) -> Vec<String> {
@@ -134,6 +145,7 @@ async fn answer(mut socket: TcpStream, reply: Reply, written: Arc<AtomicUsize>) 
                 sent = socket.write_all(b"x").await;
             }
         }
+        Reply::After(..) => panic!("waited for before"),
         Reply::Stall(head) => {
             let _ = socket.write_all(&head).await;
             // Ends when the client closes.
