@@ -130,10 +130,12 @@ async fn a_body_announced_too_large_is_not_read() {
 #[tokio::test]
 async fn a_gzip_bomb_ends_at_the_cap_of_what_comes_out() {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    std::io::Write::write_all(&mut gzip, &vec![0; 0x10_0000]).unwrap();
-    // A gzip file may have many members (RFC 1952, 2.2): a gibibyte of zeros.
-    let bomb = gzip.finish().unwrap().repeat(1024);
-    assert!(bomb.len() < 0x100_0000);
+    let zeros = vec![0; 0x10_0000];
+    for _ in 0..80 {
+        std::io::Write::write_all(&mut gzip, &zeros).unwrap();
+    }
+    let bomb = gzip.finish().unwrap();
+    assert!(bomb.len() < 1_000_000);
     assert_eq!(failure(reply(200, "content-encoding: gzip\r\n", bomb)).await, Failure::TooLarge);
 }
 
