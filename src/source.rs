@@ -4,7 +4,9 @@ use crate::flow::{Cursor, Stream, Time, retry::Failure};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub mod budget;
 pub mod events_api;
+pub mod token;
 
 /// One request for a page of events.
 #[derive(Clone, Debug, PartialEq, Eq)]

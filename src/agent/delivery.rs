@@ -67,7 +67,7 @@ impl Feed {
     /// Posts the batch until it is accepted or refused. When patience ends, a batch in doubt keeps its intent, any other gives it back.
     pub(super) async fn deliver(&mut self, parcel: &mut Parcel, tick: Tick<'_>) -> Result<Delivered, Trouble> {
         let body = Body { json: parcel.batch.json(), rows: parcel.batch.rows.len() };
-        let (begun, mut posts, mut breaks, mut pace) = (Instant::now(), 0, 0, Pace::new());
+        let (begun, mut posts, mut breaks, mut pace) = (Instant::now(), 0, 0, Pace::default());
         let mut reauthenticated = false;
         let mut doubtful = parcel.attempt > 1;
         loop {
@@ -246,7 +246,7 @@ impl Feed {
 
     pub(super) async fn record_keys(&mut self, keys: &[crate::flow::EventKey], attempt: u32) -> Result<(), Trouble> {
         let Some(batch_id) = self.position()?.cp.intent.as_ref().map(Intent::batch_id_bytes) else { return Ok(()) };
-        let (begun, mut pace) = (Instant::now(), Pace::new());
+        let (begun, mut pace) = (Instant::now(), Pace::default());
         loop {
             let append = self.ledger.append(batch_id, attempt, keys);
             let error = match until_stopped(&self.stop, super::position::STOP_COMMIT, append).await {

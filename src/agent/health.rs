@@ -51,7 +51,7 @@ impl Account {
     }
 
     async fn ask(&self, source: &dyn Source) -> Result<Introspection, Trouble> {
-        let (begun, mut attempts, mut pace) = (Instant::now(), 0, Pace::new());
+        let (begun, mut attempts, mut pace) = (Instant::now(), 0, Pace::default());
         loop {
             attempts += 1;
             let error = match source.introspect().await {
@@ -174,7 +174,7 @@ impl Health {
 
     async fn post(&self, row: Vec<u8>, patience: Patience) -> Result<(), String> {
         let body = Body { json: [b"[", &*row, b"]"].concat().into(), rows: 1 };
-        let (begun, mut attempts, mut pace) = (Instant::now(), 0, Pace::new());
+        let (begun, mut attempts, mut pace) = (Instant::now(), 0, Pace::default());
         loop {
             attempts += 1;
             let Err(error) = self.sink.deliver(&body).await else { return Ok(()) };

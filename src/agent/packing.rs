@@ -89,8 +89,8 @@ impl<'p, 'a> Packing<'p, 'a> {
     /// Originals to keep before their stubs are posted.
     pub fn take_stubbed(&mut self) -> Vec<(EventKey, &'static str, String)> {
         let stubbed = std::mem::take(&mut self.stubbed);
-        let letter = |(place, why)| self.page.items.get(place).map(|item| (item.key, why, self.mapper.original(item)));
-        stubbed.into_iter().filter_map(letter).collect()
+        let original = |place: usize| self.page.items.get(place).map(|item| (item.key, self.mapper.original(item)));
+        stubbed.into_iter().filter_map(|(place, why)| original(place).map(|(key, text)| (key, why, text))).collect()
     }
 
     /// A batch of the stub alone, for a row that the sink refuses.

@@ -175,7 +175,8 @@ impl Feed {
             Err(Trouble::Malformed(error)) if *malformed + 1 < MALFORMED_MAX => {
                 *malformed += 1;
                 tracing::warn!(feed = %self.id, error = %error, "an answer is no page of events: asking again");
-                self.rest(Pace::new().next(self.jitter.unit(), None)).await?;
+                let wait = Pace::default().next(self.jitter.unit(), None);
+                self.rest(wait).await?;
                 Ok(None)
             }
             Err(trouble) => Err(trouble),
@@ -184,7 +185,7 @@ impl Feed {
 
     /// One request, tried again as its failures and our patience allow.
     pub(super) async fn poll(&mut self, request: &PageRequest, lane: Lane, tick: Tick<'_>) -> Result<Answer, Trouble> {
-        let (begun, mut attempts, mut pace) = (Instant::now(), 0, Pace::new());
+        let (begun, mut attempts, mut pace) = (Instant::now(), 0, Pace::default());
         loop {
             self.go_on()?;
             attempts += 1;

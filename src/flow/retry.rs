@@ -97,7 +97,7 @@ pub enum Verdict {
     Split,
     /// Set the row aside and go on. Set by [`Verdict::of_rows`] alone, for what cannot be halved any further.
     DeadLetter,
-    /// The request itself was refused: a cursor is answered by a reset, a reset or window by a halt. Source only.
+    /// The request itself was refused: a cursor is answered by a reset, a reset or window by a halt ([`REQUEST_REFUSED`]).
     Rejected,
     /// Our credential was refused: health red, try again after `at_least` without end, exit 77 in `once`.
     Unauthorized { at_least: Duration, remedy: &'static str },
@@ -112,10 +112,8 @@ impl Verdict {
     }
 }
 
-/// How often a halted feed tries again.
+/// How often a halted feed, and one whose 1Password token is refused, tries again.
 pub const HALT_PACE: Duration = Duration::from_secs(300);
-/// How often a refused 1Password token is tried again; it is also re-read then.
-pub const UNAUTHORIZED_PACE: Duration = Duration::from_secs(300);
 /// How often Azure is asked again after a 403: role assignments take up to 30 minutes to spread.
 pub const ROLE_PACE: Duration = Duration::from_secs(60);
 
@@ -131,6 +129,9 @@ const STORE_REFUSED: &str = "the store refused the credential: give the identity
     container, or renew the SAS in store.container_url";
 const STORE_MISSING: &str = "the store does not take this: check that the container in store.container_url exists and is a plain \
     block blob container";
+/// For the caller that turns [`Verdict::Rejected`] into a halt.
+pub const REQUEST_REFUSED: &str = "1Password refuses the times or the limit that opship asks for: check schedule.lookback, and \
+    update opship if it stays";
 const PROXY_REFUSED: &str = "the proxy demands a login: put user and password into http.proxy";
 
 /// What a failure at an edge means: the one place where this is decided.
@@ -145,10 +146,9 @@ pub fn verdict(edge: Edge, failure: &Failure) -> Verdict {
             Edge::Sink | Edge::Store => Verdict::Retry { at_least: None },
         },
         Failure::Status { status, code, message, retry_after } => match *status {
-            408 | 425 | 429 | 500.. => Verdict::Retry { at_least: *retry_after },
+            // Below 300: no refusal, yet not the promised success either, as from a gateway that is being changed.
+            ..300 | 408 | 425 | 429 | 500.. => Verdict::Retry { at_least: *retry_after },
             407 => Verdict::Halt { remedy: PROXY_REFUSED },
-            // Not a refusal, yet not the promised success either: a gateway that is being changed.
-            ..300 => Verdict::Retry { at_least: *retry_after },
             300..500 => match edge {
                 Edge::Source => source_refusal(*status),
                 Edge::Sink => sink_refusal(*status, code, message, *retry_after),
@@ -161,7 +161,7 @@ pub fn verdict(edge: Edge, failure: &Failure) -> Verdict {
 const fn source_refusal(status: u16) -> Verdict {
     match status {
         400 | 413 | 422 => Verdict::Rejected,
-        401 | 403 => Verdict::Unauthorized { at_least: UNAUTHORIZED_PACE, remedy: TOKEN_REFUSED },
+        401 | 403 => Verdict::Unauthorized { at_least: HALT_PACE, remedy: TOKEN_REFUSED },
         // Redirects are not followed (the token would go along), so they end here too.
         _ => Verdict::Halt { remedy: SOURCE_MISSING },
     }
@@ -204,21 +204,6 @@ impl Pace {
     pub const FIRST: Duration = Duration::from_millis(500);
     pub const LONGEST: Duration = Duration::from_secs(60);
 
-    pub fn new() -> Self {
-        let origin = backoff::ExponentialBackoff::default().start_time;
-        Self(backoff::exponential::ExponentialBackoff {
-            current_interval: Self::FIRST,
-            initial_interval: Self::FIRST,
-            // The crate's own jitter draws from a global source; ours comes in through `next`.
-            randomization_factor: 0.0,
-            multiplier: 2.0,
-            max_interval: Self::LONGEST,
-            start_time: origin,
-            max_elapsed_time: None,
-            clock: Stopped(origin),
-        })
-    }
-
     /// The next wait, for `unit` in `[0, 1)`. Never below `at_least`: what a service asks for is not jittered down.
     pub fn next(&mut self, unit: f64, at_least: Option<Duration>) -> Duration {
         let interval = self.0.next_backoff().unwrap_or(Self::LONGEST).min(Self::LONGEST);
@@ -234,11 +219,22 @@ impl Pace {
 
 impl Default for Pace {
     fn default() -> Self {
-        Self::new()
+        // Any moment will do: no limit of time is set, yet the crate asks a clock. Ours does not tick.
+        let origin = backoff::ExponentialBackoff::default().start_time;
+        Self(backoff::exponential::ExponentialBackoff {
+            current_interval: Self::FIRST,
+            initial_interval: Self::FIRST,
+            // The crate's own jitter draws from a global source; ours comes in through `next`.
+            randomization_factor: 0.0,
+            multiplier: 2.0,
+            max_interval: Self::LONGEST,
+            start_time: origin,
+            max_elapsed_time: None,
+            clock: Stopped(origin),
+        })
     }
 }
 
-/// A clock that does not tick: the crate asks one even where no limit of time is set.
 #[derive(Clone, Debug)]
 struct Stopped(std::time::Instant);
 
@@ -291,23 +287,19 @@ mod tests {
     fn busy_and_broken_services_are_tried_again_when_they_say() {
         for edge in ALL {
             for code in [408, 425, 429, 500, 502, 503, 504, 599] {
-                for retry_after in [None, Some(MINUTE)] {
-                    let failure = status(code, "", "", retry_after);
-                    assert_eq!(verdict(edge, &failure), Verdict::Retry { at_least: retry_after }, "{edge:?} {code}");
+                for at_least in [None, Some(MINUTE)] {
+                    let failure = status(code, "", "", at_least);
+                    assert_eq!(verdict(edge, &failure), Verdict::Retry { at_least }, "{edge:?} {code}");
                 }
             }
-            for failure in
-                [Failure::NotConnected, Failure::Interrupted, Failure::Malformed("x".into()), Failure::TooLarge]
-            {
-                assert_eq!(verdict(edge, &failure), Verdict::Retry { at_least: None });
-            }
+            assert_eq!(verdict(edge, &Failure::Interrupted), Verdict::Retry { at_least: None });
         }
     }
 
     #[test]
     fn no_status_is_without_a_verdict_and_every_halt_has_a_remedy() {
         for edge in ALL {
-            for code in 0..=u16::from(u8::MAX) * 4 {
+            for code in 0..1024 {
                 match verdict(edge, &bare(code)) {
                     Verdict::Halt { remedy } | Verdict::Unauthorized { remedy, .. } => {
                         assert!(remedy.len() > 20 && !remedy.contains("  "), "{edge:?} {code}: {remedy:?}");
@@ -326,11 +318,10 @@ mod tests {
         let of = |failure: &Failure| verdict(Edge::Sink, failure);
         assert_eq!(of(&bare(401)), Verdict::Reauthenticate);
         assert_eq!(of(&bare(403)), Verdict::Retry { at_least: Some(MINUTE) });
-        let busy = status(403, "OperationFailed", "", Some(MINUTE * 3));
-        assert_eq!(of(&busy), Verdict::Retry { at_least: Some(MINUTE * 3) });
+        let at_least = Some(MINUTE * 2);
+        assert_eq!(of(&status(403, "x", "", at_least)), Verdict::Retry { at_least });
         assert_eq!(of(&bare(413)), Verdict::Split);
         for (code, message) in [
-            ("InvalidPayload", ""),
             ("InvalidPayloadFormat", "the stream is not what it was"),
             ("RecordsTimeRangeIsMoreThan30Minutes", ""),
             ("BadRequest", "Invalid JSON at position 7"),
@@ -342,31 +333,24 @@ mod tests {
             assert_eq!(of(&status(400, code, message, None)), Verdict::Halt { remedy: SINK_MISSING }, "{code}");
         }
         assert_eq!(of(&bare(404)), Verdict::Halt { remedy: SINK_MISSING });
+        assert_eq!([2, 1].map(|rows| Verdict::Split.of_rows(rows)), [Verdict::Split, Verdict::DeadLetter]);
+        assert_eq!(Verdict::Reauthenticate.of_rows(1), Verdict::Reauthenticate);
     }
 
     #[test]
     fn the_source_tells_requests_from_tokens_and_addresses() {
         let of = |code| verdict(Edge::Source, &bare(code));
-        let refused = Verdict::Unauthorized { at_least: UNAUTHORIZED_PACE, remedy: TOKEN_REFUSED };
-        assert_eq!([of(401), of(403)], [refused; 2]);
+        assert_eq!([of(401), of(403)], [Verdict::Unauthorized { at_least: HALT_PACE, remedy: TOKEN_REFUSED }; 2]);
         assert_eq!(of(400), Verdict::Rejected);
         assert_eq!([of(404), of(405), of(307)], [Verdict::Halt { remedy: SOURCE_MISSING }; 3]);
         assert!(matches!(verdict(Edge::Source, &Failure::NoCredential), Verdict::Unauthorized { .. }));
     }
 
     #[test]
-    fn only_a_single_row_that_cannot_be_halved_becomes_a_dead_letter() {
-        assert_eq!(Verdict::Split.of_rows(500), Verdict::Split);
-        assert_eq!(Verdict::Split.of_rows(2), Verdict::Split);
-        assert_eq!(Verdict::Split.of_rows(1), Verdict::DeadLetter);
-        assert_eq!(Verdict::Reauthenticate.of_rows(1), Verdict::Reauthenticate);
-    }
-
-    #[test]
     fn the_pace_doubles_to_a_minute_with_full_jitter_and_never_undercuts_the_service() {
         for step in 0..100 {
             let unit = f64::from(step) / 100.0;
-            let mut pace = Pace::new();
+            let mut pace = Pace::default();
             for attempt in 0..40 {
                 let ceiling = Pace::FIRST.saturating_mul(1 << attempt.min(20)).min(Pace::LONGEST);
                 let wait = pace.next(unit, None);
@@ -377,7 +361,7 @@ mod tests {
             assert!(pace.next(unit, None) <= Pace::FIRST);
         }
         for odd in [f64::NAN, f64::INFINITY, -1.0, 2.0] {
-            assert!(Pace::new().next(odd, None) <= Pace::FIRST);
+            assert!(Pace::default().next(odd, None) <= Pace::FIRST);
         }
     }
 
@@ -402,15 +386,11 @@ mod tests {
         for (text, expected) in [
             ("0", seconds(0)),
             (" 17 ", seconds(17)),
-            ("86400", seconds(300)),
             ("99999999999999999999999", seconds(300)),
             ("Sun, 22 Nov 2026 10:00:42 GMT", seconds(42)),
             ("Sun, 22 Nov 2026 09:00:00 GMT", seconds(0)),
-            ("Tue, 22 Nov 2050 10:00:00 GMT", seconds(300)),
             ("-5", None),
-            ("1.5", None),
             ("soon", None),
-            ("", None),
         ] {
             assert_eq!(retry_after(text, now), expected, "{text:?}");
         }

@@ -1,0 +1,158 @@
+//! Every way an answer can be of no use, each named after what happens.
+
+use crate::world::*;
+use opship::config::ApiVersion;
+use opship::flow::{Cursor, Stream, retry::Failure};
+use opship::http::BODY_BYTES_MAX;
+use opship::source::{Answer, Lane, PageRequest, Source, SourceError};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// Asks `world` for a page once.
+async fn page(world: &World) -> Result<Answer, SourceError> {
+    page_within(world, opship::http::REQUEST_DEADLINE).await
+}
+
+async fn page_within(world: &World, deadline: Duration) -> Result<Answer, SourceError> {
+    let source = source(&TokenFile::new("t"), Some(&world.url), ApiVersion::V2).with_deadline(deadline);
+    let request = PageRequest::Continue(Cursor::parse("c".into()).unwrap());
+    source.page(Stream::AuditEvents, &request, Lane::Live).await
+}
+
+async fn failure(reply: Reply) -> Failure {
+    page(&World::new([reply]).await).await.unwrap_err().failure
+}
+
+#[tokio::test]
+async fn each_status_is_told_with_the_words_of_either_error_body() {
+    for code in [204, 400, 401, 403, 404, 429, 500, 502, 503] {
+        for (body, words) in [
+            (r#"{"Error":{"Message":"Bad Request"}}"#, "Bad Request"),
+            (r#"{"status":401,"message":"Unauthorized access"}"#, "Unauthorized access"),
+            ("404 page not found\n", "404 page not found"),
+            ("", ""),
+        ] {
+            // A 204 has no body.
+            let (body, words) = if code == 204 { ("", "") } else { (body, words) };
+            let expected =
+                Failure::Status { status: code, code: String::new(), message: words.into(), retry_after: None };
+            assert_eq!(failure(reply(code, "", body)).await, expected);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_error_says_what_was_attempted_where_and_what_came() {
+    let world = World::new([reply(400, "", r#"{"Error":{"Message":"Bad Request"}}"#)]).await;
+    let error = page(&world).await.unwrap_err();
+    let expected = format!("read a page of auditevents at {}/api/v2/auditevents: answered 400: Bad Request", world.url);
+    assert_eq!(error.to_string(), expected);
+}
+
+#[tokio::test]
+async fn retry_after_is_handed_on_in_all_its_forms() {
+    for (text, seconds) in [
+        ("0", Some(0)),
+        ("7", Some(7)),
+        ("999999999999999999999", Some(300)),
+        ("Sun, 22 Nov 2026 10:00:42 GMT", Some(42)),
+        ("Sun, 22 Nov 2026 09:00:00 GMT", Some(0)),
+        ("-1", None),
+        ("soon", None),
+    ] {
+        let Failure::Status { retry_after, .. } = failure(reply(429, &format!("retry-after: {text}\r\n"), "")).await
+        else {
+            panic!("{text}")
+        };
+        assert_eq!(retry_after, seconds.map(Duration::from_secs), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_cut_short_is_interrupted_and_one_that_is_whole_is_left_to_the_decoder() {
+    let cut = r#"{"cursor":"c","has_mo"#;
+    let short = format!("HTTP/1.1 200 OK\r\ndate: {DATE}\r\ncontent-length: 100\r\n\r\n{cut}");
+    assert_eq!(failure(Reply::Raw(short.into_bytes())).await, Failure::Interrupted);
+    let unfinished = format!("HTTP/1.1 200 OK\r\ndate: {DATE}\r\ntransfer-encoding: chunked\r\n\r\n15\r\n{cut}\r\n");
+    assert_eq!(failure(Reply::Raw(unfinished.into_bytes())).await, Failure::Interrupted);
+    assert_eq!(page(&World::new([ok(cut)]).await).await.unwrap().body, cut);
+}
+
+#[tokio::test]
+async fn connections_that_end_early_are_interrupted_and_refused_ones_never_began() {
+    assert_eq!(failure(Reply::Raw(Vec::new())).await, Failure::Interrupted);
+    assert_eq!(failure(Reply::Raw(b"HTTP/1.1 200 OK\r\nda".to_vec())).await, Failure::Interrupted);
+    let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let source = source(&TokenFile::new("t"), Some(&format!("http://{free}")), ApiVersion::V2);
+    let error = source.introspect().await.unwrap_err();
+    assert_eq!(error.failure, Failure::NotConnected);
+    assert!(error.cause.is_some());
+}
+
+#[tokio::test]
+async fn an_answer_without_a_date_cannot_be_used() {
+    let Failure::Malformed(what) =
+        failure(Reply::Raw(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}".to_vec())).await
+    else {
+        panic!("a missing Date was accepted")
+    };
+    assert!(what.contains("Date"), "{what}");
+}
+
+#[tokio::test]
+async fn servers_that_hang_or_drip_are_bounded_by_the_deadline() {
+    let head = format!("HTTP/1.1 200 OK\r\ndate: {DATE}\r\ncontent-length: 9\r\n\r\n{{");
+    for reply in [Reply::Stall(Vec::new()), Reply::Stall(head.into_bytes()), Reply::Drip] {
+        let world = World::new([reply]).await;
+        let start = Instant::now();
+        let error = page_within(&world, Duration::from_millis(200)).await.unwrap_err();
+        assert_eq!(error.failure, Failure::Interrupted);
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+}
+
+#[tokio::test]
+async fn an_endless_body_ends_at_the_cap() {
+    let head = format!("HTTP/1.1 200 OK\r\ndate: {DATE}\r\ntransfer-encoding: chunked\r\n\r\n");
+    let chunk = [b"100000\r\n".as_slice(), &vec![b'0'; 0x10_0000], b"\r\n"].concat();
+    let world = World::new([Reply::Endless(head.into_bytes(), chunk)]).await;
+    assert_eq!(page(&world).await.unwrap_err().failure, Failure::TooLarge);
+    // What the sockets buffer comes on top.
+    assert!(world.written.load(Ordering::Relaxed) < BODY_BYTES_MAX + 16 * 0x10_0000);
+}
+
+#[tokio::test]
+async fn a_body_announced_too_large_is_not_read() {
+    let head = format!("HTTP/1.1 200 OK\r\ndate: {DATE}\r\ncontent-length: {}\r\n\r\n", BODY_BYTES_MAX + 1);
+    assert_eq!(failure(Reply::Raw(head.into_bytes())).await, Failure::TooLarge);
+}
+
+#[tokio::test]
+async fn a_gzip_bomb_ends_at_the_cap_of_what_comes_out() {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let zeros = vec![0; 0x10_0000];
+    for _ in 0..80 {
+        std::io::Write::write_all(&mut gzip, &zeros).unwrap();
+    }
+    let bomb = gzip.finish().unwrap();
+    assert!(bomb.len() < 1_000_000);
+    assert_eq!(failure(reply(200, "content-encoding: gzip\r\n", bomb)).await, Failure::TooLarge);
+}
+
+#[tokio::test]
+async fn a_header_bomb_is_interrupted() {
+    let head = b"HTTP/1.1 200 OK\r\n".to_vec();
+    let world = World::new([Reply::Endless(head, b"x: y\r\n".repeat(1000))]).await;
+    assert_eq!(page(&world).await.unwrap_err().failure, Failure::Interrupted);
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let elsewhere = World::new([ok("{}")]).await;
+    let location = format!("location: {}/api/v2/auditevents\r\n", elsewhere.url);
+    for code in [301, 302, 307, 308] {
+        let Failure::Status { status, .. } = failure(reply(code, &location, "")).await else { panic!("{code}") };
+        assert_eq!(status, code);
+    }
+    assert!(elsewhere.journal().is_empty());
+}
