@@ -12,12 +12,13 @@ mod trouble;
 pub use position::Settings;
 pub use trouble::{Trouble, Waiting};
 
-use crate::flow::checkpoint::{Advance, Which};
+use crate::flow::checkpoint::{Advance, Fingerprints, Which};
 use crate::flow::decode::{self, Page};
 use crate::flow::retry::Patience;
 use crate::flow::{FeedId, Time, dedupe};
 use crate::sink::Sink;
 use crate::source::{Answer, Source};
+use crate::store::Store;
 use crate::store::checkpoints::Checkpoints;
 use crate::store::dead_letters::DeadLetters;
 use crate::store::ledger::Ledger;
@@ -78,7 +79,43 @@ pub struct Drained {
     pub more_pending: bool,
 }
 
+/// What a feed is made of; put together by the composition root.
+pub struct Parts {
+    pub id: FeedId,
+    pub account: Arc<Account>,
+    pub source: Arc<dyn Source>,
+    pub sink: Arc<dyn Sink>,
+    pub store: Arc<dyn Store>,
+    /// Random per process start: names this process in intents.
+    pub owner: String,
+    pub settings: Arc<Settings>,
+    pub stop: CancellationToken,
+    /// Seeds the jitter of waits.
+    pub seed: u64,
+}
+
 impl Feed {
+    pub fn new(parts: Parts) -> Self {
+        let Parts { id, account, source, sink, store, owner, settings, stop, seed } = parts;
+        let sink_fingerprint = Fingerprints::new("", None, &sink.place()).sink;
+        Self {
+            ledger: Ledger::new(store.clone(), &id, &sink_fingerprint),
+            checkpoints: Checkpoints::new(store.clone(), owner),
+            dead_letters: DeadLetters::new(store),
+            position: None,
+            date: Time::MIN_UTC,
+            accepted: None,
+            page_limit: reading::PAGE_LIMIT,
+            jitter: Jitter::new(seed),
+            id,
+            account,
+            source,
+            sink,
+            settings,
+            stop,
+        }
+    }
+
     /// One tick: settle what an earlier one left open, follow the cursor to its end, then re-read what a cursor may miss.
     ///
     /// # Errors
@@ -94,6 +131,7 @@ impl Feed {
             outcome = outcome.and(swept);
             if outcome.is_ok() && self.late_sweep_is_due() {
                 outcome = self.sweep(Which::Late, tick, &mut drained).await;
+                self.retire().await;
             }
         }
         let settled = self.settle(&outcome).await;

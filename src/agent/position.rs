@@ -28,6 +28,8 @@ pub struct Settings {
     pub batch_rows_max: usize,
     pub drop_audit_actions: BTreeSet<String>,
     pub redact: Redact,
+    /// How long ledger segments are kept.
+    pub ledger_keep: Duration,
 }
 
 /// The checkpoint as last read or written, and what has changed in memory since.
@@ -229,6 +231,19 @@ impl Feed {
             Err(error) => {
                 self.ledger.forget();
                 Err(error)
+            }
+        }
+    }
+
+    /// Housekeeping at the pace of the late sweep: ledger segments and dead letters that nothing can ask for any more.
+    pub(super) async fn retire(&mut self) {
+        let retired = self.ledger.retire(self.date, self.settings.ledger_keep).await;
+        let letters = self.dead_letters.retire(&self.id).await;
+        match (retired, letters) {
+            (Ok(0), Ok(0)) => {}
+            (Ok(segments), Ok(letters)) => tracing::info!(feed = %self.id, segments, letters, "retired"),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::warn!(feed = %self.id, error = %chain(&error), "old ledger segments were not retired");
             }
         }
     }

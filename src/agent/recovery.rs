@@ -94,7 +94,9 @@ impl Feed {
         let attempt = intent.attempt.saturating_add(1);
         tracing::warn!(feed = %self.id, batch = %intent.batch_id, rows, attempt, why, "a batch is in doubt: posting it again");
         let cp = &mut self.position()?.cp;
-        cp.intent = Some(Intent { owner, attempt, ..intent.clone() });
+        let mut taken = intent.clone();
+        (taken.owner, taken.attempt) = (owner, attempt);
+        cp.intent = Some(taken);
         let batch_id = intent.batch_id.clone();
         cp.in_doubt.add(Doubt { batch_id, rows: rows as u64, attempt, why: why.into(), at: date });
         self.save().await

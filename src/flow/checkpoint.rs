@@ -256,7 +256,7 @@ macro_rules! totals {
         pub struct Totals {
             $($(#[$doc])* pub $name: u64,)*
             #[serde(flatten)]
-            unknown: Unknown,
+            pub unknown: Unknown,
         }
 
         impl Totals {

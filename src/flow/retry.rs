@@ -257,8 +257,9 @@ impl Patience {
     /// `opship once`: the timer that starts it keeps the pace.
     pub const ONCE: Self =
         Self { attempts_max: 6, total: Duration::from_secs(60), single_wait_max: Duration::from_secs(30) };
-    /// `opship run`: as long as the longest `Retry-After` believed.
-    pub const RUN: Self = Self { attempts_max: 6, total: RETRY_AFTER_MAX, single_wait_max: RETRY_AFTER_MAX };
+    /// `opship run`: room for the longest `Retry-After` believed.
+    pub const RUN: Self =
+        Self { attempts_max: 6, total: RETRY_AFTER_MAX.saturating_mul(2), single_wait_max: RETRY_AFTER_MAX };
 
     /// Whether to wait `next_wait` and try again after `attempts_made` attempts in `elapsed`.
     pub fn allows(&self, attempts_made: u32, elapsed: Duration, next_wait: Duration) -> bool {
