@@ -6,7 +6,10 @@ use std::fmt;
 use std::time::Duration;
 
 pub mod azure_blob;
+mod azure_fault;
+mod disk;
 pub mod file;
+mod probe;
 
 /// A `/`-separated name inside the store: segments of `[A-Za-z0-9._-]`, no empty, `.` or `..` segment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
