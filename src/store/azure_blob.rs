@@ -103,7 +103,10 @@ impl AzureBlobStore {
         match self.container.create(None).await.map_err(Fault::of) {
             Ok(_) => Ok(()),
             Err(fault) if fault.is(409, "ContainerAlreadyExists") => Ok(()),
-            Err(fault) => Err(Fault { container_missing: true, ..fault }),
+            Err(mut fault) => {
+                fault.container_missing = true;
+                Err(fault)
+            }
         }
     }
 
