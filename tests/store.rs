@@ -1,4 +1,5 @@
 //! One suite for every store, and what is special about each of them.
+#![expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test that cannot go on has failed")]
 
 #[path = "store/blob.rs"]
 mod blob;

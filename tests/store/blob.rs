@@ -29,6 +29,13 @@ async fn broken(
     (store, transport)
 }
 
+/// A healthy store on the same container.
+async fn beside(store: &AzureBlobStore) -> AzureBlobStore {
+    let place = store.place();
+    let name = place.rsplit('/').next().expect("container name");
+    open_blob(&azurite().await.container_sas_url(name)).await.expect("open")
+}
+
 /// Everything that can be printed of an error.
 fn whole_text(error: &StoreError) -> String {
     let mut text = format!("{error:?} {error:#?}");
@@ -56,7 +63,7 @@ fn assert_refused_without_sas(outcome: Result<AzureBlobStore, StoreError>, url: 
 
 fn assert_no_sas(text: &str, url: &Url) {
     for sig in sig_of(url) {
-        assert!(!text.contains(&sig) && !text.contains("sig="), "{text}");
+        assert!(!text.contains(&sig), "{text}");
     }
 }
 
@@ -71,32 +78,25 @@ async fn a_lost_reply_to_a_create_is_a_conflict_with_our_own_document() {
 #[tokio::test]
 async fn a_lost_reply_to_a_swap_is_a_conflict_with_our_own_document() {
     let (store, transport) = broken(Fault::LoseReply, Method::Put, "swapped", 1).await;
-    let other = AzureBlobStoreBeside::of(&store).await;
-    let version = other.put(&key("swapped"), Bytes::from_static(b"before"), Expect::Absent).await.expect("put");
+    let version =
+        beside(&store).await.put(&key("swapped"), Bytes::from_static(b"before"), Expect::Absent).await.expect("put");
     let outcome = store.put(&key("swapped"), Bytes::from_static(b"ours"), Expect::Is(version)).await;
     assert!(transport.is_spent() && matches!(outcome, Err(StoreError::Conflict { .. })), "{outcome:?}");
     assert_eq!(store.get(&key("swapped")).await.expect("get").expect("present").bytes, "ours");
 }
 
-/// A healthy store on the same container.
-struct AzureBlobStoreBeside;
-
-impl AzureBlobStoreBeside {
-    async fn of(store: &AzureBlobStore) -> AzureBlobStore {
-        let place = store.place();
-        let name = place.rsplit('/').next().expect("container name");
-        open_blob(&azurite().await.container_sas_url(name)).await.expect("open")
-    }
-}
-
 #[tokio::test]
 async fn a_lost_reply_to_an_append_doubles_no_block() {
-    let (store, transport) = broken(Fault::LoseReply, Method::Put, "comp=appendblock", 2).await;
-    let first = store.append(&key("segment"), 0, Bytes::from_static(b"one")).await;
-    assert!(matches!(first, Err(StoreError::WrongPosition { .. })), "{first:?}");
-    let second = store.append(&key("segment"), 3, Bytes::from_static(b"two")).await;
-    assert!(transport.is_spent() && matches!(second, Err(StoreError::WrongPosition { .. })), "{second:?}");
-    assert_eq!(store.read_from(&key("segment"), 0).await.expect("read").as_deref(), Some(b"onetwo".as_ref()));
+    for before in ["", "before"] {
+        let (store, transport) = broken(Fault::LoseReply, Method::Put, "comp=appendblock", 1).await;
+        if !before.is_empty() {
+            beside(&store).await.append(&key("segment"), 0, before.into()).await.expect("append");
+        }
+        let outcome = store.append(&key("segment"), before.len() as u64, Bytes::from_static(b"ours")).await;
+        assert!(transport.is_spent() && matches!(outcome, Err(StoreError::WrongPosition { .. })), "{outcome:?}");
+        let whole = store.read_from(&key("segment"), 0).await.expect("read").expect("present");
+        assert_eq!(whole, format!("{before}ours"));
+    }
 }
 
 #[tokio::test]
@@ -206,6 +206,10 @@ async fn a_sas_without_write_permission_is_refused_at_the_write() {
 
 #[tokio::test]
 async fn an_unreachable_server_shows_no_sas_in_error_debug_or_log() {
+    // Which call sites log is decided once per process, by whichever test comes first: only a process of its own logs all.
+    if std::env::var_os("OPSHIP_TEST_ALONE").is_none() {
+        return run_alone("blob::an_unreachable_server_shows_no_sas_in_error_debug_or_log");
+    }
     let logged = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&logged);
     let subscriber = tracing_subscriber::fmt()
@@ -222,8 +226,15 @@ async fn an_unreachable_server_shows_no_sas_in_error_debug_or_log() {
     assert!(matches!(error, StoreError::Failed { .. }), "{error:?}");
     assert_no_sas(&format!("{} {store:?} {}", whole_text(&error), store.place()), &url);
     let log = String::from_utf8(logged.lock().expect("lock").clone()).expect("text");
-    assert!(log.contains("azure"), "nothing was logged: {log}");
+    assert!(log.contains("sig=REDACTED"), "the SDK logged nothing: {log}");
     assert_no_sas(&log, &url);
+}
+
+fn run_alone(test: &str) {
+    let mut child = std::process::Command::new(std::env::current_exe().expect("path of this test"));
+    let output = child.args([test, "--exact", "--nocapture"]).env("OPSHIP_TEST_ALONE", "1").output().expect("run");
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
 
 struct Log(Arc<Mutex<Vec<u8>>>);

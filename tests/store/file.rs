@@ -113,7 +113,10 @@ async fn an_owner_lives_as_long_as_its_handle() {
 #[tokio::test]
 async fn a_killed_owner_is_gone_at_once_and_its_lock_file_is_cleared() {
     let directory = tempfile::tempdir().expect("tempdir");
-    let mut child = Role::Owner.start(directory.path(), Command::new(this_test()));
+    let mut child =
+        child(&mut Command::new(this_test()), "file::child_owner", directory.path()).expect("start the child");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line == "announced"));
     let store = open(directory.path()).await;
     assert_eq!(store.holder("child").await.expect("holder"), Holder::Alive);
     child.kill().expect("kill");
@@ -130,7 +133,7 @@ async fn a_write_cut_off_in_the_middle_leaves_the_old_content() {
     let directory = tempfile::tempdir().expect("tempdir");
     let mut limited = Command::new("bash");
     limited.args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$@\"", "bash"]).arg(this_test());
-    finish(Role::DiskFiller.start(directory.path(), limited));
+    fill_the_disk(&mut limited, directory.path());
     let store = open(directory.path()).await;
     assert_eq!(store.get(&key("document")).await.expect("get").expect("present").bytes, "old");
     assert_eq!(store.read_from(&key("segment"), 0).await.expect("read").as_deref(), Some(b"old".as_ref()));
@@ -143,45 +146,25 @@ async fn a_write_cut_off_in_the_middle_leaves_the_old_content() {
 async fn a_full_disk_leaves_the_old_content() {
     let directory = tempfile::tempdir().expect("tempdir");
     let mut small_disk = Command::new("unshare");
-    let script = "mount -t tmpfs -o size=64k,mode=700 tmpfs \"$OPSHIP_TEST_STORE\" || { echo cannot mount; exit 0; }; exec \"$@\"";
+    let script = "mount -t tmpfs -o size=64k,mode=700 tmpfs \"$OPSHIP_TEST_STORE\" && exec \"$@\"";
     small_disk.args(["--map-root-user", "--mount", "bash", "-c", script, "bash"]).arg(this_test());
     let allowed = Command::new("unshare").args(["--map-root-user", "--mount", "true"]).status();
     if allowed.is_ok_and(|status| status.success()) {
-        finish(Role::DiskFiller.start(directory.path(), small_disk));
+        fill_the_disk(&mut small_disk, directory.path());
     }
 }
 
-/// What this test binary does when a test above started it as a child.
-enum Role {
-    Owner,
-    DiskFiller,
+/// This test binary, told to run only the named function, as `command` starts it.
+fn child(command: &mut Command, name: &str, directory: &Path) -> std::io::Result<Child> {
+    let child = command.args([name, "--exact", "--nocapture"]).env("OPSHIP_TEST_STORE", directory);
+    child.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()
 }
 
-impl Role {
-    /// Starts the child and waits for its first word.
-    fn start(self, directory: &Path, mut command: Command) -> Child {
-        let (name, first_word) = match self {
-            Self::Owner => ("file::child_owner", "announced"),
-            Self::DiskFiller => ("file::child_disk_filler", "filled"),
-        };
-        let mut child = command
-            .args([name, "--exact", "--nocapture"])
-            .env("OPSHIP_TEST_STORE", directory)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("start the child");
-        let lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
-        let said: Vec<_> =
-            lines.take_while(|line| !line.contains(first_word) && !line.contains("cannot mount")).collect();
-        assert!(child.try_wait().expect("wait").is_none_or(|status| status.success()), "{said:?}");
-        child
-    }
-}
-
-fn finish(mut child: Child) {
-    drop(child.stdin.take());
-    assert!(child.wait().expect("wait").success());
+fn fill_the_disk(command: &mut Command, directory: &Path) {
+    let child = child(command, "file::child_disk_filler", directory).expect("start the child");
+    let output = child.wait_with_output().expect("output");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("filled"), "{said}{}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn this_test() -> PathBuf {
