@@ -72,6 +72,7 @@ impl AzureBlobStore {
         credential: Option<Arc<dyn TokenCredential>>,
         http: Arc<dyn HttpClient>,
     ) -> Result<Self, StoreError> {
+        let container = &without_trailing_slash(container);
         let access = Access::to(container);
         let refuse = |remedy: &str| StoreError::Refused {
             attempted: "open of",
@@ -172,7 +173,7 @@ impl AzureBlobStore {
     async fn upload(&self, key: &Key, bytes: Bytes, expect: &Expect) -> Result<Version, Fault> {
         let mut options = BlockBlobClientUploadOptions {
             blob_content_type: Some("application/json".to_owned()),
-            // One request: a put in blocks would not be atomic with its condition.
+            // One request, one condition, one answer.
             partition_size: NonZero::new(BODY_BYTES_MAX as u64),
             ..Default::default()
         };
@@ -242,6 +243,15 @@ fn age_between(modified: Option<Time>, now: Option<Time>) -> Duration {
 /// A 416: the blob is there and ends at or before the offset. Only `read_from` asks with an offset, and it looks at the bytes alone.
 fn nothing_behind_the_end() -> Object {
     Object { bytes: Bytes::new(), version: Version(String::new()), age: Duration::ZERO }
+}
+
+/// Else the names of blobs would start with a slash.
+fn without_trailing_slash(container: &ContainerUrl) -> ContainerUrl {
+    let mut url = container.0.clone();
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty();
+    }
+    ContainerUrl(url)
 }
 
 fn is_loopback(url: &Url) -> bool {

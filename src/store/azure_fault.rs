@@ -93,10 +93,7 @@ struct Sas {
 
 impl Access {
     pub(super) fn to(container: &ContainerUrl) -> Self {
-        let time = |name: &str| {
-            let value = container.0.query_pairs().find(|(key, _)| key == name)?.1.into_owned();
-            chrono::DateTime::parse_from_rfc3339(&value).ok().map(|time| time.to_utc())
-        };
+        let time = |name: &str| sas_time(&container.0.query_pairs().find(|(key, _)| key == name)?.1);
         let sas = container.has_sas().then(|| Sas { starts: time("st"), expires: time("se") });
         Self { place: container.without_sas(), sas }
     }
@@ -145,10 +142,19 @@ impl Sas {
             (Some(now), Some(starts), _) if now < starts => {
                 format!("the SAS is not valid before {}", starts.to_rfc3339())
             }
-            (_, _, Some(_)) => "the SAS is wrong or lacks a permission".to_owned(),
-            (_, _, None) => "the SAS is incomplete (no expiry time)".to_owned(),
+            // A SAS with a stored access policy has its times there.
+            _ => "the SAS is wrong, expired or lacks a permission".to_owned(),
         }
     }
+}
+
+/// The three forms that a SAS may have:
+/// <https://learn.microsoft.com/en-us/rest/api/storageservices/formatting-datetime-values>
+fn sas_time(text: &str) -> Option<Time> {
+    let seconds = chrono::DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc());
+    let minutes = || Some(chrono::NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%MZ").ok()?.and_utc());
+    let day = || Some(text.parse::<chrono::NaiveDate>().ok()?.and_hms_opt(0, 0, 0)?.and_utc());
+    seconds.or_else(minutes).or_else(day)
 }
 
 /// An error chain as text without query strings: the SDK and reqwest put whole URLs, SAS included, into theirs.
@@ -215,13 +221,15 @@ mod tests {
 
     #[test]
     fn an_expired_sas_is_named_as_such() {
-        let url = "https://a.blob.core.windows.net/c?st=2024-01-01T00:00:00Z&se=2025-01-01T00:00:00Z&sig=x";
-        let access = Access::to(&ContainerUrl(url.parse().unwrap()));
-        let mut fault = Fault::from(Scrubbed::text("HTTP 403"));
-        fault.status = Some(403);
-        fault.date = "2025-01-01T00:00:01Z".parse().ok();
-        let remedy = access.remedy(&fault);
-        assert!(remedy.contains("expired at 2025-01-01T00:00:00+00:00") && remedy.contains(ROLE), "{remedy}");
+        for expires in ["2025-01-01T00:00:00Z", "2025-01-01T00:00Z", "2025-01-01"] {
+            let url = format!("https://a.blob.core.windows.net/c?st=2024-01-01&se={expires}&sig=x");
+            let access = Access::to(&ContainerUrl(url.parse().unwrap()));
+            let mut fault = Fault::from(Scrubbed::text("HTTP 403"));
+            fault.status = Some(403);
+            fault.date = "2025-01-01T00:00:01Z".parse().ok();
+            let remedy = access.remedy(&fault);
+            assert!(remedy.contains("expired at 2025-01-01T00:00:00+00:00") && remedy.contains(ROLE), "{remedy}");
+        }
     }
 
     #[test]

@@ -151,7 +151,11 @@ impl Disk {
         let path = self.path(key);
         let failed = |cause| failed("delete of", &path, cause);
         let _lock = self.lock("delete of")?;
-        let Some(file) = open_existing(&path).map_err(failed)? else { return Ok(()) };
+        if open_existing(&path).map_err(failed)?.is_none() {
+            return Ok(());
+        }
+        // Opened to write: NFS grants exclusive locks on nothing else.
+        let Some(file) = self.open_segment(&path, false).map_err(failed)? else { return Ok(()) };
         // After a running append, never between its open and its write: that append would report success for nothing.
         wait_for(&path, || file.try_lock())?;
         fs::remove_file(&path).and_then(|()| sync_directory(parent_of(&path)?)).map_err(failed)
