@@ -21,7 +21,6 @@ use azure_core::http::{ClientOptions, ExponentialRetryOptions, HttpClient, Retry
 use azure_identity as sdk;
 use certificate::Certificate;
 use secrecy::{ExposeSecret, SecretString};
-use std::error::Error as _;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -243,9 +242,7 @@ impl Credential {
         let (failure, cause) = match tokio::time::timeout(TOKEN_DEADLINE, credential.get_token(&[scope], None)).await {
             Ok(Ok(token)) => return Ok(token),
             Ok(Err(error)) => witness.verdict().unwrap_or_else(|| (Failure::NoCredential, Some(said(&error)))),
-            Err(_) => witness.verdict().unwrap_or_else(|| {
-                (Failure::Interrupted, Some(Said(format!("no token within {} s", TOKEN_DEADLINE.as_secs()))))
-            }),
+            Err(_) => (Failure::Interrupted, Some(Said(format!("no token within {} s", TOKEN_DEADLINE.as_secs())))),
         };
         let remedy = remedy(self.who.kind, &failure);
         Err(AzureError::NoToken { scope: scope.to_owned(), who: self.who.clone(), failure, remedy, cause })
@@ -279,16 +276,21 @@ impl TokenCredential for Credential {
 /// The text of an SDK error that no answer explains: `az` failed, a token file is missing, a platform is not supported.
 /// The text of a JSON error may quote the token it stumbled over, so that one is not taken over.
 fn said(error: &Error) -> Said {
-    let mut innermost: &(dyn std::error::Error + 'static) = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
+    let mut texts: Vec<String> = Vec::new();
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(cause) = next {
+        if cause.is::<serde_json::Error>() {
+            return Said("the answer is not what a token answer looks like".into());
+        }
+        let text = one_line(&cause.to_string());
+        // The SDK's outer error repeats the inner one, with a link to its own guide.
+        let repeats = text.contains("authentication failed.") && cause.source().is_some();
+        if !repeats && !texts.iter().any(|seen| seen.contains(&text)) {
+            texts.push(text);
+        }
+        next = cause.source();
     }
-    if innermost.is::<azure_core::Error>() || innermost.is::<std::io::Error>() || innermost.is::<std::env::VarError>() {
-        let outer = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-        let inner = innermost.to_string();
-        return Said(one_line(&if outer.contains(&inner) { outer } else { format!("{outer}: {inner}") }));
-    }
-    Said("the answer is not what a token answer looks like".into())
+    Said(texts.join(": "))
 }
 
 /// Entra's own error numbers say more than the status.

@@ -3,21 +3,26 @@
 //! The SDK's own error is not enough: its text is empty for a body that is not JSON, and a description with an escape in it
 //! (Entra's have line breaks) fails to decode, which loses the status too.
 
-use super::{Said, TOKEN_TRIES_MAX};
+use super::{Said, TOKEN_TRIES_MAX, said};
 use crate::flow::retry::{Failure, retry_after};
 use crate::http::one_line;
 use azure_core::Error;
 use azure_core::error::ErrorKind;
-use azure_core::http::headers::HeaderName;
+use azure_core::http::headers::{HeaderName, Headers};
 use azure_core::http::{AsyncRawResponse, HttpClient, Request};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use serde_json::Value;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// Largest answer read: a token of an application with many roles can be tens of kilobytes.
 const ANSWER_BYTES_MAX: usize = 1024 * 1024;
+
+/// Longest `Retry-After` waited for here; beyond it the caller's own pace decides.
+const PATIENCE: Duration = Duration::from_secs(3);
+const RETRY_AFTER: HeaderName = HeaderName::from_static("retry-after");
 
 pub(super) struct Witness {
     http: Arc<dyn HttpClient>,
@@ -61,7 +66,7 @@ impl Witness {
 
     fn broken(&self, error: &Error) {
         let failure = if *error.kind() == ErrorKind::Connection { Failure::NotConnected } else { Failure::Interrupted };
-        self.note(failure, Some(Said(one_line(&chain(error)))));
+        self.note(failure, Some(said(error)));
     }
 
     async fn read(&self, response: AsyncRawResponse) -> azure_core::Result<AsyncRawResponse> {
@@ -77,9 +82,19 @@ impl Witness {
         }
         let body = body.freeze();
         if !status.is_success() {
-            let after = headers.get_optional_str(&HeaderName::from_static("retry-after"));
-            self.note(refusal(u16::from(status), after, &body), None);
-            return Ok(AsyncRawResponse::from_bytes(status, headers, body));
+            let after = headers.get_optional_string(&RETRY_AFTER);
+            let refusal = refusal(u16::from(status), after.as_deref(), &body);
+            let wait = if let Failure::Status { retry_after, .. } = &refusal { *retry_after } else { None };
+            self.note(refusal, None);
+            if wait.is_some_and(|wait| wait > PATIENCE) {
+                return Err(gave_up());
+            }
+            // Only what was looked at: the SDK would also obey `x-ms-retry-after-ms`, however long.
+            let mut kept = Headers::new();
+            if let Some(after) = after.filter(|_| wait.is_some()) {
+                kept.insert(RETRY_AFTER, after);
+            }
+            return Ok(AsyncRawResponse::from_bytes(status, kept, body));
         }
         match mend(&body) {
             Ok(body) => {
@@ -123,20 +138,6 @@ impl HttpClient for Witness {
 
 fn gave_up() -> Error {
     Error::with_message(ErrorKind::Other, "the identity endpoint gave no token")
-}
-
-/// The causes of a broken connection, outermost first. URLs of token endpoints hold no secret.
-fn chain(error: &Error) -> String {
-    let mut texts: Vec<String> = Vec::new();
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(cause) = next {
-        let text = cause.to_string();
-        if texts.last() != Some(&text) {
-            texts.push(text);
-        }
-        next = cause.source();
-    }
-    texts.join(": ")
 }
 
 fn refusal(status: u16, after: Option<&str>, body: &Bytes) -> Failure {
