@@ -33,7 +33,8 @@ impl Certificate {
             return Err("the private key is encrypted: store it without a password".into());
         }
         // The texts of these errors may quote a line of the key: they are not taken over.
-        let key = PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|_| "no private key in the PEM text")?;
+        let key = PrivateKeyDer::from_pem_slice(text.as_bytes())
+            .map_err(|_| "no private key in the PEM text (a PFX must be converted first)")?;
         let key = rustls::crypto::ring::sign::any_supported_type(&key).map_err(|_| "the private key is not usable")?;
         signer(&*key)?;
         let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(text.as_bytes())

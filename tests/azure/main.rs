@@ -1,5 +1,8 @@
 //! Azure against a loopback internet: credentials, tokens, Key Vault and the sinks.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "helpers of tests are tests")]
+#![allow(unreachable_pub, reason = "a test binary has no outside")]
+
 mod credentials;
 mod dcr;
 mod ndjson;

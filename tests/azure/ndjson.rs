@@ -104,3 +104,28 @@ async fn the_probe_leaves_no_row_and_the_place_is_the_path() {
     assert!(rows(&dir.path().join("new/deep")).is_empty());
     assert!(sink.place().starts_with("ndjson:/") && sink.place().ends_with(FILE));
 }
+
+/// Not a test of its own: the child of the test below, in which no file can grow beyond 64 KiB.
+#[tokio::test]
+async fn writes_until_the_disk_is_full() {
+    let Ok(dir) = std::env::var("OPSHIP_TEST_NDJSON") else { return };
+    let sink = Ndjson::open(Path::new(&dir), STREAM).unwrap();
+    sink.deliver(&body(r#"[{"a":1}]"#)).await.unwrap();
+    let large = format!(r#"[{{"a":"{}"}}]"#, "x".repeat(1_000_000));
+    let error = sink.deliver(&body(&large)).await.unwrap_err();
+    assert_eq!(error.failure, Failure::Local);
+    sink.deliver(&body(r#"[{"a":2}]"#)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_write_that_fails_half_way_is_rolled_back_and_is_a_definite_no() {
+    let dir = tempfile::tempdir().unwrap();
+    // An ignored SIGXFSZ makes the write fail instead of killing the process.
+    let script = "trap '' XFSZ; ulimit -f 64; exec \"$0\" ndjson::writes_until_the_disk_is_full --exact";
+    let mut shell = tokio::process::Command::new("bash");
+    shell.args(["-c", script]).arg(std::env::current_exe().unwrap()).env("OPSHIP_TEST_NDJSON", dir.path());
+    let output = shell.output().await.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let found: Vec<Value> = rows(dir.path()).into_iter().map(|row| row["a"].clone()).collect();
+    assert_eq!(found, [1, 2]);
+}
