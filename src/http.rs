@@ -49,9 +49,18 @@ pub fn client(options: &config::Http) -> Result<reqwest::Client, HttpError> {
     if let Some(url) = &options.proxy {
         let proxy = reqwest::Proxy::all(url.0.clone())
             .map_err(|cause| HttpError { what: format!("http.proxy {url:?}"), cause: Some(cause.into()) })?;
-        builder = builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_string(&options.no_proxy.join(","))));
+        builder = builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_string(&no_proxy(&options.no_proxy))));
     }
     builder.build().map_err(|cause| HttpError { what: "TLS and name resolution".into(), cause: Some(cause.into()) })
+}
+
+/// The configured exceptions and the managed identity endpoints: link-local IMDS, and the platform's own, which is reached
+/// with a secret header in clear text. Both answer this machine only, never a proxy.
+fn no_proxy(configured: &[String]) -> String {
+    let platform = std::env::var("IDENTITY_ENDPOINT").ok().and_then(|text| url::Url::parse(&text).ok());
+    let platform = platform.and_then(|url| url.host_str().map(|host| host.trim_matches(['[', ']']).to_owned()));
+    let direct = ["169.254.0.0/16".to_owned()].into_iter().chain(platform);
+    configured.iter().cloned().chain(direct).collect::<Vec<_>>().join(",")
 }
 
 fn read_ca_file(path: &std::path::Path) -> Result<Vec<reqwest::Certificate>, HttpError> {

@@ -1,0 +1,109 @@
+//! One secret of a Key Vault, read with a bearer token.
+
+use super::{AzureError, Places, Tokens};
+use crate::flow::retry::Failure;
+use crate::http::{failure_of, failure_of_status, read_body};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use url::Url;
+
+const API_VERSION: &str = "7.4";
+/// A secret's value is at most 25 KB; its attributes and tags come on top.
+const SECRET_BYTES_MAX: usize = 256 * 1024;
+
+#[derive(Deserialize)]
+struct Bundle {
+    value: String,
+}
+
+/// Reads a secret by its identifier, `https://VAULT.vault.azure.net/secrets/NAME[/VERSION]`. `tokens` are for the cloud's
+/// `key_vault_scope`, so the host must be one of its vaults: the bearer would open every vault the identity may read.
+///
+/// # Errors
+/// A URL that is not a vault's, no token, or an answer other than the secret, with what to do about it.
+pub async fn key_vault_secret(
+    http: &reqwest::Client,
+    tokens: &Tokens,
+    places: &Places,
+    url: &Url,
+) -> Result<SecretString, AzureError> {
+    demand_vault(places, url)?;
+    let first = get(http, tokens, url).await;
+    let Err(AzureError::KeyVault { failure: Failure::Status { status: 401, .. }, .. }) = first else { return first };
+    tokens.forget();
+    get(http, tokens, url).await
+}
+
+fn demand_vault(places: &Places, url: &Url) -> Result<(), AzureError> {
+    let host = url.host_str().unwrap_or_default();
+    let plain = url.scheme() == "https" && url.username().is_empty() && url.password().is_none();
+    if plain && places.key_vault_hosts.iter().any(|suffix| host.len() > suffix.len() && host.ends_with(suffix)) {
+        return Ok(());
+    }
+    Err(AzureError::NotAVault { url: name_of(url), hosts: places.key_vault_hosts.join(", ") })
+}
+
+/// The identifier as an error may show it: without a query or a user that someone put there.
+fn name_of(url: &Url) -> String {
+    format!("{}://{}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
+}
+
+async fn get(http: &reqwest::Client, tokens: &Tokens, url: &Url) -> Result<SecretString, AzureError> {
+    let fail = |failure: Failure, cause: Option<AzureError>| {
+        let remedy = remedy(&failure);
+        AzureError::KeyVault { url: name_of(url), failure, remedy, cause: cause.map(Box::new) }
+    };
+    let token = tokens.token().await.map_err(|error| fail(Failure::NoCredential, Some(error)))?;
+    let mut address = url.clone();
+    address.set_query(Some(&format!("api-version={API_VERSION}")));
+    address.set_fragment(None);
+    let request = http.get(address).bearer_auth(token.expose_secret());
+    let response = request.send().await.map_err(|error| fail(failure_of(&error), None))?;
+    if response.status() != reqwest::StatusCode::OK {
+        return Err(fail(failure_of_status(response).await, None));
+    }
+    let body = read_body(response, SECRET_BYTES_MAX).await.map_err(|failure| fail(failure, None))?;
+    // The text of a JSON error may quote the secret.
+    let unread = |_| fail(Failure::Malformed("not a secret bundle".into()), None);
+    serde_json::from_slice::<Bundle>(&body).map(|bundle| SecretString::from(bundle.value)).map_err(unread)
+}
+
+fn remedy(failure: &Failure) -> &'static str {
+    match failure {
+        Failure::Status { status: 401, .. } => "the vault does not accept the token: is it in the identity's tenant?",
+        Failure::Status { status: 403, .. } => {
+            "give the identity the role Key Vault Secrets User on the vault, and check the vault's firewall"
+        }
+        Failure::Status { status: 404, .. } => "no such secret or version: check the name, and that it is enabled",
+        Failure::Status { status: 429 | 500.., .. } => "the vault is in trouble: try again",
+        Failure::NotConnected => "check the vault's name, its private endpoint, http.proxy and http.ca_file",
+        Failure::NoCredential => "see the cause",
+        Failure::Status { .. } | Failure::Interrupted | Failure::Malformed(_) | Failure::TooLarge | Failure::Local => {
+            "check the secret's identifier and try again"
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::azure::places;
+    use crate::config::Cloud;
+
+    #[test]
+    fn only_https_hosts_of_the_clouds_own_vaults_get_a_token() {
+        let ask = |text: &str| demand_vault(places(Cloud::Public), &Url::parse(text).unwrap());
+        assert!(ask("https://kv.vault.azure.net/secrets/op").is_ok());
+        for foreign in [
+            "http://kv.vault.azure.net/secrets/op",
+            "https://kv.vault.azure.net.evil.example/secrets/op",
+            "https://evilvault.azure.net/secrets/op",
+            "https://.vault.azure.net/secrets/op",
+            "https://u:p@kv.vault.azure.net/secrets/op",
+            "https://kv.vault.usgovcloudapi.net/secrets/op",
+        ] {
+            let error = ask(foreign).unwrap_err().to_string();
+            assert!(!error.contains("u:p@"), "{error}");
+        }
+    }
+}

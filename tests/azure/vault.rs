@@ -1,0 +1,68 @@
+//! Reading a Key Vault secret.
+
+use crate::tokens::Desk;
+use crate::world::{World, reply};
+use crate::{proxied, said};
+use opship::azure::{AzureError, Tokens, key_vault_secret, places};
+use opship::config::Cloud;
+use secrecy::{ExposeSecret, SecretString};
+
+const VAULT: &str = "kv.vault.azure.net";
+
+async fn read(world: &World, tokens: &Tokens, url: &str) -> Result<SecretString, AzureError> {
+    key_vault_secret(&proxied(world), tokens, places(Cloud::Public), &url.parse().unwrap()).await
+}
+
+#[tokio::test]
+async fn a_secret_is_read_with_the_bearer_and_the_api_version() {
+    let world = World::start().await;
+    world.answer(VAULT, |_, _| reply(200, r#"{"value":"canary-value","id":"x"}"#));
+    let tokens = Desk::open(3600).tokens();
+    let secret = read(&world, &tokens, "https://kv.vault.azure.net/secrets/op/0123").await.unwrap();
+    assert_eq!(secret.expose_secret(), "canary-value");
+    let seen = &world.seen(VAULT)[0];
+    assert_eq!(seen.path, "/secrets/op/0123?api-version=7.4");
+    assert_eq!(seen.header("authorization"), "Bearer canary-token-0");
+}
+
+#[tokio::test]
+async fn a_refusal_names_the_secret_the_words_of_the_vault_and_the_remedy() {
+    for (status, code, remedy) in [
+        (401, "Unauthorized", "tenant"),
+        (403, "Forbidden", "Key Vault Secrets User"),
+        (404, "SecretNotFound", "no such secret"),
+    ] {
+        let world = World::start().await;
+        let body = format!(r#"{{"error":{{"code":"{code}","message":"words of the vault"}}}}"#);
+        world.answer(VAULT, move |_, _| reply(status, body.clone()));
+        let error =
+            read(&world, &Desk::open(3600).tokens(), "https://kv.vault.azure.net/secrets/op").await.unwrap_err();
+        let text = said(&error);
+        for part in ["https://kv.vault.azure.net/secrets/op", code, "words of the vault", remedy] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refused_token_is_renewed_once() {
+    let world = World::start().await;
+    world.answer(VAULT, |seen, _| match seen.header("authorization") {
+        "Bearer canary-token-0" => reply(401, ""),
+        _ => reply(200, r#"{"value":"canary-value"}"#),
+    });
+    read(&world, &Desk::open(3600).tokens(), "https://kv.vault.azure.net/secrets/op").await.unwrap();
+    assert_eq!(world.seen(VAULT).len(), 2);
+}
+
+#[tokio::test]
+async fn a_host_that_is_no_vault_gets_no_token_and_a_strange_answer_is_not_quoted() {
+    let world = World::start().await;
+    let desk = Desk::open(3600);
+    let error = read(&world, &desk.tokens(), "https://kv.vault.azure.net.evil.example/secrets/op").await.unwrap_err();
+    assert!(said(&error).contains(".vault.azure.net"));
+    assert_eq!(desk.asked(), 0);
+    world.answer(VAULT, |_, _| reply(200, r#"{"value":["canary-value"]}"#));
+    let error = read(&world, &desk.tokens(), "https://kv.vault.azure.net/secrets/op").await.unwrap_err();
+    assert!(said(&error).contains("not a secret bundle"));
+}
