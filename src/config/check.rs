@@ -34,7 +34,7 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn bad(&mut self, key: &str, what: impl Into<String>) {
         let origin = origin_of(&self.figment, key).unwrap_or_else(|| self.file_origin.clone());
-        self.problems.add(origin, key, what);
+        self.problems.add_first(origin, key, what);
     }
 
     pub(super) fn missing(&mut self, key: &str, why: &str) {
@@ -49,14 +49,18 @@ impl Context {
         self.take(key, values::duration(text, bounds)).unwrap_or_default()
     }
 
-    /// A URL of a service, by the host rules, without a query.
+    /// A URL of a service, by the host rules, without a query; a path is for proxies only.
     pub(super) fn service_url(&mut self, key: &str, text: &str, service: Service, rules: &HostRules) -> Option<Url> {
         let url = self.take(key, values::url(text))?;
         self.take(key, check_url(&url, service, rules))?;
-        match url.query() {
-            Some(_) => self.take(key, Err("a query (`?...`) in the URL is not allowed".into())),
-            None => Some(url),
+        if url.query().is_some() {
+            return self.take(key, Err("a query (`?...`) in the URL is not allowed".into()));
         }
+        let official = HostRules { cloud: rules.cloud, ..HostRules::default() };
+        if url.path() != "/" && check_url(&url, service, &official).is_ok() {
+            return self.take(key, Err("expected scheme and host only, without a path".into()));
+        }
+        Some(url)
     }
 
     pub(super) fn secret(&mut self, key: &str, text: &str, rules: &HostRules) -> Option<SecretRef> {

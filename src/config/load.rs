@@ -1,7 +1,7 @@
 //! Layers of configuration: a TOML file, then the environment; merged by figment, read by name, checked once.
 
 use super::conform::{Conform, typed};
-use super::problem::{ConfigError, Problems, did_you_mean, nearest};
+use super::problem::{ConfigError, Problems, did_you_mean, listed, nearest};
 use super::raw::RawConfig;
 use super::schema::{Kind, Node, json_schema};
 use super::{Config, check};
@@ -117,11 +117,16 @@ impl<'a> Layers<'a> {
     fn add_variable(&mut self, name: &str, text: &str, taken: &mut BTreeMap<String, String>) {
         let path = path_of(name);
         let origin = format!("environment variable {name}");
-        let Some(node) = self.find(&path).filter(|node| node.kind() != Kind::Section) else {
-            let hint = did_you_mean(self.nearest_variable(name, &path).as_deref());
-            return self.problems.add(origin, path.join("."), format!("unknown key{hint}"));
-        };
         let key = path.join(".");
+        let Some(node) = self.find(&path) else {
+            let hint = did_you_mean(self.nearest_variable(name, &path).as_deref());
+            return self.problems.add(origin, key, format!("unknown key{hint}"));
+        };
+        if node.kind() == Kind::Section {
+            let names: Vec<_> = node.leaves().iter().map(|(leaf, _)| variable_of(&format!("{key}.{leaf}"))).collect();
+            let what = format!("is a section, set its keys: {}", listed(names.iter().map(String::as_str)));
+            return self.problems.add(origin, key, what);
+        }
         if let Some(other) = taken.insert(key.clone(), name.to_owned()) {
             return self.problems.add(origin, key, format!("{other} sets the same key"));
         }

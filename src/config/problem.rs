@@ -50,7 +50,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Collects problems: one per key, the first, since later ones follow from it.
+/// Collects problems in the order in which they are found.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
     found: Vec<Problem>,
@@ -60,8 +60,15 @@ pub(super) struct Problems {
 impl Problems {
     pub(super) fn add(&mut self, origin: impl Into<String>, key: impl Into<String>, what: impl Into<String>) {
         let problem = Problem { origin: origin.into(), key: key.into(), what: what.into() };
-        if problem.key.is_empty() || self.keys.insert(problem.key.clone()) {
-            self.found.push(problem);
+        self.keys.insert(problem.key.clone());
+        self.found.push(problem);
+    }
+
+    /// Adds a problem, unless one of that key or of its section is known: this one merely follows from it.
+    pub(super) fn add_first(&mut self, origin: impl Into<String>, key: &str, what: impl Into<String>) {
+        let sections = key.match_indices('.').filter_map(|(at, _)| key.get(..at));
+        if !sections.chain([key]).any(|known| self.keys.contains(known)) {
+            self.add(origin, key, what);
         }
     }
 
