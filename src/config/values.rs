@@ -25,7 +25,8 @@ pub(super) fn written(duration: Duration) -> String {
     let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
     match (seconds, nanos) {
         (0, 0) => "0s".into(),
-        (s, 0) if s.is_multiple_of(86_400) => format!("{}d", s / 86_400),
+        // 24h and 72h, as everyone writes them, but 30d
+        (s, 0) if s.is_multiple_of(86_400) && s >= 7 * 86_400 => format!("{}d", s / 86_400),
         (s, 0) if s.is_multiple_of(3600) => format!("{}h", s / 3600),
         (s, 0) if s.is_multiple_of(60) => format!("{}m", s / 60),
         (s, 0) => format!("{s}s"),
@@ -123,7 +124,7 @@ mod tests {
     fn bounds_are_inclusive_and_named() {
         assert_eq!(duration("24h", Duration::ZERO..=DAY), Ok(DAY));
         let message = duration("25h", Duration::ZERO..=DAY).unwrap_err();
-        assert!(message.contains("from 0s to 1d") && message.contains("`25h`"), "{message}");
+        assert!(message.contains("from 0s to 24h") && message.contains("`25h`"), "{message}");
         for text in ["", "5", "-5m", "m", "5 parsecs", "99999999999999999999y"] {
             assert!(duration(text, SECOND..=DAY).is_err(), "{text}");
         }

@@ -156,7 +156,7 @@ fn what_is_shown_loads_again_and_hides_sas_and_proxy_user() {
         "http://***@proxy.example:3128",
         "every = \"90s\"",
         "keyvault:https://v.vault.azure.net/secrets/x",
-        "horizon = \"3d\"",
+        "horizon = \"72h\"",
     ] {
         assert!(shown.contains(part), "{part} in {shown}");
     }

@@ -60,7 +60,7 @@ const BAD_FILES: &[(&str, &str, &[&str])] = &[
     (
         "[store]",
         "[schedule]\noverlap = '5 parsecs'\n[store]",
-        &["`schedule.overlap`: expected a duration from 0s to 1d", "found `5 parsecs`"],
+        &["`schedule.overlap`: expected a duration from 0s to 24h", "found `5 parsecs`"],
     ),
     ("[store]", "[schedule]\nevery = '500ms'\n[store]", &["`schedule.every`: expected a duration from 1s"]),
     (
