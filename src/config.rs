@@ -1,7 +1,23 @@
 //! Configuration: TOML file, then environment, then checked once into [`Config`].
 
+mod check;
+mod conform;
+mod edges;
+pub mod hosts;
+mod load;
+mod problem;
+mod raw;
+mod schema;
+pub mod show;
+mod values;
+
+pub use load::{ConfigFile, Need, load};
+pub use problem::{ConfigError, Problem};
+
 use crate::flow::{AccountName, Stream, Time};
 use crate::secret::SecretRef;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -34,9 +50,11 @@ pub struct Account {
     pub streams: Vec<Stream>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum ApiVersion {
     V1,
+    #[default]
     V2,
 }
 
@@ -72,14 +90,30 @@ pub struct Sweep {
 
 #[derive(Clone, Debug)]
 pub enum Sink {
-    Azure { endpoint: Url, dcr_immutable_id: String, stream: String, gzip_level: u32 },
-    Ndjson { path: PathBuf, stream: String },
+    Azure {
+        endpoint: Url,
+        dcr_immutable_id: String,
+        stream: String,
+        gzip_level: u32,
+    },
+    Ndjson {
+        path: PathBuf,
+        stream: String,
+    },
+    /// No `[sink]` section: set by [`load`] with [`Need::WhatIsThere`] only, for commands that ship nothing.
+    Unset,
 }
 
 #[derive(Clone, Debug)]
 pub enum Store {
-    File { path: PathBuf },
-    AzureBlob { container: ContainerUrl },
+    File {
+        path: PathBuf,
+    },
+    AzureBlob {
+        container: ContainerUrl,
+    },
+    /// No `[store]` section: set by [`load`] with [`Need::WhatIsThere`] only, for commands that keep no position.
+    Unset,
 }
 
 /// A container URL whose query may be a SAS: `Debug` prints it without the query.
@@ -116,8 +150,10 @@ pub struct Azure {
     pub cloud: Cloud,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Credential {
+    #[default]
     ManagedIdentity,
     WorkloadIdentity,
     ClientSecret,
@@ -125,8 +161,10 @@ pub enum Credential {
     AzureCli,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Cloud {
+    #[default]
     Public,
     UsGov,
     China,
@@ -141,8 +179,10 @@ pub struct Delivery {
     pub allow_hosts: BTreeSet<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum OnInDoubt {
+    #[default]
     Resend,
     Verify,
 }
@@ -185,8 +225,10 @@ pub struct Log {
     pub format: LogFormat,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum LogFormat {
+    #[default]
     Auto,
     Json,
     Pretty,
