@@ -9,7 +9,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 async fn open(path: &Path) -> FileStore {
     FileStore::open(path).await.expect("open")
@@ -78,6 +78,31 @@ async fn what_crashed_writers_and_people_leave_is_not_listed_and_does_not_pile_u
         .collect();
     names.sort();
     assert_eq!(names, ["b", "notes of a person.txt"]);
+}
+
+#[tokio::test]
+async fn an_append_to_a_segment_deleted_meanwhile_is_never_reported_as_done() {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let path = directory.path().join("segment");
+    let store = open(directory.path()).await;
+    store.append(&key("segment"), 0, Bytes::from_static(b"old")).await.expect("append");
+    let held = File::open(&path).expect("open");
+    held.lock().expect("lock");
+    let append = tokio::spawn(async move { store.append(&key("segment"), 3, Bytes::from_static(b"new")).await });
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while times_open(&path) < 2 {
+        assert!(Instant::now() < deadline, "the append does not start");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    std::fs::remove_file(&path).expect("remove");
+    drop(held);
+    let outcome = append.await.expect("task");
+    assert!(matches!(outcome, Err(StoreError::WrongPosition { .. })), "{outcome:?}");
+}
+
+fn times_open(path: &Path) -> usize {
+    let descriptors = std::fs::read_dir("/proc/self/fd").expect("descriptors").flatten();
+    descriptors.filter(|entry| std::fs::read_link(entry.path()).is_ok_and(|target| target == path)).count()
 }
 
 #[tokio::test]
