@@ -111,7 +111,8 @@ async fn writes_until_the_disk_is_full() {
     let Ok(dir) = std::env::var("OPSHIP_TEST_NDJSON") else { return };
     let sink = Ndjson::open(Path::new(&dir), STREAM).unwrap();
     sink.deliver(&body(r#"[{"a":1}]"#)).await.unwrap();
-    let large = format!(r#"[{{"a":"{}"}}]"#, "x".repeat(1_000_000));
+    // Whole rows fit before the limit is met: they must go again too.
+    let large = format!("[{}]", vec![r#"{"a":9}"#; 10_000].join(","));
     let error = sink.deliver(&body(&large)).await.unwrap_err();
     assert_eq!(error.failure, Failure::Local);
     sink.deliver(&body(r#"[{"a":2}]"#)).await.unwrap();
