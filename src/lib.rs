@@ -6,6 +6,7 @@
 
 pub mod agent;
 pub mod azure;
+pub mod cli;
 pub mod config;
 pub mod flow;
 pub mod http;
@@ -15,3 +16,5 @@ pub mod sim;
 pub mod sink;
 pub mod source;
 pub mod store;
+pub mod telemetry;
+pub mod wire;

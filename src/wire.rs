@@ -1,0 +1,207 @@
+//! The composition root: the only file that names concrete sources, sinks and stores.
+
+use crate::agent::health::{Account, Health};
+use crate::agent::run::Agent;
+use crate::agent::{Feed, Parts, Settings};
+use crate::azure::{self, Tokens, places};
+use crate::config::{self, Config};
+use crate::flow::retry::Patience;
+use crate::flow::redact::Redact;
+use crate::flow::window::Widths;
+use crate::flow::{AccountName, FeedId, Stream};
+use crate::http::{self, HttpError};
+use crate::secret::{LocalSecrets, SecretError, SecretReader, SecretRef};
+use crate::sink::azure_dcr::{AzureDcr, Destination};
+use crate::sink::ndjson::Ndjson;
+use crate::sink::{Sink, SinkError};
+use crate::source::Source;
+use crate::source::events_api::{EventsApi, Setup};
+use crate::source::token::Allow;
+use crate::store::azure_blob::AzureBlobStore;
+use crate::store::file::FileStore;
+use crate::store::{Store, StoreError};
+use azure_core::credentials::TokenCredential;
+use secrecy::{ExposeSecret, SecretString};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Parts that cannot be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error(transparent)]
+    Azure(#[from] azure::AzureError),
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{0}")]
+    Setting(String),
+}
+
+/// What everything else is built from: the client, the secrets and the Azure identity. Nothing is asked of the network yet.
+pub struct Outside {
+    config: Config,
+    http: reqwest::Client,
+    secrets: Arc<dyn SecretReader>,
+    credential: Option<Arc<dyn TokenCredential>>,
+}
+
+impl Outside {
+    /// # Errors
+    /// A CA file, proxy, client secret or certificate that cannot be used.
+    pub async fn new(config: &Config) -> Result<Self, WireError> {
+        let http = http::client(&config.http)?;
+        let local = LocalSecrets::new(None);
+        let credential = if wants_azure(config) { Some(identity(config, &local, &http).await?) } else { None };
+        let vault = credential.clone().map(|credential| {
+            let tokens = Tokens::new(credential, places(config.azure.cloud).key_vault_scope);
+            Arc::new(Vault { http: http.clone(), tokens, cloud: config.azure.cloud }) as Arc<dyn SecretReader>
+        });
+        Ok(Self { config: config.clone(), http, secrets: Arc::new(LocalSecrets::new(vault)), credential })
+    }
+
+    /// The Azure identity's tokens for the sink, where the sink needs any.
+    pub fn sink_tokens(&self) -> Option<Arc<Tokens>> {
+        let scope = places(self.config.azure.cloud).monitor_scope;
+        self.credential.clone().map(|credential| Arc::new(Tokens::new(credential, scope)))
+    }
+
+    pub fn source(&self, name: &AccountName) -> Result<Arc<dyn Source>, WireError> {
+        let account = self.config.accounts.get(name).cloned();
+        let account = account.ok_or_else(|| WireError::Setting(format!("there is no account {name}")))?;
+        Ok(Arc::new(EventsApi::new(Setup {
+            name: name.clone(),
+            account,
+            allow: Allow::from(&self.config.delivery),
+            secrets: self.secrets.clone(),
+            client: self.http.clone(),
+        })))
+    }
+
+    pub fn sink(&self) -> Result<Arc<dyn Sink>, WireError> {
+        Ok(match &self.config.sink {
+            config::Sink::Azure { endpoint, dcr_immutable_id, stream, gzip_level } => {
+                let to = Destination {
+                    endpoint: endpoint.clone(),
+                    dcr_immutable_id: dcr_immutable_id.clone(),
+                    stream: stream.clone(),
+                    gzip_level: *gzip_level,
+                    allow_insecure_loopback: self.config.delivery.allow_insecure_loopback,
+                };
+                let tokens = self.sink_tokens().ok_or_else(|| WireError::Setting("azure.credential is not set".into()))?;
+                Arc::new(AzureDcr::new(&to, tokens, self.http.clone())?)
+            }
+            config::Sink::Ndjson { path, stream } => Arc::new(Ndjson::open(path, stream)?),
+            config::Sink::Unset => return Err(WireError::Setting("sink.kind is not set".into())),
+        })
+    }
+
+    /// Opens the store; a container is created when it is missing.
+    pub async fn store(&self) -> Result<Arc<dyn Store>, WireError> {
+        Ok(match &self.config.store {
+            config::Store::File { path } => Arc::new(FileStore::open(path).await?),
+            config::Store::AzureBlob { container } => {
+                Arc::new(AzureBlobStore::open(container, self.credential.clone(), self.http.clone()).await?)
+            }
+            config::Store::Unset => return Err(WireError::Setting("store.kind is not set".into())),
+        })
+    }
+
+    /// The agent over an opened store: a feed per stream of each account, health rows per account.
+    pub async fn agent(&self, store: Arc<dyn Store>, patience: Patience, stop: CancellationToken) -> Result<Agent, WireError> {
+        let owner = uuid::Uuid::new_v4();
+        let name = owner.simple().to_string();
+        store.announce(&name).await?;
+        let sink = self.sink()?;
+        let redact = self.redact().await?;
+        let (mut feeds, mut health) = (Vec::new(), BTreeMap::new());
+        for (account_name, account) in &self.config.accounts {
+            let source = self.source(account_name)?;
+            let shared = Arc::new(Account::new(account_name.clone(), patience));
+            let streams = account.streams.iter().copied().collect();
+            let every = self.config.delivery.heartbeat_every;
+            let rows = Health::new(shared.clone(), sink.clone(), store.clone(), streams, every);
+            health.insert(account_name.clone(), Arc::new(rows));
+            for stream in &account.streams {
+                feeds.push(Feed::new(Parts {
+                    id: FeedId { account: account_name.clone(), stream: *stream },
+                    account: shared.clone(),
+                    source: source.clone(),
+                    sink: sink.clone(),
+                    store: store.clone(),
+                    owner: name.clone(),
+                    settings: Arc::new(self.settings(*stream, &redact)),
+                    stop: stop.clone(),
+                    seed: owner.as_u64_pair().0 ^ feeds.len() as u64,
+                }));
+            }
+        }
+        Ok(Agent { feeds, health, stop })
+    }
+
+    fn settings(&self, stream: Stream, redact: &Redact) -> Settings {
+        let config = &self.config;
+        let sweep = config.sweep.get(&stream).copied().unwrap_or_else(|| config::Sweep::default_of(stream));
+        Settings {
+            widths: Widths {
+                overlap: config.schedule.overlap,
+                late_every: sweep.every,
+                late_horizon: sweep.horizon,
+            },
+            lookback: config.schedule.lookback,
+            batch_rows_max: config.delivery.batch_rows_max,
+            drop_audit_actions: config.filter.drop_audit_actions.clone(),
+            redact: redact.clone(),
+            ledger_keep: config.ledger_keep,
+        }
+    }
+
+    async fn redact(&self) -> Result<Redact, WireError> {
+        let filter = &self.config.filter;
+        let key = match &filter.redact_key {
+            Some(reference) => Some(self.secrets.read(reference).await?.expose_secret().as_bytes().to_vec()),
+            None => None,
+        };
+        Redact::new(&filter.redact, key).map_err(|path| WireError::Setting(format!("filter.redact: there is no column for {path}")))
+    }
+}
+
+fn wants_azure(config: &Config) -> bool {
+    let sink = matches!(config.sink, config::Sink::Azure { .. });
+    let store = matches!(&config.store, config::Store::AzureBlob { container } if !container.has_sas());
+    let of_vault = |reference: &SecretRef| matches!(reference, SecretRef::KeyVault(_));
+    let tokens = config.accounts.values().map(|account| &account.token);
+    sink || store || tokens.chain(&config.filter.redact_key).any(of_vault)
+}
+
+async fn identity(config: &Config, local: &LocalSecrets, http: &reqwest::Client) -> Result<Arc<dyn TokenCredential>, WireError> {
+    let read = async |reference: &Option<SecretRef>| match reference {
+        Some(reference) => local.read(reference).await.map(Some),
+        None => Ok(None),
+    };
+    let (secret, certificate) = (read(&config.azure.client_secret).await?, read(&config.azure.certificate).await?);
+    Ok(azure::credential(&config.azure, secret, certificate, http)?)
+}
+
+/// Reads Key Vault references with the Azure identity.
+struct Vault {
+    http: reqwest::Client,
+    tokens: Tokens,
+    cloud: config::Cloud,
+}
+
+#[async_trait::async_trait]
+impl SecretReader for Vault {
+    async fn read(&self, reference: &SecretRef) -> Result<SecretString, SecretError> {
+        let refuse = |why: &str, cause| SecretError { reference: reference.to_string(), why: why.into(), cause };
+        let SecretRef::KeyVault(url) = reference else { return Err(refuse("it is no Key Vault reference", None)) };
+        azure::key_vault_secret(&self.http, &self.tokens, places(self.cloud), url)
+            .await
+            .map_err(|error| refuse("the vault did not give it", Some(error.into())))
+    }
+}
