@@ -2,6 +2,7 @@
 
 mod delivery;
 pub mod health;
+mod operator;
 mod packing;
 mod position;
 mod reading;
@@ -10,7 +11,7 @@ pub mod run;
 mod trouble;
 
 pub use position::Settings;
-pub use trouble::{Trouble, Waiting};
+pub use trouble::{Trouble, Waiting, chain};
 
 use crate::flow::checkpoint::{Advance, Fingerprints, Which};
 use crate::flow::decode::{self, Page};

@@ -88,6 +88,11 @@ pub struct Sweep {
     pub horizon: Duration,
 }
 
+impl Sweep {
+    /// Every stream but item usages, which have their own: they become visible only when a client syncs.
+    pub const DEFAULT: Self = Self { every: Duration::from_secs(6 * 3600), horizon: Duration::from_secs(24 * 3600) };
+}
+
 #[derive(Clone, Debug)]
 pub enum Sink {
     Azure {

@@ -1,1 +1,8 @@
-fn main() {}
+//! The `opship` program: parse, dispatch, exit code.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    opship::cli::main()
+}

@@ -5,8 +5,8 @@ use crate::agent::run::Agent;
 use crate::agent::{Feed, Parts, Settings};
 use crate::azure::{self, Tokens, places};
 use crate::config::{self, Config};
-use crate::flow::retry::Patience;
 use crate::flow::redact::Redact;
+use crate::flow::retry::Patience;
 use crate::flow::window::Widths;
 use crate::flow::{AccountName, FeedId, Stream};
 use crate::http::{self, HttpError};
@@ -93,7 +93,8 @@ impl Outside {
                     gzip_level: *gzip_level,
                     allow_insecure_loopback: self.config.delivery.allow_insecure_loopback,
                 };
-                let tokens = self.sink_tokens().ok_or_else(|| WireError::Setting("azure.credential is not set".into()))?;
+                let tokens =
+                    self.sink_tokens().ok_or_else(|| WireError::Setting("azure.credential is not set".into()))?;
                 Arc::new(AzureDcr::new(&to, tokens, self.http.clone())?)
             }
             config::Sink::Ndjson { path, stream } => Arc::new(Ndjson::open(path, stream)?),
@@ -113,7 +114,12 @@ impl Outside {
     }
 
     /// The agent over an opened store: a feed per stream of each account, health rows per account.
-    pub async fn agent(&self, store: Arc<dyn Store>, patience: Patience, stop: CancellationToken) -> Result<Agent, WireError> {
+    pub async fn agent(
+        &self,
+        store: Arc<dyn Store>,
+        patience: Patience,
+        stop: CancellationToken,
+    ) -> Result<Agent, WireError> {
         let owner = uuid::Uuid::new_v4();
         let name = owner.simple().to_string();
         store.announce(&name).await?;
@@ -146,13 +152,9 @@ impl Outside {
 
     fn settings(&self, stream: Stream, redact: &Redact) -> Settings {
         let config = &self.config;
-        let sweep = config.sweep.get(&stream).copied().unwrap_or_else(|| config::Sweep::default_of(stream));
+        let sweep = config.sweep.get(&stream).copied().unwrap_or(config::Sweep::DEFAULT);
         Settings {
-            widths: Widths {
-                overlap: config.schedule.overlap,
-                late_every: sweep.every,
-                late_horizon: sweep.horizon,
-            },
+            widths: Widths { overlap: config.schedule.overlap, late_every: sweep.every, late_horizon: sweep.horizon },
             lookback: config.schedule.lookback,
             batch_rows_max: config.delivery.batch_rows_max,
             drop_audit_actions: config.filter.drop_audit_actions.clone(),
@@ -167,7 +169,8 @@ impl Outside {
             Some(reference) => Some(self.secrets.read(reference).await?.expose_secret().as_bytes().to_vec()),
             None => None,
         };
-        Redact::new(&filter.redact, key).map_err(|path| WireError::Setting(format!("filter.redact: there is no column for {path}")))
+        Redact::new(&filter.redact, key)
+            .map_err(|path| WireError::Setting(format!("filter.redact: there is no column for {path}")))
     }
 }
 
@@ -179,7 +182,11 @@ fn wants_azure(config: &Config) -> bool {
     sink || store || tokens.chain(&config.filter.redact_key).any(of_vault)
 }
 
-async fn identity(config: &Config, local: &LocalSecrets, http: &reqwest::Client) -> Result<Arc<dyn TokenCredential>, WireError> {
+async fn identity(
+    config: &Config,
+    local: &LocalSecrets,
+    http: &reqwest::Client,
+) -> Result<Arc<dyn TokenCredential>, WireError> {
     let read = async |reference: &Option<SecretRef>| match reference {
         Some(reference) => local.read(reference).await.map(Some),
         None => Ok(None),

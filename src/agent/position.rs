@@ -108,7 +108,7 @@ impl Feed {
         }
     }
 
-    async fn introduce(&mut self) -> Result<Fingerprints, Trouble> {
+    pub(super) async fn introduce(&mut self) -> Result<Fingerprints, Trouble> {
         let who = self.account.introduce(&*self.source, &self.stop).await?;
         self.date = self.date.max(who.date);
         let stream = self.id.stream;
@@ -153,7 +153,7 @@ impl Feed {
         Ok(Loaded { checkpoint: cp, version, age: Duration::ZERO })
     }
 
-    fn first(&self, fingerprints: &Fingerprints) -> Checkpoint {
+    pub(super) fn first(&self, fingerprints: &Fingerprints) -> Checkpoint {
         let oldest = window::earlier(self.date, window::REACH_BACK_MAX);
         let floor = match self.settings.lookback {
             Lookback::Back(by) => window::earlier(self.date, by),

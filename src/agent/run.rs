@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// How long `once` stands by for another process: its intent expires after 120 s.
-const ONCE_STANDBY: Duration = Duration::from_secs(150);
+pub const ONCE_STANDBY: Duration = Duration::from_secs(150);
 /// How long a drain may take once the process is asked to end.
 pub const DRAIN_MAX: Duration = Duration::from_secs(25);
 
