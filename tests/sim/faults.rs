@@ -33,7 +33,10 @@ async fn rows_are_stored_although_the_reply_is_lost() {
         tokio::select! {
             biased;
             () = stored => {}
-            reply = request.send() => assert!(reply.is_err_and(|e| !e.is_timeout()), "{what:?}"),
+reply = request.send() => match reply {
+                Ok(reply) => assert_eq!(reply.status(), 500, "{what:?}"),
+                Err(error) => assert!(error.is_request(), "{what:?}: {error:?}"),
+            },
         }
         assert_eq!(bench.world().delivered(Stream::AuditEvents, &uuid), 1, "{what:?}");
     }
@@ -244,4 +247,15 @@ async fn a_date_form_of_retry_after_follows_the_clock() {
     let text = response.headers()["retry-after"].to_str().unwrap();
     let until: Time = chrono::DateTime::parse_from_rfc2822(text).unwrap().to_utc();
     assert!((until - opship::http::date_of(&response).unwrap()).num_seconds().abs_diff(90) <= 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_file_of_faults_must_be_right_before_anything_listens() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("faults.json");
+    std::fs::write(&path, r#"[{"on": "events", "what": "explode"}]"#).unwrap();
+    let error = opship::sim::serve(Options::default(), Some(path)).await.unwrap_err();
+    assert!(matches!(error, opship::sim::SimError::Faults(_)), "{error:?}");
+    let error = opship::sim::serve(Options::default(), Some(dir.path().join("none"))).await.unwrap_err();
+    assert!(error.to_string().contains("none"), "{error}");
 }
