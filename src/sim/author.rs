@@ -12,6 +12,11 @@ const PEOPLE: u64 = 48;
 /// Vaults in the account.
 const VAULTS: u64 = 24;
 
+/// Events are within 1677 and 2262, so that reckoning around them stays inside the calendar. Odder times take a raw item.
+const EARLIEST: Time = Time::from_timestamp_nanos(i64::MIN + DAY_NANOS);
+const LATEST: Time = Time::from_timestamp_nanos(i64::MAX - DAY_NANOS);
+const DAY_NANOS: i64 = 86_400_000_000_000;
+
 /// What an event is to be; the rest follows from the seed.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Draft<'a> {
@@ -75,7 +80,7 @@ impl Author {
         let mut dice = Dice::of(self.seed ^ stream_salt(draft.stream), draft.label, draft.number);
         let uuid = dice.upper_id();
         let digits = if dice.chance(0.3) { dice.below(10) as u32 } else { 9 };
-        let at = cut_fraction(draft.at, digits);
+        let at = cut_fraction(draft.at.clamp(EARLIEST, LATEST), digits);
         let mut pen = Pen { out, first, dice, at };
         pen.text(&[r#"{"uuid":""#, &uuid, r#"","timestamp":""#]);
         pen.stamp();

@@ -140,10 +140,9 @@ fn deliver(body: Bytes, manner: Manner) -> Body {
             Some((Ok::<_, io::Error>(piece), rest))
         })),
         Manner::Stall => Body::from_stream(first.chain(stream::pending())),
-        Manner::Short => Body::from_stream(first),
+        Manner::Short => Body::from_stream(first.chain(stream::once(breather()).filter_map(async |()| None))),
         Manner::Reset => Body::from_stream(first.chain(stream::once(async {
-            // Pending once: the server flushes the first half before it learns that the rest is missing.
-            tokio::task::yield_now().await;
+            breather().await;
             Err(io::Error::from(io::ErrorKind::ConnectionReset))
         }))),
         Manner::Endless => {
@@ -152,6 +151,11 @@ fn deliver(body: Bytes, manner: Manner) -> Body {
             Body::from_stream(stream::iter([Ok::<_, io::Error>(begin)]).chain(blanks))
         }
     }
+}
+
+/// Pending once: the server flushes what it has before it learns that the rest is missing.
+async fn breather() {
+    tokio::task::yield_now().await;
 }
 
 fn gzip(body: &[u8]) -> io::Result<Vec<u8>> {
