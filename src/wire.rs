@@ -55,6 +55,10 @@ impl Outside {
     /// # Errors
     /// A CA file, proxy, client secret or certificate that cannot be used.
     pub async fn new(config: &Config) -> Result<Self, WireError> {
+        if config.delivery.on_in_doubt == config::OnInDoubt::Verify {
+            let what = "delivery.on_in_doubt = \"verify\" is not available in this version: use \"resend\"";
+            return Err(WireError::Setting(what.into()));
+        }
         let http = http::client(&config.http)?;
         let local = LocalSecrets::new(None);
         let credential = if wants_azure(config) { Some(identity(config, &local, &http).await?) } else { None };

@@ -1,4 +1,5 @@
 //! The supply chain, offline: what deny.toml says of licences, bans and sources holds for the lock file, and exceptions have reasons.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail loudly")]
 
 use std::collections::BTreeMap;
 use std::process::Command;

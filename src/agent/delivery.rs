@@ -71,6 +71,9 @@ impl Feed {
         let mut reauthenticated = false;
         let mut doubtful = parcel.attempt > 1;
         loop {
+            if self.stop.is_cancelled() {
+                return self.give_up(doubtful, Trouble::Stopped).await;
+            }
             self.renew_intent().await?;
             posts += 1;
             let error = match self.post(&body).await {
@@ -82,9 +85,6 @@ impl Feed {
                 parcel.attempt += 1;
                 self.doubt(parcel, &error)?;
                 breaks += u32::from(error.failure == Failure::Interrupted);
-            }
-            if self.stop.is_cancelled() {
-                return self.give_up(doubtful, Trouble::Stopped).await;
             }
             let ruled = match verdict(Edge::Sink, &error.failure) {
                 Verdict::Retry { .. } if breaks >= BREAKS_MAX && parcel.batch.rows.len() > 1 => Verdict::Split,

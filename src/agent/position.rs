@@ -113,6 +113,8 @@ impl Feed {
         self.date = self.date.max(who.date);
         let stream = self.id.stream;
         if !who.features.iter().any(|feature| feature == stream.as_str()) {
+            // A new token may have it.
+            self.account.forget();
             return Err(Trouble::Halted {
                 what: format!("the 1Password token of account {} may not read {stream}", self.id.account),
                 remedy: format!(
