@@ -218,7 +218,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(exit) => exit.into(),
         Err(error) => {
-            eprintln!("opship: {}", chain(&error));
+            chain(&error).lines().for_each(|line| eprintln!("opship: {line}"));
             error.exit().into()
         }
     }

@@ -99,7 +99,8 @@ impl Feed {
                 }
                 Verdict::Split | Verdict::DeadLetter => return Ok(Delivered::Refused(error)),
                 Verdict::Halt { remedy } | Verdict::Unauthorized { remedy, .. } => {
-                    let halted = Trouble::Halted { what: chain(&error), remedy: remedy.into() };
+                    // The sink's own remedy, its cause, would say the same twice.
+                    let halted = Trouble::Halted { what: error.to_string(), remedy: remedy.into() };
                     return self.give_up(doubtful, halted).await;
                 }
                 Verdict::Rejected => Some(HALT_PACE),
@@ -109,11 +110,18 @@ impl Feed {
                 return self.give_up(doubtful, Trouble::Sink(error)).await;
             }
             let wait_ms = wait.as_millis() as u64;
-            tracing::warn!(feed = %self.id, rows = body.rows, attempt = parcel.attempt, wait_ms, error = %chain(&error), "a batch was not accepted: trying again");
+            let batch = self.batch_id();
+            tracing::warn!(feed = %self.id, batch, rows = body.rows, attempt = parcel.attempt, wait_ms, error = %chain(&error),
+                "a batch was not accepted: trying again");
             if let Err(stopped) = self.rest_renewing(wait).await {
                 return self.give_up(doubtful, stopped).await;
             }
         }
+    }
+
+    fn batch_id(&self) -> &str {
+        let intent = self.position.as_ref().and_then(|position| position.cp.intent.as_ref());
+        intent.map_or("", |intent| intent.batch_id.as_str())
     }
 
     fn accept(&mut self, parcel: &Parcel) -> Result<Delivered, Trouble> {

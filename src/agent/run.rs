@@ -138,7 +138,8 @@ fn log(feed: &FeedId, outcome: &Result<Drained, Trouble>) {
         Err(Trouble::Stopped) => tracing::info!(%feed, "stopped; the position is saved"),
         Err(trouble @ (Trouble::Lost | Trouble::Standby { .. })) => tracing::info!(%feed, "{trouble}"),
         Err(trouble) => {
-            tracing::error!(%feed, error = %chain(trouble), waiting = ?trouble.waiting(), "the feed waits");
+            let waiting_for = trouble.waiting();
+            tracing::error!(%feed, error = %chain(trouble), %waiting_for, "the tick did not complete; the position covers nothing that was not accepted");
         }
     }
 }

@@ -76,6 +76,20 @@ pub enum Waiting {
     Person,
 }
 
+impl std::fmt::Display for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Stopping => "the end of the process",
+            Self::Standby => "another process",
+            Self::Unauthorized => "a valid 1Password token",
+            Self::Source => "1Password",
+            Self::Sink => "the destination",
+            Self::Store => "the store",
+            Self::Person => "an operator",
+        })
+    }
+}
+
 impl Trouble {
     /// Whether the sweeps may still get through.
     pub(super) fn is_of_the_cursor_alone(&self) -> bool {

@@ -156,7 +156,7 @@ fn readable(feed: &FeedId, cp: &Checkpoint) -> String {
         );
     }
     let totals = &cp.totals;
-    line("shipped", format!("{} in {} batches, {} of them late", totals.shipped, totals.batches, totals.late));
+    line("shipped", format!("{} ({} of them late), batches: {}", totals.shipped, totals.late, totals.batches));
     line("not shipped", format!("{} known, {} repeated, {} filtered", totals.known, totals.repeated, totals.filtered));
     line("dead letters", totals.dead_letters.to_string());
     line("fingerprints", cp.fingerprints.to_string());

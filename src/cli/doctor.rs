@@ -105,7 +105,7 @@ async fn introspect(
             let may = |stream: &&crate::flow::Stream| who.features.iter().any(|feature| feature == stream.as_str());
             let missing: Vec<_> = streams.iter().filter(|stream| !may(stream)).map(|stream| stream.as_str()).collect();
             if missing.is_empty() {
-                let expires = who.expires.map_or("no expiry known".into(), |at| format!("expires {at}"));
+                let expires = who.expires.map_or("the token names no expiry date".into(), |at| format!("expires {at}"));
                 return (
                     Ok(format!("{} accepts it for {}; {expires}", source.place(), who.features.join(", "))),
                     false,
@@ -139,6 +139,7 @@ fn show(step: &Step, output: Output) -> Result<Exit, CliError> {
         Err(said) => ("FAIL", said),
     };
     match output {
+        Output::Text if step.millis == 0 => print(&format!("{mark} {}: {said}", step.name)),
         Output::Text => print(&format!("{mark} {}: {said} ({} ms)", step.name, step.millis)),
         Output::Json => {
             let millis = u64::try_from(step.millis).unwrap_or(u64::MAX);
