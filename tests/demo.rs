@@ -1,4 +1,5 @@
 //! `opship demo` as a user runs it: the real program, its agent as a second process, and the files that they leave.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that meets the unexpected shall panic")]
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
