@@ -131,7 +131,8 @@ impl Stage {
         // A generator in the middle of its beat finishes it before the next look.
         self.look.reset();
         tokio::select! {
-            watched = self.watch(|now| now.lost == 0) => watched?,
+            // The heartbeat follows the first good cycle: before it the agent may not even have begun.
+            watched = self.watch(|now| now.lost == 0 && now.health_rows > 0) => watched?,
             () = tokio::time::sleep(CATCH_UP_MAX) => {}
         }
         Ok(self.agent.end().await)

@@ -71,10 +71,11 @@ impl Place {
 }
 
 fn unusable(root: &Path, error: &io::Error) -> CliError {
-    let said = format!("create {}: {error}", root.display());
     match error.kind() {
-        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => CliError::Usage(said),
-        _ => CliError::Failed(said),
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            CliError::Usage(format!("--out {} or a part of it is a file, not a folder", root.display()))
+        }
+        _ => CliError::Failed(format!("create {}: {error}", root.display())),
     }
 }
 

@@ -52,6 +52,8 @@ impl Progress {
         if let Shown::Bars { history, live } = &self.shown {
             history.abandon();
             live.abandon();
+            // The cursor stays behind the last bar.
+            eprintln!();
         }
     }
 }

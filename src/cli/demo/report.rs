@@ -19,7 +19,7 @@ pub(super) struct Figures {
     shipped: u64,
     /// Read again and known: not shipped a second time.
     deduplicated: u64,
-    /// Behind the cursor when they became visible.
+    /// As the agent counts: found by a sweep before the cursor, or by the cursor beyond the overlap.
     late: u64,
     duplicated: u64,
     lost: u64,
@@ -95,7 +95,7 @@ impl Figures {
             ("generated", self.generated, "events, by the simulator"),
             ("shipped", self.shipped, "of them, to the simulated data collection rule"),
             ("deduplicated", self.deduplicated, "read again, found in the ledger, not shipped again"),
-            ("late", self.late, "became visible behind the cursor, found by the sweeps"),
+            ("late", self.late, "found by a sweep first, or by the cursor beyond the overlap"),
             ("duplicated", self.duplicated, "rows beyond the first of an event"),
             ("lost", self.lost, "events that never arrived"),
             ("rows", self.rows, "accepted"),
