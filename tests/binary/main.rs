@@ -8,6 +8,24 @@
 )]
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 
+/// Each sentence once for the file store and once for blobs in a real Azurite.
+macro_rules! both_stores {
+    ($($sentence:ident)*) => {
+        mod file_store {
+            $(#[tokio::test]
+            async fn $sentence() {
+                super::$sentence($crate::world::Kind::File).await;
+            })*
+        }
+        mod azure_blob_store {
+            $(#[tokio::test]
+            async fn $sentence() {
+                super::$sentence($crate::world::Kind::Blob).await;
+            })*
+        }
+    };
+}
+
 mod agent;
 mod audit;
 mod cursors;
@@ -27,22 +45,3 @@ mod times;
 mod tokens;
 mod weight;
 mod world;
-
-/// Each sentence once for the file store and once for blobs in a real Azurite.
-#[macro_export]
-macro_rules! both_stores {
-    ($($sentence:ident)*) => {
-        mod file_store {
-            $(#[tokio::test]
-            async fn $sentence() {
-                super::$sentence($crate::world::Kind::File).await;
-            })*
-        }
-        mod azure_blob_store {
-            $(#[tokio::test]
-            async fn $sentence() {
-                super::$sentence($crate::world::Kind::Blob).await;
-            })*
-        }
-    };
-}
