@@ -37,7 +37,8 @@ async fn sigterm_finishes_the_open_post_and_the_next_run_loses_nothing(kind: Kin
     world.sim.world().set_live(20.0);
 
     let first = world.run();
-    wait_until("the history arrives", SOON, || world.rows().len() > 300).await;
+    // A heartbeat is a POST too, but one that nobody misses.
+    wait_until("the history and a heartbeat arrive", SOON, || world.rows().len() > 300 && world.heartbeats() == 1).await;
     world.fault(Fault::new(Target::Ingestion, What::Delay { ms: 3_000 }).times(1));
     let posts = world.posts();
     wait_until("a slow POST is open", SOON, || world.posts() > posts).await;
@@ -47,7 +48,7 @@ async fn sigterm_finishes_the_open_post_and_the_next_run_loses_nothing(kind: Kin
 
     let second = world.run();
     let rows = world.rows().len();
-    wait_until("the second run ships", SOON, || world.rows().len() > rows).await;
+    wait_until("the second run ships", SOON, || world.rows().len() > rows && world.heartbeats() == 2).await;
     assert_eq!(world.sim.world().compare().duplicated, 0, "a POST that was finished is not in doubt");
     world.fault(Fault::new(Target::Ingestion, What::AcceptThenHang).times(1));
     wait_until("a POST hangs", SOON, || world.unanswered() == 1).await;

@@ -20,7 +20,9 @@ async fn dropped_audit_actions_are_left_out_and_counted() {
     let left = actions(&world);
     assert!(!left.contains(dropped) && left.len() == every.len() - count, "{dropped}: {count} of {}", every.len());
     let totals = world.checkpoint(Stream::AuditEvents).await.totals;
-    assert_eq!((totals.filtered, totals.read), (count as u64, totals.shipped + totals.known + totals.filtered));
+    // An event that the overlap sweep reads again is filtered again.
+    assert!(totals.filtered >= count as u64 && totals.filtered <= 2 * count as u64, "{totals:?}");
+    assert_eq!(totals.read, totals.shipped + totals.known + totals.filtered);
     for stream in [Stream::ItemUsages, Stream::SigninAttempts] {
         assert_eq!(world.sim.world().missing(stream).len(), 0);
     }

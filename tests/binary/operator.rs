@@ -62,7 +62,7 @@ async fn another_rule_is_refused_with_both_fingerprints_until_it_is_adopted() {
 async fn errors_of_configuration_exit_64_and_name_the_way_out() {
     let mut world = World::file(history(0)).await;
     world.set("OPSHIP_SHEDULE__EVERY", "1m");
-    world.once().await.exits(64).says(&["schedule"]);
+    world.once().await.exits(64).says(&["shedule.every", "OPSHIP_SCHEDULE__EVERY"]);
     world.unset("OPSHIP_SHEDULE__EVERY").set("OPSHIP_SCHEDULE__EVERY", "soon");
     world.once().await.exits(64).says(&["schedule.every", "a duration"]);
     world.unset("OPSHIP_SCHEDULE__EVERY").set("OPSHIP_ACCOUNTS__DEFAULT__EVENTS_URL", "https://events.example.com");
@@ -93,7 +93,7 @@ async fn check_tells_what_is_wrong_by_words_and_exit_code() {
     world.cli(&["check"]).await.exits(77).says(&["may not read itemusages", "accounts.default.streams"]);
     world.sim.world().restore_feature(Stream::ItemUsages);
     world.set("OPSHIP_SINK__ENDPOIN", "https://x");
-    world.cli(&["check"]).await.exits(64).says(&["FAIL configuration", "endpoint"]);
+    world.cli(&["check"]).await.exits(64).says(&["FAIL configuration", "OPSHIP_SINK__ENDPOINT"]);
     assert_eq!(world.sim.world().rows().len(), 0, "check stores nothing");
 }
 

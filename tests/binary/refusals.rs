@@ -77,7 +77,8 @@ async fn a_deleted_rule_halts_with_the_remedy_and_the_position_stands_still() {
     world.once().await.exits(1).says(&["answered 404", "sink.dcr_immutable_id", "redeploy the rule"]);
     assert_eq!(world.cursors().await, [None, None, None]);
     let posts = |world: &World| world.sim.world().journal().iter().filter(|e| e.service == Service::Ingestion).count();
-    assert!(posts(&world) <= 4, "no hammering: {}", posts(&world));
+    // Each feed tries what its cursor and its sweep found, and the trouble row is tried too.
+    assert!(posts(&world) <= 3 * 2 + 1, "no hammering: {}", posts(&world));
     world.sim.world().clear_faults();
     world.once().await.exits(0);
     world.assert_exactly_once();
