@@ -271,12 +271,7 @@ impl Feed {
     }
 
     /// A refused cursor starts the stream again behind the sweep mark; a refused start is never answered by another one.
-    fn answer_refusal(
-        &mut self,
-        request: &PageRequest,
-        trouble: Trouble,
-        rejected: &mut u32,
-    ) -> Result<(), Trouble> {
+    fn answer_refusal(&mut self, request: &PageRequest, trouble: Trouble, rejected: &mut u32) -> Result<(), Trouble> {
         match (request, trouble) {
             (PageRequest::Continue(_), Trouble::Rejected(error)) if *rejected < REJECTED_MAX => {
                 *rejected += 1;

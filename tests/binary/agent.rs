@@ -30,7 +30,12 @@ pub struct Ran {
 
 impl Agent {
     /// Starts `opship ARGS` with this environment and nothing else, in `home`.
-    pub fn start(home: &Path, args: &[&str], env: impl IntoIterator<Item = (String, String)>, secrets: Vec<String>) -> Self {
+    pub fn start(
+        home: &Path,
+        args: &[&str],
+        env: impl IntoIterator<Item = (String, String)>,
+        secrets: Vec<String>,
+    ) -> Self {
         let name = uuid::Uuid::new_v4();
         let (out, err) = (home.join(format!("{name}.out")), home.join(format!("{name}.err")));
         let file = |path: &Path| Stdio::from(std::fs::File::create(path).unwrap());

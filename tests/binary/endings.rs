@@ -4,6 +4,7 @@ use crate::agent::wait_until;
 use crate::world::{Kind, World, history};
 use opship::flow::Stream;
 use opship::sim::{Fault, Service, Target, What, When};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 both_stores! {
@@ -38,7 +39,8 @@ async fn sigterm_finishes_the_open_post_and_the_next_run_loses_nothing(kind: Kin
 
     let first = world.run();
     // A heartbeat is a POST too, but one that nobody misses.
-    wait_until("the history and a heartbeat arrive", SOON, || world.rows().len() > 300 && world.heartbeats() == 1).await;
+    wait_until("the history and a heartbeat arrive", SOON, || world.rows().len() > 300 && world.heartbeats() == 1)
+        .await;
     world.fault(Fault::new(Target::Ingestion, What::Delay { ms: 3_000 }).times(1));
     let posts = world.posts();
     wait_until("a slow POST is open", SOON, || world.posts() > posts).await;
@@ -83,6 +85,23 @@ async fn ten_kills_with_an_open_post_lose_nothing_and_every_copy_is_in_the_ledge
     let in_doubt = world.checkpoint(Stream::AuditEvents).await.in_doubt;
     assert_eq!((in_doubt.batches, in_doubt.gone), (KILLS as u64, 0), "{in_doubt:?}");
     world.once().await.exits(0).says(&["0 shipped"]);
+}
+
+#[tokio::test]
+async fn the_intent_of_a_killed_process_is_respected_until_its_time_is_over() {
+    let world = World::of_one_process(Kind::Blob, history(60)).await;
+    world.is_later.store(false, Ordering::Relaxed);
+    world.fault(Fault::new(Target::Ingestion, What::AcceptThenHang).times(3));
+    let agent = world.start(&["once"]);
+    wait_until("the POST of each feed hangs", SOON, || world.unanswered() == 3).await;
+    agent.kill().await;
+    let next = world.start(&["once"]);
+    let stands_by = || next.stderr().matches("standing by").count() >= 2 * 3;
+    wait_until("each feed has looked twice", SOON, stands_by).await;
+    assert_eq!(world.posts(), 3, "nothing is posted while another process may be at it");
+    world.is_later.store(true, Ordering::Relaxed);
+    next.end().await.exits(0);
+    assert_eq!(world.assert_nothing_lost_and_copies_traceable().await, 60);
 }
 
 async fn two_runs_on_one_checkpoint_lose_nothing_and_copies_are_attributable(kind: Kind) {

@@ -55,7 +55,8 @@ impl Internet {
         self.hosts.lock().unwrap().push(host.to_owned());
         stream.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").await?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config =
+            rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         let config = config.with_no_client_auth().with_cert_resolver(self.ca.clone());
         let mut inside = tokio_rustls::TlsAcceptor::from(Arc::new(config)).accept(stream).await?;
         let mut server = TcpStream::connect(behind).await?;

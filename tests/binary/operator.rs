@@ -15,7 +15,8 @@ async fn the_checkpoint_is_readable_and_a_reset_ships_again_only_with_reship() {
     assert!(copies > 0, "the batch that was answered 500 stands twice");
 
     let shown = world.cli(&["checkpoint", "show"]).await.exits(0);
-    let shown = shown.says(&["default/itemusages", "watermark", "none: nothing is in the air", "answered 500", "attempt 2"]);
+    let shown =
+        shown.says(&["default/itemusages", "watermark", "none: nothing is in the air", "answered 500", "attempt 2"]);
     assert!(shown.stdout.contains("1 batches"), "{}", shown.stdout);
     let json = world.cli(&["--output", "json", "checkpoint", "show"]).await.exits(0).stdout;
     let feeds: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

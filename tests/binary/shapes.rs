@@ -4,8 +4,8 @@ use crate::world::{World, history};
 use chrono::TimeDelta;
 use opship::flow::Stream;
 use opship::sim::{Options, Order, When};
-use opship::store::dead_letters::DeadLetter;
 use opship::store::Key;
+use opship::store::dead_letters::DeadLetter;
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -79,7 +79,10 @@ async fn a_value_its_column_cannot_hold_is_kept_as_text_and_a_large_one_by_its_h
     let world = World::file(history(0)).await;
     let name = "ß".repeat(35_000);
     let user = json!({"uuid": "U", "name": name}).to_string();
-    world.item(Stream::AuditEvents, format!(r#"{{"uuid":"I64","timestamp":"2026-11-22T10:00:00Z","aux_id":{}}}"#, i64::MAX));
+    world.item(
+        Stream::AuditEvents,
+        format!(r#"{{"uuid":"I64","timestamp":"2026-11-22T10:00:00Z","aux_id":{}}}"#, i64::MAX),
+    );
     world.item(
         Stream::SigninAttempts,
         format!(r#"{{"uuid":"LONG","timestamp":"2026-11-22T10:00:00Z","target_user":{user}}}"#),
@@ -105,7 +108,10 @@ async fn broken_items_arrive_and_leave_their_neighbours_alone() {
     let neighbour = |uuid: &str| format!(r#"{{"uuid":"{uuid}","timestamp":"2026-11-22T10:00:00Z","action":"view"}}"#);
     world.item(Stream::AuditEvents, neighbour("BEFORE"));
     world.item(Stream::AuditEvents, r#"{"uuid":"NAN","timestamp":"2026-11-22T10:00:00Z","aux_id":NaN,"action":"x"}"#);
-    world.item(Stream::AuditEvents, &b"{\"uuid\":\"UTF8\",\"timestamp\":\"2026-11-22T10:00:00Z\",\"action\":\"a\xff\xfeb\"}"[..]);
+    world.item(
+        Stream::AuditEvents,
+        &b"{\"uuid\":\"UTF8\",\"timestamp\":\"2026-11-22T10:00:00Z\",\"action\":\"a\xff\xfeb\"}"[..],
+    );
     world.item(Stream::AuditEvents, "17");
     world.item(Stream::AuditEvents, neighbour("BEHIND"));
     world.once().await.exits(0);
@@ -113,7 +119,10 @@ async fn broken_items_arrive_and_leave_their_neighbours_alone() {
     for uuid in ["BEFORE", "BEHIND"] {
         assert_eq!(world.row(uuid)["action"], "view");
     }
-    assert_eq!((&world.row("NAN")["action"], &world.row("NAN")["details"]["opship"]["aux_id"]), (&json!("x"), &json!("NaN")));
+    assert_eq!(
+        (&world.row("NAN")["action"], &world.row("NAN")["details"]["opship"]["aux_id"]),
+        (&json!("x"), &json!("NaN"))
+    );
     assert_eq!(world.row("UTF8")["action"], "a\u{fffd}\u{fffd}b");
     world.once().await.exits(0);
     assert_eq!(world.rows().len(), 5);
@@ -143,8 +152,21 @@ async fn timestamps_keep_every_digit_and_offset() {
 async fn an_event_too_large_for_any_post_ships_as_a_stub_and_exits_2() {
     let world = World::file(history(30)).await;
     let mut event = json!({"uuid": "HUGE", "timestamp": "2026-11-22T10:00:00Z", "action": "view"});
-    let texts = ["session_uuid", "country", "actor_uuid", "actor_type", "actor_account_uuid", "object_type", "object_uuid",
-        "aux_uuid", "aux_info", "vault_uuid", "item_uuid", "user_type", "user_account_uuid"];
+    let texts = [
+        "session_uuid",
+        "country",
+        "actor_uuid",
+        "actor_type",
+        "actor_account_uuid",
+        "object_type",
+        "object_uuid",
+        "aux_uuid",
+        "aux_info",
+        "vault_uuid",
+        "item_uuid",
+        "user_type",
+        "user_account_uuid",
+    ];
     let objects = ["target_user", "client", "location", "session", "user"];
     texts.iter().for_each(|field| event[field] = "x".repeat(65_000).into());
     objects.iter().for_each(|field| event[field] = json!({"text": "y".repeat(65_000)}));

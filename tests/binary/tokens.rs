@@ -54,7 +54,11 @@ async fn a_token_rotated_in_its_file_is_taken_up_without_a_restart() {
 async fn a_stream_that_the_token_may_not_read_is_named_and_the_others_go_on() {
     let world = World::file(history(300)).await;
     world.sim.world().remove_feature(Stream::ItemUsages);
-    world.once().await.exits(1).says(&["account default may not read itemusages", "issue a token with the feature itemusages"]);
+    world
+        .once()
+        .await
+        .exits(1)
+        .says(&["account default may not read itemusages", "issue a token with the feature itemusages"]);
     assert_eq!(world.heartbeats(), 0);
     assert_eq!(world.sim.world().missing(Stream::AuditEvents).len(), 0);
     assert_eq!(world.sim.world().missing(Stream::SigninAttempts).len(), 0);

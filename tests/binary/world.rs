@@ -13,6 +13,7 @@ use opship::store::checkpoints::{Checkpoints, Found};
 use opship::store::file::FileStore;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
@@ -28,6 +29,8 @@ pub struct World {
     pub sim: Sim,
     pub home: TempDir,
     container: Option<Url>,
+    /// Whether the blob store's clock is an hour ahead; see [`World::of_one_process`].
+    pub is_later: Arc<AtomicBool>,
     env: BTreeMap<String, String>,
 }
 
@@ -61,7 +64,7 @@ impl World {
         if let Some(container) = &mut world.container {
             let mut service = container.clone();
             service.set_query(None);
-            let address = an_hour_later(service).await;
+            let address = an_hour_later(service, world.is_later.clone()).await;
             container.set_port(Some(address.port())).unwrap();
             let url = container.to_string();
             world.set("OPSHIP_STORE__CONTAINER_URL", url);
@@ -73,7 +76,7 @@ impl World {
         let sim = Sim::start(options).await.unwrap();
         let home = tempfile::tempdir().unwrap();
         let env = sim.environment().into_iter().collect();
-        let mut world = Self { sim, home, container, env };
+        let mut world = Self { sim, home, container, is_later: Arc::new(AtomicBool::new(true)), env };
         match world.container.clone() {
             Some(url) => world.set("OPSHIP_STORE__KIND", "azure-blob").set("OPSHIP_STORE__CONTAINER_URL", url),
             None => {
