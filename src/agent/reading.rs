@@ -20,6 +20,8 @@ const BYTES_PER_TICK_MAX: usize = 512 * 1024 * 1024;
 pub(super) const PAGE_LIMIT: u32 = 1000;
 /// Answers in a row that are no page before the tick gives up.
 const MALFORMED_MAX: u32 = 3;
+/// Cursors that may be rejected in one read of a tick: a source that rejects each one it gave would be walked from the start for ever.
+const REJECTED_MAX: u32 = 5;
 /// Ticks with a repeated cursor before it is an error, and before the cursor counts as rejected.
 const STUCK_TICKS_ERROR: u32 = 3;
 const STUCK_TICKS_REJECTED: u32 = 10;
@@ -67,7 +69,7 @@ impl Origin {
 impl Feed {
     /// Follows the cursor until the source has no more, or a cap cuts the tick.
     pub(super) async fn follow_cursor(&mut self, tick: Tick<'_>, drained: &mut Drained) -> Result<(), Trouble> {
-        let (mut seen, mut fetched, mut bytes, mut malformed) = (HashSet::new(), None, 0, 0);
+        let (mut seen, mut fetched, mut bytes, mut malformed, mut rejected) = (HashSet::new(), None, 0, 0, 0);
         for _ in 0..PAGES_PER_TICK_MAX {
             let request = self.cursor_request()?;
             if let PageRequest::Continue(cursor) = &request {
@@ -77,7 +79,7 @@ impl Feed {
                 Some(answer) => answer,
                 None => match self.poll(&request, Lane::Live, tick).await {
                     Err(trouble) => {
-                        self.answer_refusal(&request, trouble)?;
+                        self.answer_refusal(&request, trouble, &mut rejected)?;
                         continue;
                     }
                     Ok(answer) => answer,
@@ -113,7 +115,7 @@ impl Feed {
             let Some(window) = window::sweep(cp, which, date, &widths) else { return Ok(()) };
             *progress(cp, which) = Some(window);
         }
-        let (mut seen, mut fetched, mut bytes, mut malformed) = (HashSet::new(), None, 0, 0);
+        let (mut seen, mut fetched, mut bytes, mut malformed, mut rejected) = (HashSet::new(), None, 0, 0, 0);
         for page in 0..PAGES_PER_TICK_MAX {
             if which == Which::Late && page > 0 && (tick.late_gives_way)() {
                 return Ok(());
@@ -127,7 +129,7 @@ impl Feed {
                 Some(answer) => answer,
                 None => match self.poll(&request, lane, tick).await {
                     Err(trouble) => {
-                        self.answer_refusal_of_sweep(which, &request, trouble)?;
+                        self.answer_refusal_of_sweep(which, &request, trouble, &mut rejected)?;
                         continue;
                     }
                     Ok(answer) => answer,
@@ -269,12 +271,14 @@ impl Feed {
     }
 
     /// A refused cursor starts the stream again behind the sweep mark; a refused start is never answered by another one.
-    fn answer_refusal(&mut self, request: &PageRequest, trouble: Trouble) -> Result<(), Trouble> {
+    fn answer_refusal(&mut self, request: &PageRequest, trouble: Trouble, rejected: &mut u32) -> Result<(), Trouble> {
         match (request, trouble) {
-            (PageRequest::Continue(_), Trouble::Rejected(error)) => {
+            (PageRequest::Continue(_), Trouble::Rejected(error)) if *rejected < REJECTED_MAX => {
+                *rejected += 1;
                 tracing::warn!(feed = %self.id, error = %chain(&error), "the cursor was rejected: starting again behind the sweep mark");
                 self.reset_cursor()
             }
+            (PageRequest::Continue(_), trouble @ Trouble::Rejected(_)) => Err(trouble),
             (PageRequest::Continue(_), Trouble::TooLarge(_)) => {
                 self.halve_page_limit()?;
                 self.reset_cursor()
@@ -290,9 +294,14 @@ impl Feed {
         which: Which,
         request: &PageRequest,
         trouble: Trouble,
+        rejected: &mut u32,
     ) -> Result<(), Trouble> {
         match (request, trouble) {
-            (PageRequest::Continue(_), Trouble::Rejected(_)) => self.restart_sweep(which),
+            (PageRequest::Continue(_), Trouble::Rejected(_)) if *rejected < REJECTED_MAX => {
+                *rejected += 1;
+                self.restart_sweep(which)
+            }
+            (PageRequest::Continue(_), trouble @ Trouble::Rejected(_)) => Err(trouble),
             (PageRequest::Continue(_), Trouble::TooLarge(_)) => {
                 self.halve_page_limit()?;
                 self.restart_sweep(which)

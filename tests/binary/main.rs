@@ -1,0 +1,47 @@
+//! The real program as child processes, between a simulated outside world and a real store.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests are tests"
+)]
+#![allow(unreachable_pub, reason = "a test binary has no outside")]
+
+/// Each sentence once for the file store and once for blobs in a real Azurite.
+macro_rules! both_stores {
+    ($($sentence:ident)*) => {
+        mod file_store {
+            $(#[tokio::test]
+            async fn $sentence() {
+                super::$sentence($crate::world::Kind::File).await;
+            })*
+        }
+        mod azure_blob_store {
+            $(#[tokio::test]
+            async fn $sentence() {
+                super::$sentence($crate::world::Kind::Blob).await;
+            })*
+        }
+    };
+}
+
+mod agent;
+mod audit;
+mod cursors;
+mod delivery;
+mod endings;
+mod filter;
+mod internet;
+mod later;
+mod network;
+mod operator;
+mod refusals;
+mod secrets;
+mod shapes;
+#[path = "../support/mod.rs"]
+mod support;
+mod times;
+mod tokens;
+mod weight;
+mod world;

@@ -1,0 +1,167 @@
+//! One test's world: a simulator, a store of its own, and the environment of the processes between them.
+
+use crate::agent::{Agent, Ran};
+use crate::later::an_hour_later;
+use crate::support::azurite::Azurite;
+use opship::config::{ContainerUrl, Http};
+use opship::flow::checkpoint::Checkpoint;
+use opship::flow::{AccountName, FeedId, Stream};
+use opship::sim::{Fault, Options, Sim};
+use opship::store::Store;
+use opship::store::azure_blob::AzureBlobStore;
+use opship::store::checkpoints::{Checkpoints, Found};
+use opship::store::file::FileStore;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::sync::OnceCell;
+use url::Url;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    File,
+    Blob,
+}
+
+pub struct World {
+    pub sim: Sim,
+    pub home: TempDir,
+    container: Option<Url>,
+    /// Whether the blob store's clock is an hour ahead; see [`World::of_one_process`].
+    pub is_later: Arc<AtomicBool>,
+    env: BTreeMap<String, String>,
+}
+
+/// A history of so many events over two days, accepted rows kept.
+pub fn history(events: usize) -> Options {
+    Options { history: events, history_span: Duration::from_secs(2 * 86_400), keep_rows: true, ..Options::default() }
+}
+
+/// One for all tests of this process; it ends with the process.
+pub async fn azurite() -> &'static Azurite {
+    static AZURITE: OnceCell<Azurite> = OnceCell::const_new();
+    AZURITE.get_or_init(Azurite::start).await
+}
+
+impl World {
+    pub async fn new(kind: Kind, options: Options) -> Self {
+        let container = match kind {
+            Kind::File => None,
+            Kind::Blob => Some(azurite().await.container_sas_url(&format!("test-{}", uuid::Uuid::new_v4()))),
+        };
+        Self::with_container(options, container).await
+    }
+
+    pub async fn file(options: Options) -> Self {
+        Self::new(Kind::File, options).await
+    }
+
+    /// A world in which one process lives at a time: its blob store says so by its clock, as the file store does by its locks.
+    pub async fn of_one_process(kind: Kind, options: Options) -> Self {
+        let mut world = Self::new(kind, options).await;
+        if let Some(container) = &mut world.container {
+            let mut service = container.clone();
+            service.set_query(None);
+            let address = an_hour_later(service, world.is_later.clone()).await;
+            container.set_port(Some(address.port())).unwrap();
+            let url = container.to_string();
+            world.set("OPSHIP_STORE__CONTAINER_URL", url);
+        }
+        world
+    }
+
+    async fn with_container(options: Options, container: Option<Url>) -> Self {
+        let sim = Sim::start(options).await.unwrap();
+        let home = tempfile::tempdir().unwrap();
+        let env = sim.environment().into_iter().collect();
+        let mut world = Self { sim, home, container, is_later: Arc::new(AtomicBool::new(true)), env };
+        match world.container.clone() {
+            Some(url) => world.set("OPSHIP_STORE__KIND", "azure-blob").set("OPSHIP_STORE__CONTAINER_URL", url),
+            None => {
+                let path = world.home.path().join("state").display().to_string();
+                world.set("OPSHIP_STORE__KIND", "file").set("OPSHIP_STORE__PATH", path)
+            }
+        };
+        world
+    }
+
+    pub fn set(&mut self, name: &str, value: impl ToString) -> &mut Self {
+        self.env.insert(name.into(), value.to_string());
+        self
+    }
+
+    pub fn unset(&mut self, name: &str) -> &mut Self {
+        self.env.remove(name);
+        self
+    }
+
+    /// The late sweep of every stream is due again a second after the last.
+    pub fn sweep_late_each_second(&mut self) -> &mut Self {
+        for stream in Stream::ALL {
+            let name = stream.as_str().to_uppercase();
+            self.set(&format!("OPSHIP_SWEEP__{name}__EVERY"), "1s");
+            self.set(&format!("OPSHIP_SWEEP__{name}__HORIZON"), "72h");
+        }
+        self
+    }
+
+    pub fn fault(&self, fault: Fault) {
+        self.sim.world().add_fault(fault).unwrap();
+    }
+
+    pub fn start(&self, args: &[&str]) -> Agent {
+        Agent::start(self.home.path(), args, self.env.clone(), self.secrets())
+    }
+
+    /// `opship run`, a tick a second.
+    pub fn run(&self) -> Agent {
+        let mut env = self.env.clone();
+        env.insert("OPSHIP_SCHEDULE__EVERY".into(), "1s".into());
+        Agent::start(self.home.path(), &["run"], env, self.secrets())
+    }
+
+    pub async fn cli(&self, args: &[&str]) -> Ran {
+        self.start(args).end().await
+    }
+
+    pub async fn once(&self) -> Ran {
+        self.cli(&["once"]).await
+    }
+
+    /// What no process may ever print or keep.
+    pub fn secrets(&self) -> Vec<String> {
+        let world = self.sim.world();
+        let mut secrets = vec![self.sim.token(), world.identity_header(), world.client_secret()];
+        if let Some(url) = &self.container {
+            let (_, signature) = url.query_pairs().find(|(name, _)| name == "sig").unwrap();
+            secrets.push(url::form_urlencoded::byte_serialize(signature.as_bytes()).collect());
+            secrets.push(signature.into_owned());
+        }
+        secrets
+    }
+
+    /// A handle of its own, as another process would have.
+    pub async fn store(&self) -> Arc<dyn Store> {
+        match &self.container {
+            Some(url) => {
+                let http = opship::http::client(&Http::default()).unwrap();
+                Arc::new(AzureBlobStore::open(&ContainerUrl(url.clone()), None, http).await.unwrap())
+            }
+            None => Arc::new(FileStore::open(&self.home.path().join("state")).await.unwrap()),
+        }
+    }
+
+    pub async fn checkpoint(&self, stream: Stream) -> Checkpoint {
+        let checkpoints = Checkpoints::new(self.store().await, "test".into());
+        match checkpoints.load(&feed(stream)).await.unwrap() {
+            Found::Good(loaded) => loaded.checkpoint,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+pub fn feed(stream: Stream) -> FeedId {
+    FeedId { account: AccountName::parse("default").unwrap(), stream }
+}
