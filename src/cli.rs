@@ -2,6 +2,10 @@
 
 mod checkpoint;
 mod demo;
+mod demo_child;
+mod demo_place;
+mod demo_progress;
+mod demo_report;
 mod doctor;
 mod ship;
 mod signals;

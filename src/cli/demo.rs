@@ -1,17 +1,12 @@
 //! `opship demo`: the unmodified agent against the built-in simulator, and then the two sides compared.
 
-mod child;
-mod place;
-mod progress;
-mod report;
-
+use super::demo_child::{Agent, LATE_MAX};
+use super::demo_place::Place;
+use super::demo_progress::Progress;
+use super::demo_report::{Figures, Files, totals};
 use super::{CliError, CursorOrder, Exit, Output, print};
 use crate::sim::{self, Comparison, Sim};
-use child::Agent;
 use indicatif::HumanCount;
-use place::Place;
-use progress::Progress;
-use report::{Figures, Files};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -59,7 +54,7 @@ impl DemoArgs {
             order: self.order.into(),
             history: usize::try_from(self.events).unwrap_or(usize::MAX),
             late_share: LATE_SHARE,
-            late_max: child::LATE_MAX,
+            late_max: LATE_MAX,
             rows_out: Some(place.rows()),
             ..sim::Options::default()
         }
@@ -93,7 +88,7 @@ pub(super) async fn demo(args: DemoArgs, output: Output) -> Result<Exit, CliErro
     let compared = stage.sim.world().compare();
     stage.sim.stop().await;
     let files = Files { rows: place.rows().display().to_string(), log: place.log().display().to_string() };
-    let figures = Figures::new(&compared, report::totals(place.state()).await, files, ended);
+    let figures = Figures::new(&compared, totals(place.state()).await, files, ended);
     print(&figures.shown(output)?)?;
     Ok(figures.exit())
 }

@@ -1,6 +1,6 @@
 //! The folder of a demo: made fresh at each start, and nothing in it that is not a demo's is ever touched.
 
-use crate::cli::CliError;
+use super::CliError;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};

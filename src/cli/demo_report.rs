@@ -1,7 +1,7 @@
 //! The result of a demo: what was generated against what arrived, and what the agent counted.
 
+use super::{CliError, Exit, Output};
 use crate::agent::chain;
-use crate::cli::{CliError, Exit, Output};
 use crate::config::{ConfigFile, Need, load};
 use crate::flow::checkpoint::{Checkpoint, Decoded, Totals};
 use crate::flow::{AccountName, FeedId, Stream};

@@ -1,8 +1,8 @@
 //! The agent of a demo: this same program as `run`, in a process of its own.
 
-use super::place::Place;
+use super::CliError;
+use super::demo_place::Place;
 use crate::agent::run::DRAIN_MAX;
-use crate::cli::CliError;
 use rustix::process::{Pid, Signal, kill_process};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
