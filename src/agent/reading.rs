@@ -103,6 +103,12 @@ impl Feed {
                 break;
             }
         }
+        if drained.read == 0 {
+            // More of the same would only keep the sweeps waiting, tick after tick.
+            return Err(Trouble::Stuck(
+                "it gives new cursors for pages without an event; the sweeps carry the feed meanwhile",
+            ));
+        }
         drained.more_pending = true;
         Ok(())
     }

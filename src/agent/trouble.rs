@@ -46,8 +46,8 @@ pub enum Trouble {
     Source(SourceError),
     #[error("{0}")]
     Malformed(DecodeError),
-    /// The source hands out the same cursors again and again.
-    #[error("the source repeats a cursor: {0}")]
+    /// The source hands out cursors that lead nowhere.
+    #[error("the source's cursors make no progress: {0}")]
     Stuck(&'static str),
     #[error(transparent)]
     Sink(SinkError),

@@ -101,6 +101,18 @@ async fn empty_pages_for_ever_end_with_the_longest_duration_of_a_run() {
 }
 
 #[tokio::test]
+async fn endless_empty_pages_do_not_keep_the_sweep_from_the_feed() {
+    let mut world = World::file(history(500)).await;
+    world.set("OPSHIP_ACCOUNTS__DEFAULT__STREAMS", r#"["auditevents"]"#);
+    world.once().await.exits(0);
+    let late = world.sim.world().append(Stream::AuditEvents, When::Late(Duration::from_secs(2)));
+    world.fault(page(PageFault::EmptyPage).only(BodyKind::Cursor));
+    world.once().await.exits(1).says(&["pages without an event"]);
+    world.row(&late);
+    assert_eq!((world.heartbeats(), world.health().last().unwrap().as_str()), (1, "source_failed"));
+}
+
+#[tokio::test]
 async fn answers_that_are_no_page_are_asked_for_again() {
     let truncated = Fault::new(Target::Events, What::TruncatedBody).times(2);
     let (no_cursor, no_more, torn) = tokio::join!(
