@@ -133,7 +133,7 @@ async fn a_refused_stub_halts_without_a_doubt() {
     world.on_post(|_| Outcome::RefuseAs(400, "InvalidPayload"));
     let mut process = world.start();
     for _ in 0..3 {
-        assert!(matches!(process.bad().await, Trouble::Halted { .. }));
+        assert!(matches!(process.bad().await, Trouble::Undeliverable { .. }));
     }
     let cp = world.checkpoint();
     assert!(cp.intent.is_none());
@@ -414,6 +414,7 @@ async fn a_corrupt_checkpoint_falls_back_without_duplicates() {
         if !with_previous {
             state.store.blobs.retain(|name, _| !name.ends_with("prev.json"));
         }
+        drop(state);
             world.add(2);
         process.good().await;
         world.each_event_has_one_row();

@@ -4,6 +4,7 @@ use crate::world::State;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// What happens to a process at a step.
@@ -22,6 +23,8 @@ pub(crate) struct Link {
     state: Arc<Mutex<State>>,
     steps: Arc<AtomicU64>,
     mishap: Arc<Mutex<Option<(u64, Mishap)>>>,
+    stalled: Arc<Mutex<Option<Duration>>>,
+    stalls: Arc<Notify>,
     pub(crate) dead: CancellationToken,
     pub(crate) stop: CancellationToken,
 }
@@ -29,7 +32,7 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) fn new(state: Arc<Mutex<State>>) -> Self {
         let (dead, stop) = (CancellationToken::new(), CancellationToken::new());
-        Self { state, steps: Arc::default(), mishap: Arc::default(), dead, stop }
+        Self { state, steps: Arc::default(), mishap: Arc::default(), stalled: Arc::default(), stalls: Arc::default(), dead, stop }
     }
 
     /// Lets `mishap` happen at the `k`-th step from now, counted from 1.
@@ -38,8 +41,10 @@ impl Link {
         *self.mishap.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, mishap));
     }
 
-    pub(crate) fn spare(&self) {
-        *self.mishap.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// Until the process hangs, and for how long.
+    pub(crate) async fn stall(&self) -> Duration {
+        self.stalls.notified().await;
+        self.stalled.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
     }
 
     pub(crate) fn steps(&self) -> u64 {
@@ -69,7 +74,11 @@ impl Link {
         match due {
             None => {}
             Some(Mishap::Stop) => self.stop.cancel(),
-            Some(Mishap::Stall(time)) => tokio::time::sleep(time).await,
+            Some(Mishap::Stall(time)) => {
+                *self.stalled.lock().unwrap_or_else(PoisonError::into_inner) = Some(time);
+                self.stalls.notify_one();
+                tokio::task::yield_now().await;
+            }
             Some(Mishap::Crash) => {
                 self.dead.cancel();
                 std::future::pending::<()>().await;

@@ -284,7 +284,7 @@ async fn an_intent_of_a_sweep_moves_the_sweep_when_it_is_recovered() {
     world.add(3);
     world.start().good().await;
     tokio::time::sleep(2 * HOUR).await;
-    let late = world.add_at(-90 * 60_000, 0, "");
+    let late = world.add_at(-140 * 60_000, 0, "");
     dies_in_its_post(&mut world, true).await;
     let before = world.checkpoint();
     assert!(before.late_sweep.is_some(), "the sweep stands in the document of its first intent");

@@ -75,6 +75,8 @@ async fn an_event_from_the_future_does_not_carry_the_marks_with_it() {
             world.add(3);
             process.good().await;
         }
+        tokio::time::sleep(MINUTE).await;
+        process.good().await;
         world.each_event_has_one_row();
         world.is_sound();
     }
@@ -154,7 +156,7 @@ async fn the_sweeps_run_whatever_the_cursor_did() {
         seen |= matches!(request, PageRequest::Window { .. });
         (!seen).then(|| Reply::Body(stuck.into()))
     });
-    let (soon, old) = (world.add_at(-1_000, 0, ""), world.add_at(-90 * 60_000, 0, ""));
+    let (soon, old) = (world.add_at(-1_000, 0, ""), world.add_at(-140 * 60_000, 0, ""));
     assert!(matches!(process.bad().await, Trouble::Stuck(_)));
     let copies = |uuid: &String| world.state().sink.copies(uuid);
     assert_eq!((copies(&soon), copies(&old)), (1, 1), "overlap sweep, late sweep");
@@ -183,7 +185,6 @@ async fn a_doubtful_intent_outlives_a_halt() {
     let mut process = world.start();
     process.bad().await;
     assert!(world.checkpoint().intent.is_some(), "the first POST may have been accepted");
-    world.start();
     process.good().await;
     world.nothing_is_lost();
     world.is_sound();

@@ -15,6 +15,7 @@ use opship::flow::retry::Patience;
 use opship::flow::window::Widths;
 use opship::flow::{AccountName, FeedId, Stream, Time};
 use opship::source::PageRequest;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -211,10 +212,17 @@ impl Process {
     ) -> Option<Result<Drained, Trouble>> {
         let tick = Tick { patience: self.patience, standby_max: self.standby_max, late_gives_way };
         let feed = self.feed.as_mut().expect("the process lives");
-        let outcome = tokio::select! {
-            biased;
-            () = self.link.dead.cancelled() => None,
-            outcome = feed.drain(tick) => Some(outcome),
+        let outcome = {
+            let mut drain = pin!(feed.drain(tick));
+            loop {
+                tokio::select! {
+                    biased;
+                    () = self.link.dead.cancelled() => break None,
+                    // Nothing inside the process moves meanwhile.
+                    time = self.link.stall() => tokio::time::sleep(time).await,
+                    outcome = &mut drain => break Some(outcome),
+                }
+            }
         };
         if outcome.is_none() {
             self.feed = None;
