@@ -415,7 +415,7 @@ async fn a_corrupt_checkpoint_falls_back_without_duplicates() {
             state.store.blobs.retain(|name, _| !name.ends_with("prev.json"));
         }
         drop(state);
-            world.add(2);
+        world.add(2);
         process.good().await;
         world.each_event_has_one_row();
         assert!(world.state().store.blobs.keys().any(|name| name.contains("corrupt-")));

@@ -32,7 +32,15 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) fn new(state: Arc<Mutex<State>>) -> Self {
         let (dead, stop) = (CancellationToken::new(), CancellationToken::new());
-        Self { state, steps: Arc::default(), mishap: Arc::default(), stalled: Arc::default(), stalls: Arc::default(), dead, stop }
+        Self {
+            state,
+            steps: Arc::default(),
+            mishap: Arc::default(),
+            stalled: Arc::default(),
+            stalls: Arc::default(),
+            dead,
+            stop,
+        }
     }
 
     /// Lets `mishap` happen at the `k`-th step from now, counted from 1.

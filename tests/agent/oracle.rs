@@ -1,7 +1,8 @@
 //! What must hold whatever happened: nothing lost, every copy traceable and paid for by a doubt, no position ahead of the table.
 
 use crate::world::{ROWS_MAX, World};
-use opship::flow::{EventId, Hour};
+use opship::flow::checkpoint::Intent;
+use opship::flow::{EventId, EventKey, Hour};
 use std::collections::{HashMap, HashSet};
 
 /// The highest attempt under which each event stands in the ledger, by (hour, id). Read without the program's own reader.
@@ -44,23 +45,32 @@ impl World {
     /// Each copy beyond the first stands in a ledger frame with attempt > 1, and there are at most a batch of them a doubt.
     pub(crate) fn every_copy_is_traceable(&self) {
         let attempts = ledger(self);
+        // A batch still in doubt is traced by its open intent; its frame follows.
+        let open: HashSet<_> = self.open_intent().iter().flat_map(Intent::keys).collect();
         let state = self.state();
         let mut copies: HashMap<&str, usize> = HashMap::new();
         state.sink.rows.iter().for_each(|uuid| *copies.entry(uuid).or_default() += 1);
         let mut extra = 0;
         for event in &state.source.events {
-            let key = (Hour::of(Some(event.timestamp)).to_string(), EventId::of_uuid(&event.uuid));
+            let (hour, id) = (Hour::of(Some(event.timestamp)), EventId::of_uuid(&event.uuid));
+            let key = (hour.to_string(), id);
             match copies.get(&*event.uuid).copied().unwrap_or_default() {
                 0 | 1 => {}
                 n => {
                     extra += n - 1;
                     let attempt = attempts.get(&key).copied();
-                    assert!(attempt.is_some_and(|attempt| attempt > 1), "A: {} has {n} copies, ledger says {attempt:?}", event.uuid);
+                    let is_traced = attempt.is_some_and(|attempt| attempt > 1) || open.contains(&EventKey { hour, id });
+                    assert!(is_traced, "A: {} has {n} copies, ledger says {attempt:?}", event.uuid);
                 }
             }
         }
         let doubts = state.sink.doubts + self.crashes;
         assert!(extra <= doubts as usize * ROWS_MAX, "D: {extra} copies for {doubts} doubts");
+    }
+
+    fn open_intent(&self) -> Option<Intent> {
+        let is_there = self.state().store.blobs.contains_key(&self.checkpoint_key());
+        if is_there { self.checkpoint().intent } else { None }
     }
 
     pub(crate) fn each_event_has_one_row(&self) {
@@ -71,8 +81,7 @@ impl World {
 
     /// What was handed out on the way to the stored cursor is in the table, and what was counted adds up.
     pub(crate) fn the_position_is_covered(&self) {
-        let key = format!("checkpoints/default/{}.json", self.stream);
-        if !self.state().store.blobs.contains_key(&key) {
+        if !self.state().store.blobs.contains_key(&self.checkpoint_key()) {
             return;
         }
         let cp = self.checkpoint();
@@ -80,7 +89,8 @@ impl World {
         assert_eq!(t.read, t.shipped + t.known + t.repeated + t.filtered, "conservation");
         let state = self.state();
         let shipped: HashSet<&String> = state.sink.rows.iter().collect();
-        let sweeps = [&cp.overlap_sweep, &cp.late_sweep].map(|sweep| sweep.as_ref().and_then(|sweep| sweep.cursor.clone()));
+        let sweeps =
+            [&cp.overlap_sweep, &cp.late_sweep].map(|sweep| sweep.as_ref().and_then(|sweep| sweep.cursor.clone()));
         for cursor in sweeps.into_iter().chain([cp.cursor]).flatten() {
             let mut at = Some(String::from(cursor));
             while let Some(told) = at.and_then(|cursor| state.source.told.get(&cursor)) {

@@ -134,8 +134,24 @@ async fn a_dead_letter_that_cannot_be_kept_in_recovery_loses_no_event() {
     let mut world = World::new(Order::Insertion);
     // 30 fields of 60 KB: no row can carry them.
     let long = "x".repeat(60_000);
-    let fields = ["session_uuid", "country", "category", "type", "actor_uuid", "actor_type", "actor_account_uuid", "action",
-        "object_type", "object_uuid", "aux_uuid", "aux_info", "vault_uuid", "item_uuid", "user_type", "user_account_uuid"];
+    let fields = [
+        "session_uuid",
+        "country",
+        "category",
+        "type",
+        "actor_uuid",
+        "actor_type",
+        "actor_account_uuid",
+        "action",
+        "object_type",
+        "object_uuid",
+        "aux_uuid",
+        "aux_info",
+        "vault_uuid",
+        "item_uuid",
+        "user_type",
+        "user_account_uuid",
+    ];
     let big = fields.map(|field| format!(r#","{field}":"{long}""#)).concat();
     let more = format!("{big},\"session\":\"{long}\",\"client\":\"{long}\"");
     world.add(1);
@@ -316,6 +332,7 @@ async fn a_checkpoint_reset_over_an_open_intent_keeps_its_copies_traceable() {
         dies_in_its_post(&mut world, true).await;
         let mut operator = world.start();
         operator.feed.as_mut().expect("alive").reset(false).await.expect("reset");
+        tokio::time::sleep(TTL).await;
         world.start().good().await;
         world.nothing_is_lost();
         world.is_sound();

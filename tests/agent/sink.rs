@@ -19,7 +19,9 @@ pub(crate) enum Outcome {
     /// A 400 with a code of its own.
     RefuseAs(u16, &'static str),
     /// Never answers; the rows are taken or not.
-    Hang { accepted: bool },
+    Hang {
+        accepted: bool,
+    },
 }
 
 type Hook = Box<dyn FnMut(&[String]) -> Outcome + Send>;

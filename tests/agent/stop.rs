@@ -24,7 +24,8 @@ async fn a_stop_at_any_step_loses_and_doubles_nothing_and_leaves_no_intent() {
             if world.state().store.blobs.contains_key(crate::world::CHECKPOINT) {
                 assert!(world.checkpoint().intent.is_none(), "step {k}");
             }
-            assert_eq!(world.state().sink.posts.iter().flatten().count(), world.rows());
+            let posted = world.state().sink.posts.iter().flatten().count();
+            assert_eq!(posted, world.rows());
             world.is_sound();
             world.start().good().await;
             assert!(world.state().sink.posts.len() >= posts);

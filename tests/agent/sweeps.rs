@@ -204,9 +204,9 @@ async fn a_rejected_sweep_cursor_restarts_the_same_window() {
     world.state().source.reject_cursors();
     let before = world.requests().len();
     process.good().await;
-    let again = world.requests()[before..].iter().any(|request| {
-        matches!(request, PageRequest::Window { from, to, .. } if (*from, *to) == (window.from, window.to))
-    });
+    let again = world.requests()[before..].iter().any(
+        |request| matches!(request, PageRequest::Window { from, to, .. } if (*from, *to) == (window.from, window.to)),
+    );
     assert!(again);
     world.each_event_has_one_row();
 }
@@ -297,9 +297,11 @@ async fn a_sweep_whose_source_fails_keeps_its_window() {
     world.heal();
     let before = world.requests().len();
     process.good().await;
-    assert!(world.requests()[before..].iter().any(|request| {
-        matches!(request, PageRequest::Window { from, .. } if *from == kept.from)
-    }));
+    assert!(
+        world.requests()[before..]
+            .iter()
+            .any(|request| { matches!(request, PageRequest::Window { from, .. } if *from == kept.from) })
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -140,8 +140,12 @@ impl World {
         crashed
     }
 
+    pub(crate) fn checkpoint_key(&self) -> String {
+        format!("checkpoints/default/{}.json", self.stream)
+    }
+
     pub(crate) fn checkpoint(&self) -> Checkpoint {
-        let key = format!("checkpoints/default/{}.json", self.stream);
+        let key = self.checkpoint_key();
         match Checkpoint::decode(&self.state().store.blobs[&key].bytes) {
             Decoded::Good(checkpoint) => *checkpoint,
             other => panic!("no checkpoint: {other:?}"),
