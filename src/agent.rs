@@ -7,6 +7,7 @@ mod packing;
 mod position;
 mod reading;
 mod recovery;
+mod refusals;
 pub mod run;
 mod trouble;
 
@@ -50,6 +51,8 @@ pub struct Feed {
     position: Option<Position>,
     /// The source's clock in its latest answer.
     date: Time,
+    /// The same in the latest introduction that was taken into account.
+    introduced: Time,
     /// Rows whose 204 this process has seen but not yet recorded: recovery need not post them again.
     accepted: Option<Accepted>,
     /// Items asked for per page; halved when an answer is over the body cap.
@@ -105,6 +108,7 @@ impl Feed {
             dead_letters: DeadLetters::new(store),
             position: None,
             date: Time::MIN_UTC,
+            introduced: Time::MIN_UTC,
             accepted: None,
             page_limit: reading::PAGE_LIMIT,
             jitter: Jitter::new(seed),
@@ -127,12 +131,10 @@ impl Feed {
         self.recover(tick).await?;
         let mut outcome = self.follow_cursor(tick, &mut drained).await;
         // The sweeps run whatever the cursor did: they alone make sure that nothing is lost, the cursor gives speed.
-        if outcome.as_ref().err().is_none_or(Trouble::is_of_the_cursor_alone) && !drained.more_pending {
-            let swept = self.sweep(Which::Overlap, tick, &mut drained).await;
-            outcome = outcome.and(swept);
-            if outcome.is_ok() && self.late_sweep_is_due() {
-                outcome = self.sweep(Which::Late, tick, &mut drained).await;
-                self.retire().await;
+        for which in [Which::Overlap, Which::Late] {
+            if self.may_sweep(which, &outcome) && !drained.more_pending {
+                let swept = self.sweep(which, tick, &mut drained).await;
+                outcome = outcome.and(swept);
             }
         }
         let settled = self.settle(&outcome).await;
@@ -162,7 +164,9 @@ impl Feed {
                         self.record(&parcel).await?;
                         self.commit(parcel, origin, &mut packing)?;
                     }
-                    Delivered::Refused(error) => self.retry_smaller(parcel, &error, &mut packing, &mut parcels)?,
+                    Delivered::Refused(error) => {
+                        self.retry_smaller(parcel, &error, &mut packing, &mut parcels).await?;
+                    }
                 }
             }
         }

@@ -203,6 +203,11 @@ impl Hour {
         }
     }
 
+    /// The first moment after every [`Hour::At`].
+    pub fn end_of_all() -> Time {
+        Utc.timestamp_opt(Self::LAST + 1, 0).single().unwrap_or(Time::MAX_UTC)
+    }
+
     /// `2026112210` or `odd`: the name of the ledger segment.
     pub fn parse(name: &str) -> Option<Self> {
         if name == "odd" {

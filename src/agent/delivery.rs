@@ -25,6 +25,9 @@ const RECORD_PATIENCE: Duration = Duration::from_secs(60);
 /// Pages without new rows between two commits.
 const ROWLESS_PAGES_MAX: u32 = 20;
 
+pub(super) const STUB_REFUSED: &str =
+    "the destination refuses even a stub row: check that the rule's stream has the columns of this version";
+
 /// A batch on its way, and what its arrival means.
 #[derive(Clone, Debug)]
 pub(super) struct Parcel {
@@ -34,11 +37,16 @@ pub(super) struct Parcel {
     /// 1 unless an earlier POST of the same rows is in doubt.
     pub attempt: u32,
     pub is_stub: bool,
+    /// A part of a batch in doubt: it ships under that batch's intent, which stays until the last part is recorded. A new intent for
+    /// this part alone would forget that the others may be in the table already.
+    pub is_part_in_doubt: bool,
+    /// More parts of the batch in doubt follow.
+    pub has_next_part: bool,
 }
 
 impl Parcel {
     pub fn new(batch: Batch, kind: BatchKind, advance: Option<Advance>) -> Self {
-        Self { batch, kind, advance, attempt: 1, is_stub: false }
+        Self { batch, kind, advance, attempt: 1, is_stub: false, is_part_in_doubt: false, has_next_part: false }
     }
 }
 
@@ -53,6 +61,9 @@ pub(super) enum Delivered {
 impl Feed {
     /// Writes the intent by compare-and-swap: whoever wins it may post.
     pub(super) async fn intend(&mut self, parcel: &Parcel) -> Result<(), Trouble> {
+        if parcel.is_part_in_doubt {
+            return Ok(());
+        }
         self.go_on()?;
         let owner = self.checkpoints.owner().to_owned();
         let cp = &mut self.position()?.cp;
@@ -71,10 +82,10 @@ impl Feed {
         let mut reauthenticated = false;
         let mut doubtful = parcel.attempt > 1;
         loop {
+            self.renew_intent().await?;
             if self.stop.is_cancelled() {
                 return self.give_up(doubtful, Trouble::Stopped).await;
             }
-            self.renew_intent().await?;
             posts += 1;
             let error = match self.post(&body).await {
                 Ok(()) => return self.accept(parcel),
@@ -100,7 +111,7 @@ impl Feed {
                 Verdict::Split | Verdict::DeadLetter => return Ok(Delivered::Refused(error)),
                 Verdict::Halt { remedy } | Verdict::Unauthorized { remedy, .. } => {
                     // The sink's own remedy, its cause, would say the same twice.
-                    let halted = Trouble::Halted { what: error.to_string(), remedy: remedy.into() };
+                    let halted = Trouble::Undeliverable { what: error.to_string(), remedy: remedy.into() };
                     return self.give_up(doubtful, halted).await;
                 }
                 Verdict::Rejected => Some(HALT_PACE),
@@ -145,6 +156,7 @@ impl Feed {
             tokio::time::sleep(STOP_POST).await;
         };
         tokio::select! {
+            biased;
             posted = tokio::time::timeout(POST_DEADLINE, self.sink.deliver(body)) => {
                 posted.unwrap_or_else(|_| Err(cut_off("no answer in 60 s")))
             }
@@ -157,7 +169,7 @@ impl Feed {
         let (date, rows) = (self.date, parcel.batch.rows.len() as u64);
         let cp = &mut self.position()?.cp;
         if let Some(intent) = &mut cp.intent {
-            intent.attempt = parcel.attempt;
+            intent.attempt = intent.attempt.max(parcel.attempt);
             let doubt = Doubt {
                 batch_id: intent.batch_id.clone(),
                 rows,
@@ -190,8 +202,8 @@ impl Feed {
     }
 
     /// Ends a delivery without acceptance.
-    async fn give_up(&mut self, doubtful: bool, trouble: Trouble) -> Result<Delivered, Trouble> {
-        if !doubtful {
+    async fn give_up<T>(&mut self, doubtful: bool, trouble: Trouble) -> Result<T, Trouble> {
+        if !doubtful && self.position.is_some() {
             self.release_intent().await?;
         }
         Err(trouble)
@@ -207,7 +219,7 @@ impl Feed {
     }
 
     /// A refused batch is halved; a refused row becomes a stub; a refused stub needs a person.
-    pub(super) fn retry_smaller(
+    pub(super) async fn retry_smaller(
         &mut self,
         parcel: Parcel,
         error: &SinkError,
@@ -217,19 +229,18 @@ impl Feed {
         tracing::warn!(feed = %self.id, rows = parcel.batch.rows.len(), error = %chain(error), "a batch was refused: trying smaller ones");
         if let Some((first, rest)) = parcel.batch.halve() {
             packing.counted.splits += 1;
-            let part = Parcel { kind: BatchKind::Split, ..parcel };
+            let is_part_in_doubt = parcel.attempt > 1;
+            let part = Parcel { kind: BatchKind::Split, is_part_in_doubt, ..parcel };
             parcels.push_front(Parcel { batch: rest, ..part.clone() });
-            parcels.push_front(Parcel { batch: first, advance: None, ..part });
+            parcels.push_front(Parcel { batch: first, advance: None, has_next_part: is_part_in_doubt, ..part });
             return Ok(());
         }
         let place = parcel.batch.rows.first().map(|row| row.place);
         match place.filter(|_| !parcel.is_stub).and_then(|place| packing.stub_batch(place)) {
             Some(batch) => parcels.push_front(Parcel { batch, is_stub: true, ..parcel }),
             None => {
-                return Err(Trouble::Halted {
-                    what: chain(error),
-                    remedy: "the destination refuses even a stub row: check that the rule's stream has the columns of this version".into(),
-                });
+                let (what, remedy) = (chain(error), STUB_REFUSED.into());
+                return self.give_up(parcel.attempt > 1, Trouble::Undeliverable { what, remedy }).await;
             }
         }
         Ok(())
@@ -295,7 +306,9 @@ impl Feed {
         let position = self.position()?;
         position.cp.totals.add(&counted);
         position.cp.totals.add(&batch);
-        position.cp.intent = None;
+        if !parcel.has_next_part {
+            position.cp.intent = None;
+        }
         position.unsaved_rows = true;
         if let Some(advance) = parcel.advance {
             position.cp.apply(advance);

@@ -103,7 +103,7 @@ pub struct Health {
 struct State {
     /// Feeds with a good tick since the last heartbeat.
     good: BTreeSet<Stream>,
-    /// The state that the last health row told, as kept in the store; none before it was read.
+    /// The troubles told since the last heartbeat, or [`GOOD`], as kept in the store; none before it was read.
     told: Option<String>,
     beat_at: Option<Instant>,
 }
@@ -161,7 +161,9 @@ impl Health {
 
     async fn tell(&self, state: &mut State, trouble: &Trouble) -> Result<(), String> {
         let Some((category, action_type)) = trouble.health() else { return Ok(()) };
-        if self.told(state).await? == category {
+        let told = self.told(state).await?;
+        // Feeds in different trouble would otherwise take turns.
+        if told.split(' ').any(|told| told == category) {
             return Ok(());
         }
         // Rows that the sink does not take cannot tell that it does not take them.
@@ -169,7 +171,8 @@ impl Health {
             let row = health_row(self.account.uuid().as_deref(), chrono::Utc::now(), Some((category, action_type)));
             self.post(row, Patience { attempts_max: 1, ..Patience::RUN }).await?;
         }
-        self.remember(state, category).await
+        let told = if told == GOOD { category.to_owned() } else { format!("{told} {category}") };
+        self.remember(state, &told).await
     }
 
     async fn post(&self, row: Vec<u8>, patience: Patience) -> Result<(), String> {

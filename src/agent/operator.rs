@@ -6,7 +6,8 @@ use crate::flow::checkpoint::{Checkpoint, Doubt};
 use crate::store::checkpoints::Found;
 
 impl Feed {
-    /// Starts the position again at the lookback. The ledger stays, so nothing is shipped twice; with `reship` it goes too.
+    /// Starts the position again at the lookback. The ledger and an open intent stay, so that nothing is shipped twice without a trace;
+    /// with `reship` both go.
     ///
     /// # Errors
     /// Another process holds the open intent, or wrote first.
@@ -22,7 +23,11 @@ impl Feed {
                 }
                 let old = loaded.checkpoint;
                 (fresh.seq, fresh.totals, fresh.in_doubt) = (old.seq, old.totals, old.in_doubt);
-                if let Some(intent) = old.intent {
+                if !reship {
+                    // Recovered as ever, but it moves nothing: the position is another one now.
+                    fresh.intent = old.intent;
+                    fresh.intent.iter_mut().for_each(|intent| intent.advance = None);
+                } else if let Some(intent) = old.intent {
                     let (rows, attempt) = (intent.keys().len() as u64, intent.attempt);
                     let why = "the checkpoint was reset over an open intent".into();
                     fresh.in_doubt.add(Doubt { batch_id: intent.batch_id, rows, attempt, why, at: self.date });

@@ -110,7 +110,10 @@ impl Feed {
 
     pub(super) async fn introduce(&mut self) -> Result<Fingerprints, Trouble> {
         let who = self.account.introduce(&*self.source, &self.stop).await?;
-        self.date = self.date.max(who.date);
+        // The same introduction serves many ticks: only a new one is news of the clock.
+        if self.introduced != who.date {
+            (self.introduced, self.date) = (who.date, who.date);
+        }
         let stream = self.id.stream;
         if !who.features.iter().any(|feature| feature == stream.as_str()) {
             // A new token may have it.
@@ -276,6 +279,7 @@ pub(super) async fn until_stopped<T, E: Into<Trouble>>(
     work: impl Future<Output = Result<T, E>>,
 ) -> Option<Result<T, Trouble>> {
     tokio::select! {
+        biased;
         done = work => Some(done.map_err(Into::into)),
         () = async { stop.cancelled().await; tokio::time::sleep(grace).await } => None,
     }

@@ -6,7 +6,7 @@ use super::{Drained, Feed, Taken, Tick};
 use crate::flow::checkpoint::{Advance, BatchKind, SweepProgress, Which};
 use crate::flow::decode::Page;
 use crate::flow::retry::{Edge, Pace, Verdict, verdict};
-use crate::flow::{Time, window};
+use crate::flow::{Cursor, Time, window};
 use crate::source::{Answer, Lane, PageRequest};
 use std::collections::HashSet;
 use std::time::Duration;
@@ -20,11 +20,6 @@ const BYTES_PER_TICK_MAX: usize = 512 * 1024 * 1024;
 pub(super) const PAGE_LIMIT: u32 = 1000;
 /// Answers in a row that are no page before the tick gives up.
 const MALFORMED_MAX: u32 = 3;
-/// Cursors that may be rejected in one read of a tick: a source that rejects each one it gave would be walked from the start for ever.
-const REJECTED_MAX: u32 = 5;
-/// Ticks with a repeated cursor before it is an error, and before the cursor counts as rejected.
-const STUCK_TICKS_ERROR: u32 = 3;
-const STUCK_TICKS_REJECTED: u32 = 10;
 
 /// Which read brought a page, and what it takes to judge and to commit it.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +27,18 @@ pub(super) struct Origin {
     pub by: By,
     /// Events stamped before this moment are late: a bare 5-minute window would have missed them.
     pub late_before: Option<Time>,
+}
+
+/// What the pages of one read have shown so far in this tick.
+#[derive(Default)]
+pub(super) struct Reads {
+    /// Cursors used; forgotten when the read starts again, because the same ones may be handed out then.
+    pub seen: HashSet<Cursor>,
+    pub fetched: Option<Answer>,
+    pub bytes: usize,
+    pub malformed: u32,
+    /// A cursor was rejected: a second one is trouble, else a source that rejects them all is asked without end.
+    pub rejected: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,37 +76,24 @@ impl Origin {
 impl Feed {
     /// Follows the cursor until the source has no more, or a cap cuts the tick.
     pub(super) async fn follow_cursor(&mut self, tick: Tick<'_>, drained: &mut Drained) -> Result<(), Trouble> {
-        let (mut seen, mut fetched, mut bytes, mut malformed, mut rejected) = (HashSet::new(), None, 0, 0, 0);
+        let mut reads = Reads::default();
         for _ in 0..PAGES_PER_TICK_MAX {
             let request = self.cursor_request()?;
-            if let PageRequest::Continue(cursor) = &request {
-                seen.insert(cursor.clone());
-            }
-            let answer: Answer = match fetched.take() {
-                Some(answer) => answer,
-                None => match self.poll(&request, Lane::Live, tick).await {
-                    Err(trouble) => {
-                        self.answer_refusal(&request, trouble, &mut rejected)?;
-                        continue;
-                    }
-                    Ok(answer) => answer,
-                },
-            };
-            bytes += answer.body.len();
+            let Some(answer) = self.next_answer(None, &request, tick, &mut reads).await? else { continue };
             let by = match request {
                 PageRequest::Reset { .. } => By::Cursor { born: Some(answer.date) },
                 _ => By::Cursor { born: self.position()?.cp.cursor_born },
             };
-            let Some(taken) = self.take_patiently(&answer, by, tick, &mut malformed, drained).await? else { continue };
+            let Some(taken) = self.take_patiently(&answer, by, tick, &mut reads, drained).await? else { continue };
             if !taken.has_more {
                 self.position()?.cp.stuck_ticks = 0;
                 return Ok(());
             }
-            if seen.contains(&taken.cursor) {
+            if reads.seen.contains(&taken.cursor) {
                 return self.stuck(taken.items);
             }
-            fetched = taken.next;
-            if bytes > BYTES_PER_TICK_MAX {
+            reads.fetched = taken.next;
+            if reads.bytes > BYTES_PER_TICK_MAX {
                 break;
             }
         }
@@ -121,38 +115,27 @@ impl Feed {
             let Some(window) = window::sweep(cp, which, date, &widths) else { return Ok(()) };
             *progress(cp, which) = Some(window);
         }
-        let (mut seen, mut fetched, mut bytes, mut malformed, mut rejected) = (HashSet::new(), None, 0, 0, 0);
+        let mut reads = Reads::default();
         for page in 0..PAGES_PER_TICK_MAX {
             if which == Which::Late && page > 0 && (tick.late_gives_way)() {
                 return Ok(());
             }
             let Some(request) = self.sweep_request(which)? else { return Ok(()) };
-            if let PageRequest::Continue(cursor) = &request {
-                seen.insert(cursor.clone());
-            }
-            let lane = if which == Which::Late { Lane::Late } else { Lane::Live };
-            let answer: Answer = match fetched.take() {
-                Some(answer) => answer,
-                None => match self.poll(&request, lane, tick).await {
-                    Err(trouble) => {
-                        self.answer_refusal_of_sweep(which, &request, trouble, &mut rejected)?;
-                        continue;
-                    }
-                    Ok(answer) => answer,
-                },
-            };
-            bytes += answer.body.len();
+            let Some(answer) = self.next_answer(Some(which), &request, tick, &mut reads).await? else { continue };
             let by = By::Sweep(which);
-            let Some(taken) = self.take_patiently(&answer, by, tick, &mut malformed, drained).await? else { continue };
+            let Some(taken) = self.take_patiently(&answer, by, tick, &mut reads, drained).await? else { continue };
             if !taken.has_more {
+                if which == Which::Late {
+                    self.retire().await;
+                }
                 return Ok(());
             }
-            if seen.contains(&taken.cursor) {
+            if reads.seen.contains(&taken.cursor) {
                 self.restart_sweep(which)?;
                 return Err(Trouble::Stuck("a sweep made no progress and starts its window again with the next tick"));
             }
-            fetched = taken.next;
-            if bytes > BYTES_PER_TICK_MAX {
+            reads.fetched = taken.next;
+            if reads.bytes > BYTES_PER_TICK_MAX {
                 break;
             }
         }
@@ -160,8 +143,38 @@ impl Feed {
         Ok(())
     }
 
+    /// The answer to `request`, fetched ahead or asked for now. `None`: it was refused, and there is another way to ask.
+    async fn next_answer(
+        &mut self,
+        sweep: Option<Which>,
+        request: &PageRequest,
+        tick: Tick<'_>,
+        reads: &mut Reads,
+    ) -> Result<Option<Answer>, Trouble> {
+        if let PageRequest::Continue(cursor) = request {
+            reads.seen.insert(cursor.clone());
+        }
+        let lane = if sweep == Some(Which::Late) { Lane::Late } else { Lane::Live };
+        let answer = match reads.fetched.take() {
+            Some(answer) => answer,
+            None => match self.poll(request, lane, tick).await {
+                Err(trouble) => return self.answer_refusal(sweep, request, trouble, reads).map(|()| None),
+                Ok(answer) => answer,
+            },
+        };
+        reads.bytes += answer.body.len();
+        Ok(Some(answer))
+    }
+
+    /// Whether a sweep may run: the cursor's own trouble is no reason not to, a batch in doubt is.
+    pub(super) fn may_sweep(&self, which: Which, outcome: &Result<(), Trouble>) -> bool {
+        let is_settled = self.position.as_ref().is_some_and(|position| position.cp.intent.is_none());
+        let is_due = which == Which::Overlap || self.late_sweep_is_due();
+        is_settled && is_due && outcome.as_ref().err().is_none_or(Trouble::is_of_the_cursor_alone)
+    }
+
     /// Whether the late sweep's time has come, by the source's clock.
-    pub(super) fn late_sweep_is_due(&self) -> bool {
+    fn late_sweep_is_due(&self) -> bool {
         self.position.as_ref().is_some_and(|p| window::late_is_due(&p.cp, self.date, &self.settings.widths))
     }
 
@@ -171,17 +184,17 @@ impl Feed {
         answer: &Answer,
         by: By,
         tick: Tick<'_>,
-        malformed: &mut u32,
+        reads: &mut Reads,
         drained: &mut Drained,
     ) -> Result<Option<Taken>, Trouble> {
         match self.take(answer, by, tick).await {
             Ok(taken) => {
-                *malformed = 0;
+                reads.malformed = 0;
                 drained.add(&taken.shipped);
                 Ok(Some(taken))
             }
-            Err(Trouble::Malformed(error)) if *malformed + 1 < MALFORMED_MAX => {
-                *malformed += 1;
+            Err(Trouble::Malformed(error)) if reads.malformed + 1 < MALFORMED_MAX => {
+                reads.malformed += 1;
                 tracing::warn!(feed = %self.id, error = %error, "an answer is no page of events: asking again");
                 let wait = Pace::default().next(self.jitter.unit(), None);
                 self.rest(wait).await?;
@@ -268,95 +281,19 @@ impl Feed {
     }
 
     pub(super) fn sweep_request(&mut self, which: Which) -> Result<Option<PageRequest>, Trouble> {
-        let limit = self.page_limit;
-        let progress = progress(&mut self.position()?.cp, which).clone();
-        Ok(progress.map(|SweepProgress { from, to, cursor, .. }| match cursor {
-            Some(cursor) => PageRequest::Continue(cursor),
-            None => PageRequest::Window { from, to, limit },
-        }))
-    }
-
-    /// A refused cursor starts the stream again behind the sweep mark; a refused start is never answered by another one.
-    fn answer_refusal(&mut self, request: &PageRequest, trouble: Trouble, rejected: &mut u32) -> Result<(), Trouble> {
-        match (request, trouble) {
-            (PageRequest::Continue(_), Trouble::Rejected(error)) if *rejected < REJECTED_MAX => {
-                *rejected += 1;
-                tracing::warn!(feed = %self.id, error = %chain(&error), "the cursor was rejected: starting again behind the sweep mark");
-                self.reset_cursor()
-            }
-            (PageRequest::Continue(_), trouble @ Trouble::Rejected(_)) => Err(trouble),
-            (PageRequest::Continue(_), Trouble::TooLarge(_)) => {
-                self.halve_page_limit()?;
-                self.reset_cursor()
-            }
-            (_, Trouble::TooLarge(_)) => self.halve_page_limit(),
-            (_, Trouble::Rejected(error)) => Err(refused_start(&error)),
-            (_, trouble) => Err(trouble),
-        }
-    }
-
-    fn answer_refusal_of_sweep(
-        &mut self,
-        which: Which,
-        request: &PageRequest,
-        trouble: Trouble,
-        rejected: &mut u32,
-    ) -> Result<(), Trouble> {
-        match (request, trouble) {
-            (PageRequest::Continue(_), Trouble::Rejected(_)) if *rejected < REJECTED_MAX => {
-                *rejected += 1;
-                self.restart_sweep(which)
-            }
-            (PageRequest::Continue(_), trouble @ Trouble::Rejected(_)) => Err(trouble),
-            (PageRequest::Continue(_), Trouble::TooLarge(_)) => {
-                self.halve_page_limit()?;
-                self.restart_sweep(which)
-            }
-            (_, Trouble::TooLarge(_)) => self.halve_page_limit(),
-            (_, Trouble::Rejected(error)) => Err(refused_start(&error)),
-            (_, trouble) => Err(trouble),
-        }
-    }
-
-    fn reset_cursor(&mut self) -> Result<(), Trouble> {
+        let (date, limit) = (self.date, self.page_limit);
         let cp = &mut self.position()?.cp;
-        (cp.cursor, cp.cursor_born, cp.stuck_ticks) = (None, None, 0);
-        cp.totals.cursor_resets += 1;
-        Ok(())
-    }
-
-    fn restart_sweep(&mut self, which: Which) -> Result<(), Trouble> {
-        if let Some(progress) = progress(&mut self.position()?.cp, which) {
-            progress.cursor = None;
+        let Some(SweepProgress { from, to, cursor, .. }) = progress(cp, which).clone() else { return Ok(None) };
+        if let Some(cursor) = cursor {
+            return Ok(Some(PageRequest::Continue(cursor)));
         }
-        Ok(())
-    }
-
-    fn halve_page_limit(&mut self) -> Result<(), Trouble> {
-        if self.page_limit <= 1 {
-            return Err(Trouble::Halted {
-                what: format!("a single {} item is larger than the body cap", self.id.stream),
-                remedy: "report this to the maintainers: no event of that size is known".into(),
-            });
+        // A window that was left alone for long may reach back further than the API does by now.
+        let from = window::reached(cp, from, date);
+        if from >= to {
+            *progress(cp, which) = None;
+            return Ok(None);
         }
-        self.page_limit /= 2;
-        tracing::warn!(feed = %self.id, limit = self.page_limit, "a page was over the body cap: asking for fewer items");
-        Ok(())
-    }
-
-    /// A cursor came back that this tick has used already.
-    fn stuck(&mut self, items: usize) -> Result<(), Trouble> {
-        let cp = &mut self.position()?.cp;
-        cp.stuck_ticks += 1;
-        cp.totals.cursor_repeats += 1;
-        if cp.stuck_ticks >= STUCK_TICKS_REJECTED {
-            tracing::warn!(feed = %self.id, "the cursor has made no progress for {STUCK_TICKS_REJECTED} ticks: starting again behind the sweep mark");
-            return self.reset_cursor();
-        }
-        if items > 0 || cp.stuck_ticks >= STUCK_TICKS_ERROR {
-            return Err(Trouble::Stuck("the sweeps carry the feed meanwhile"));
-        }
-        Ok(())
+        Ok(Some(PageRequest::Window { from, to, limit }))
     }
 }
 
@@ -371,17 +308,10 @@ impl Drained {
     }
 }
 
-fn progress(cp: &mut crate::flow::checkpoint::Checkpoint, which: Which) -> &mut Option<SweepProgress> {
+pub(super) fn progress(cp: &mut crate::flow::checkpoint::Checkpoint, which: Which) -> &mut Option<SweepProgress> {
     match which {
         Which::Overlap => &mut cp.overlap_sweep,
         Which::Late => &mut cp.late_sweep,
-    }
-}
-
-fn refused_start(error: &crate::source::SourceError) -> Trouble {
-    Trouble::Halted {
-        what: chain(error),
-        remedy: "the source refuses a start time or window that this program computed: check schedule.lookback, and report it".into(),
     }
 }
 

@@ -1,19 +1,19 @@
 //! recover: settle the batch that an earlier process, or an earlier tick, left in doubt.
 
-use super::delivery::{Delivered, Parcel};
+use super::delivery::{Delivered, Parcel, STUB_REFUSED};
 use super::trouble::{Trouble, chain};
 use super::{Feed, Tick};
 use crate::flow::checkpoint::{BatchKind, Doubt, Intent, Totals, Which};
 use crate::flow::decode::{self, Item};
 use crate::flow::map::Mapper;
 use crate::flow::pack::{BATCH_ROWS_MAX, Batch, ROW_BYTES_MAX};
-use crate::flow::{EventKey, window};
+use crate::flow::{EventKey, Time, window};
 use crate::source::{Answer, Lane, PageRequest};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-/// Pages of the recovery window: a batch's events lie close together.
-const WINDOW_PAGES_MAX: u32 = 200;
+/// Pages of one hour's window: half a million events.
+const WINDOW_PAGES_MAX: u32 = 500;
 /// From this attempt on a pause precedes each: a crash loop must not multiply rows.
 const PAUSE_FROM_ATTEMPT: u32 = 3;
 const PAUSE_MAX: Duration = Duration::from_secs(15 * 60);
@@ -55,11 +55,14 @@ impl Feed {
         let mut gone = 0;
         if !missing.is_empty() {
             self.cool_down(&intent, tick).await?;
-            self.take_over(&intent, missing.len()).await?;
             let mut found = Found { missing, ..Found::default() };
+            // Read first: a source that cannot be read must not use up attempts that were none.
             self.read_again(&intent, &mut found, tick).await?;
             gone = found.missing.len();
-            self.post_again(&intent, found, tick).await?;
+            if !found.parts.is_empty() {
+                self.take_over(&intent, found.originals.len()).await?;
+                self.post_again(&intent, found, tick).await?;
+            }
         }
         self.conclude(&intent, keys.len(), gone).await
     }
@@ -89,6 +92,7 @@ impl Feed {
     }
 
     async fn take_over(&mut self, intent: &Intent, rows: usize) -> Result<(), Trouble> {
+        self.go_on()?;
         let (owner, date) = (self.checkpoints.owner().to_owned(), self.date);
         let why = if intent.owner == owner { "a delivery was broken off" } else { "a process ended or was replaced" };
         let attempt = intent.attempt.saturating_add(1);
@@ -109,22 +113,46 @@ impl Feed {
                 return Ok(());
             }
             match self.poll(&request, Lane::Live, tick).await {
-                Ok(answer) => _ = self.pick(&answer, found).await,
                 // The window decides.
                 Err(Trouble::Rejected(_) | Trouble::TooLarge(_)) => {}
                 Err(trouble) => return Err(trouble),
+                Ok(answer) => match self.pick(&answer, found).await {
+                    Ok(_) | Err(Trouble::Malformed(_)) => {}
+                    Err(trouble) => return Err(trouble),
+                },
             }
         }
         let (Some(from), Some(to)) = (intent.from, intent.to) else { return Ok(()) };
-        let (date, limit) = (self.date, self.page_limit);
-        let Some((from, to)) = window::recovery(&self.position()?.cp, from, to, date) else { return Ok(()) };
-        let mut request = PageRequest::Window { from, to, limit };
-        let mut seen = HashSet::new();
+        let (date, hours) = (self.date, found.missing.iter().map(|key| key.hour).collect());
+        for (from, to) in window::recovery(&self.position()?.cp, &hours, from, to, date) {
+            self.search(from, to, found, tick).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads a window to its last page, or until nothing is missing any more.
+    async fn search(&mut self, from: Time, to: Time, found: &mut Found, tick: Tick<'_>) -> Result<(), Trouble> {
+        let (mut next, mut seen, mut rejected) = (None, HashSet::new(), false);
         for _ in 0..WINDOW_PAGES_MAX {
             if found.missing.is_empty() {
                 return Ok(());
             }
-            let answer = self.poll(&request, Lane::Live, tick).await?;
+            let request = next.take().unwrap_or(PageRequest::Window { from, to, limit: self.page_limit });
+            let answer = match (self.poll(&request, Lane::Live, tick).await, &request) {
+                (Ok(answer), _) => answer,
+                (Err(Trouble::TooLarge(_)), _) => {
+                    self.halve_page_limit()?;
+                    seen.clear();
+                    continue;
+                }
+                (Err(Trouble::Rejected(_)), PageRequest::Continue(_)) if !rejected => {
+                    rejected = true;
+                    seen.clear();
+                    continue;
+                }
+                (Err(Trouble::Rejected(error)), PageRequest::Window { .. }) => return Err(self.refused_start(&error)),
+                (Err(trouble), _) => return Err(trouble),
+            };
             let (cursor, has_more) = self.pick(&answer, found).await?;
             if !has_more {
                 return Ok(());
@@ -132,7 +160,7 @@ impl Feed {
             if !seen.insert(cursor.clone()) {
                 break;
             }
-            request = PageRequest::Continue(cursor);
+            next = Some(PageRequest::Continue(cursor));
         }
         Err(Trouble::Stuck("the window of a batch in doubt cannot be read to its end"))
     }
@@ -155,9 +183,10 @@ impl Feed {
         let (text, _) = decode::text(&answer.body);
         let page = decode::page(&text).map_err(Trouble::Malformed)?;
         for item in &page.items {
-            if found.missing.remove(&item.key) {
-                found.originals.insert(item.key, item.raw.to_owned());
+            if found.missing.contains(&item.key) {
                 let row = self.row_again(item).await?;
+                found.missing.remove(&item.key);
+                found.originals.insert(item.key, item.raw.to_owned());
                 let fits = |part: &mut Batch| part.push(BATCH_ROWS_MAX, item.key, item.timestamp, 0, &row);
                 if !found.parts.back_mut().is_some_and(fits) {
                     let mut part = Batch::default();
@@ -208,8 +237,7 @@ impl Feed {
                     let key = parcel.batch.rows.first().map(|row| row.key);
                     let original = key.filter(|key| stubs.insert(*key)).and_then(|key| found.originals.get(&key));
                     let Some(original) = original else {
-                        let remedy = "the destination refuses even a stub row: check the columns of the rule's stream";
-                        return Err(Trouble::Halted { what: chain(&error), remedy: remedy.into() });
+                        return Err(Trouble::Undeliverable { what: chain(&error), remedy: STUB_REFUSED.into() });
                     };
                     let item = decode::item(original);
                     let stub = self.stub_again(&item, "the destination refuses the row").await?;

@@ -56,6 +56,9 @@ pub enum Trouble {
     /// Only a person can help.
     #[error("{what}: {remedy}")]
     Halted { what: String, remedy: String },
+    /// The destination takes nothing until a person helps: reading on would be in vain.
+    #[error("{what}: {remedy}")]
+    Undeliverable { what: String, remedy: String },
     /// The checkpoint belongs to another account or destination.
     #[error(
         "the checkpoint belongs elsewhere: it has {stored}, this configuration has {now}; \
@@ -102,6 +105,7 @@ impl Trouble {
             | Self::CoolingDown { .. }
             | Self::Unauthorized { .. }
             | Self::Sink(_)
+            | Self::Undeliverable { .. }
             | Self::Store(_)
             | Self::Misfit { .. } => false,
         }
@@ -113,7 +117,7 @@ impl Trouble {
             Self::Standby { left } => STANDBY_PAUSE.min(*left),
             Self::CoolingDown { left } => *left,
             Self::Unauthorized { again, .. } => *again,
-            Self::Halted { .. } | Self::Misfit { .. } => HALTED_PAUSE,
+            Self::Halted { .. } | Self::Undeliverable { .. } | Self::Misfit { .. } => HALTED_PAUSE,
             Self::Stopped
             | Self::Lost
             | Self::Rejected(_)
@@ -136,7 +140,7 @@ impl Trouble {
             }
             Self::Sink(_) | Self::CoolingDown { .. } => Waiting::Sink,
             Self::Store(_) => Waiting::Store,
-            Self::Halted { .. } | Self::Misfit { .. } => Waiting::Person,
+            Self::Halted { .. } | Self::Undeliverable { .. } | Self::Misfit { .. } => Waiting::Person,
         }
     }
 

@@ -44,7 +44,8 @@ impl Mapper<'_> {
         let mut row = Row { out, changes: Changes::default(), notes: BTreeMap::new() };
         row.open(self.stream);
         if !item.is_object {
-            row.note("item", item.raw);
+            // What cannot be taken apart cannot be redacted.
+            row.note("item", if self.redact.is_empty() { item.raw } else { "left out: filter.redact is set" });
         }
         let lifted = lifted_user_fields(item);
         let mut details = None;

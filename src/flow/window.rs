@@ -1,12 +1,15 @@
 //! The windows that a feed re-reads, and when: where it starts, what a sweep covers, when a late sweep is due.
 
 use super::checkpoint::{Checkpoint, Fingerprints, InDoubt, SweepProgress, Totals, Which};
-use super::{FeedId, Time};
+use super::{FeedId, Hour, Time};
 use chrono::TimeDelta;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How far back any request reaches: the API returns events of the last 120 days.
 pub const REACH_BACK_MAX: Duration = Duration::from_secs(119 * 86_400);
+
+const HOUR: Duration = Duration::from_secs(3600);
 
 /// The configured widths.
 #[derive(Clone, Copy, Debug)]
@@ -45,14 +48,15 @@ pub fn first(feed: &FeedId, fingerprints: Fingerprints, floor: Time, date: Time,
 /// Where a stream without a cursor starts: behind the sweep mark, never the watermark, which sweeps and out-of-order pages lift over
 /// events that were not shipped yet.
 pub fn reset_start(cp: &Checkpoint, date: Time, widths: &Widths) -> Time {
-    reached(cp, earlier(cp.sweep_mark, widths.overlap), date)
+    reached(cp, earlier(cp.sweep_mark.min(date), widths.overlap), date)
 }
 
 /// The window of a new sweep; it ends at the source's now and stands still from then on. `None` when it would be empty.
 pub fn sweep(cp: &Checkpoint, which: Which, date: Time, widths: &Widths) -> Option<SweepProgress> {
     let from = match which {
-        Which::Overlap => earlier(cp.sweep_mark, widths.overlap),
-        Which::Late => earlier(cp.late_mark, widths.late_horizon),
+        // A mark ahead of a clock that was set back must not leave a gap behind the clock.
+        Which::Overlap => earlier(cp.sweep_mark.min(date), widths.overlap),
+        Which::Late => earlier(cp.late_mark.min(date), widths.late_horizon),
     };
     let from = reached(cp, from, date);
     (from < date).then_some(SweepProgress {
@@ -69,14 +73,20 @@ pub fn late_is_due(cp: &Checkpoint, date: Time, widths: &Widths) -> bool {
     cp.late_sweep.is_some() || cp.late_at > date || later(cp.late_at, widths.late_every) <= date
 }
 
-/// Where recovery looks for the events of an intent: a little wider than their timestamps, for sources that keep milliseconds.
-pub fn recovery(cp: &Checkpoint, from: Time, to: Time, date: Time) -> Option<(Time, Time)> {
-    let from = reached(cp, earlier(from, Duration::from_secs(1)), date);
-    let to = later(to, Duration::from_secs(1));
-    (from < to).then_some((from, to))
+/// Where recovery looks for events of `hours` that lie between `from` and `to`: one window an hour, because a batch may hold events
+/// days apart with a whole backlog between them. A little wider than the timestamps, for sources that keep milliseconds.
+pub fn recovery(cp: &Checkpoint, hours: &BTreeSet<Hour>, from: Time, to: Time, date: Time) -> Vec<(Time, Time)> {
+    let (from, to) = (earlier(from, Duration::from_secs(1)), later(to, Duration::from_secs(1)));
+    let window = |hour: &Hour| {
+        // Of the odd ones, those ahead of every hour can be asked for.
+        let (start, end) = hour.start().map_or((Hour::end_of_all(), to), |start| (start, later(start, HOUR)));
+        (reached(cp, start.max(from), date), end.min(to))
+    };
+    hours.iter().map(window).filter(|(start, end)| start < end).collect()
 }
 
-fn reached(cp: &Checkpoint, from: Time, date: Time) -> Time {
+/// `from`, but not before the floor nor further back than the API returns anything.
+pub fn reached(cp: &Checkpoint, from: Time, date: Time) -> Time {
     from.max(cp.floor).max(earlier(date, REACH_BACK_MAX))
 }
 

@@ -1,0 +1,18 @@
+//! The agent against an outside world in memory: every delicate path of reading, delivery, recovery and shutdown.
+#![expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test that cannot go on has failed")]
+
+mod crashes;
+mod cursor;
+mod delivery;
+mod dice;
+mod health;
+mod link;
+mod oracle;
+mod recovery;
+mod seeds;
+mod sink;
+mod source;
+mod stop;
+mod store;
+mod sweeps;
+mod world;

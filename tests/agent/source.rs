@@ -1,0 +1,198 @@
+//! The Events API in memory: both cursor orders, late events, rejected cursors, its own clock.
+
+use crate::link::Link;
+use crate::world::State;
+use async_trait::async_trait;
+use chrono::TimeDelta;
+use opship::flow::retry::Failure;
+use opship::flow::{Stream, Time};
+use opship::source::{Answer, Introspection, Lane, PageRequest, Source, SourceError};
+use std::collections::HashMap;
+
+/// What the API does not document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    Insertion,
+    EventTime,
+}
+
+pub(crate) const BOTH: [Order; 2] = [Order::Insertion, Order::EventTime];
+
+#[derive(Clone, Debug)]
+pub(crate) struct Event {
+    pub(crate) uuid: String,
+    pub(crate) timestamp: Time,
+    pub(crate) visible_at: Time,
+    /// Members beyond uuid and timestamp, as JSON.
+    pub(crate) more: String,
+}
+
+impl Event {
+    fn json(&self) -> String {
+        let at = self.timestamp.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+        format!(r#"{{"uuid":"{}","timestamp":"{at}"{}}}"#, self.uuid, self.more)
+    }
+}
+
+/// What a hook makes of a request.
+pub(crate) enum Reply {
+    Fail(Failure),
+    Body(String),
+}
+
+type Hook = Box<dyn FnMut(&PageRequest) -> Option<Reply> + Send>;
+
+/// What a cursor stands for.
+#[derive(Clone)]
+struct Reading {
+    from: Time,
+    to: Option<Time>,
+    limit: usize,
+    after: Option<(Time, usize)>,
+    epoch: u64,
+}
+
+/// What a process was told on its way to a cursor.
+pub(crate) struct Told {
+    pub(crate) parent: Option<String>,
+    pub(crate) uuids: Vec<String>,
+}
+
+pub(crate) struct Archive {
+    pub(crate) order: Order,
+    pub(crate) events: Vec<Event>,
+    /// Largest page that the source gives, whatever the limit is.
+    pub(crate) page_max: usize,
+    /// Pages asked for with a larger limit are over the body cap.
+    pub(crate) limit_max: usize,
+    /// The source's clock runs ahead by this much.
+    pub(crate) skew: TimeDelta,
+    pub(crate) requests: Vec<(PageRequest, Lane)>,
+    pub(crate) told: HashMap<String, Told>,
+    pub(crate) hook: Option<Hook>,
+    pub(crate) features: Vec<String>,
+    cursors: HashMap<String, Reading>,
+    epoch: u64,
+}
+
+impl Archive {
+    pub(crate) fn new(order: Order) -> Self {
+        Self {
+            order,
+            events: Vec::new(),
+            page_max: 10,
+            limit_max: usize::MAX,
+            skew: TimeDelta::zero(),
+            requests: Vec::new(),
+            told: HashMap::new(),
+            hook: None,
+            features: vec!["auditevents".into(), "itemusages".into()],
+            cursors: HashMap::new(),
+            epoch: 0,
+        }
+    }
+
+    /// Every cursor handed out so far is answered by a 400 from now on.
+    pub(crate) fn reject_cursors(&mut self) {
+        self.epoch += 1;
+    }
+
+    fn page(&mut self, now: Time, request: &PageRequest) -> Result<String, Failure> {
+        let (reading, parent) = match request {
+            PageRequest::Reset { start, limit } => (self.start(now, *start, None, *limit)?, None),
+            PageRequest::Window { from, to, limit } => (self.start(now, *from, Some(*to), *limit)?, None),
+            PageRequest::Continue(cursor) => {
+                let known = self.cursors.get(cursor.as_str()).filter(|reading| reading.epoch == self.epoch);
+                (known.ok_or_else(|| status(400))?.clone(), Some(cursor.as_str().to_owned()))
+            }
+        };
+        let place = |i: usize, event: &Event| match self.order {
+            Order::Insertion => (event.visible_at, i),
+            Order::EventTime => (event.timestamp, i),
+        };
+        let mut found: Vec<(Time, usize)> = self
+            .events
+            .iter()
+            .enumerate()
+            .filter(|(_, e)| e.visible_at <= now && e.timestamp >= reading.from)
+            .filter(|(_, e)| reading.to.is_none_or(|to| e.timestamp <= to))
+            .map(|(i, event)| place(i, event))
+            .filter(|place| reading.after.is_none_or(|after| *place > after))
+            .collect();
+        found.sort_unstable();
+        let size = found.len().min(reading.limit).min(self.page_max);
+        if size > 0 && reading.limit > self.limit_max {
+            return Err(Failure::TooLarge);
+        }
+        let has_more = found.len() > size;
+        found.truncate(size);
+        let after = found.last().copied().or(reading.after);
+        let items: Vec<&Event> = found.iter().map(|(_, i)| &self.events[*i]).collect();
+        let json = items.iter().map(|event| event.json()).collect::<Vec<_>>().join(",");
+        let uuids: Vec<String> = items.iter().map(|event| event.uuid.clone()).collect();
+        let cursor = match parent {
+            Some(parent) if uuids.is_empty() => parent,
+            parent => {
+                let cursor = format!("cursor-{}", self.cursors.len());
+                self.cursors.insert(cursor.clone(), Reading { after, ..reading });
+                self.told.insert(cursor.clone(), Told { parent, uuids });
+                cursor
+            }
+        };
+        Ok(format!(r#"{{"cursor":"{cursor}","has_more":{has_more},"items":[{json}]}}"#))
+    }
+
+    fn start(&self, now: Time, from: Time, to: Option<Time>, limit: u32) -> Result<Reading, Failure> {
+        let reach = now - TimeDelta::days(120);
+        if from < reach || to.is_some_and(|to| to <= from) {
+            return Err(status(400));
+        }
+        Ok(Reading { from, to, limit: limit as usize, after: None, epoch: self.epoch })
+    }
+}
+
+pub(crate) fn status(status: u16) -> Failure {
+    Failure::Status { status, code: String::new(), message: String::new(), retry_after: None }
+}
+
+fn error(failure: Failure) -> SourceError {
+    SourceError { attempted: "read a page".into(), on: "memory".into(), failure, cause: None }
+}
+
+#[async_trait]
+impl Source for Link {
+    async fn introspect(&self) -> Result<Introspection, SourceError> {
+        let (date, features) = self.call(|state| (state.date(), state.source.features.clone())).await;
+        Ok(Introspection { account_uuid: Some("ACCOUNT".into()), features, expires: None, date })
+    }
+
+    async fn page(&self, _: Stream, request: &PageRequest, lane: Lane) -> Result<Answer, SourceError> {
+        let answered = self
+            .call(|state: &mut State| {
+                state.source.requests.push((request.clone(), lane));
+                let date = state.date();
+                let mut hook = state.source.hook.take();
+                let hooked = hook.as_mut().and_then(|hook| hook(request));
+                state.source.hook = hook;
+                let body = match hooked {
+                    Some(Reply::Fail(failure)) => Err(failure),
+                    Some(Reply::Body(body)) => Ok(body),
+                    None => {
+                        let now = state.now();
+                        state.source.page(now, request)
+                    }
+                };
+                body.map(|body| Answer { body: body.into(), date })
+            })
+            .await;
+        answered.map_err(error)
+    }
+
+    fn late_lane_is_spent(&self) -> bool {
+        false
+    }
+
+    fn place(&self) -> String {
+        "https://events.test".into()
+    }
+}

@@ -1,0 +1,190 @@
+//! A blob container in memory: versions, positions, lost replies, failures and restores from a backup.
+
+use crate::link::Link;
+use crate::world::State;
+use async_trait::async_trait;
+use bytes::Bytes;
+use opship::store::{Expect, Holder, Key, Listed, Object, Store, StoreError, Version};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::time::Instant;
+
+#[derive(Clone, Debug)]
+pub(crate) struct Blob {
+    pub(crate) bytes: Vec<u8>,
+    version: u64,
+    written: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Op {
+    Get,
+    Put,
+    Append,
+    Read,
+    List,
+    Delete,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It did not happen.
+    Fail,
+    /// It happened, but the answer does not arrive.
+    LoseReply,
+    /// Only the first half of the bytes of an append arrived.
+    Tear,
+}
+
+type Hook = Box<dyn FnMut(Op, &str) -> Option<Fault> + Send>;
+
+pub(crate) struct Container {
+    pub(crate) blobs: BTreeMap<String, Blob>,
+    pub(crate) hook: Option<Hook>,
+    pub(crate) writes: u64,
+    /// Owners that are known to be gone, as a file store knows them.
+    pub(crate) gone: Vec<String>,
+    pub(crate) can_cut: bool,
+    version: u64,
+}
+
+impl Container {
+    pub(crate) fn new() -> Self {
+        Self { blobs: BTreeMap::new(), hook: None, writes: 0, gone: Vec::new(), can_cut: false, version: 0 }
+    }
+
+    pub(crate) fn set(&mut self, key: &str, bytes: Vec<u8>) {
+        self.version += 1;
+        let blob = Blob { bytes, version: self.version, written: Instant::now() };
+        self.blobs.insert(key.to_owned(), blob);
+    }
+
+    fn fault(&mut self, op: Op, key: &str) -> Option<Fault> {
+        self.hook.as_mut().and_then(|hook| hook(op, key))
+    }
+
+    fn put(&mut self, key: &Key, bytes: &Bytes, expect: &Expect) -> Result<Version, StoreError> {
+        let fault = self.fault(Op::Put, key.as_str());
+        if fault == Some(Fault::Fail) {
+            return Err(failed("put", key));
+        }
+        let stored = self.blobs.get(key.as_str()).map(|blob| Version(blob.version.to_string()));
+        let fits = match expect {
+            Expect::Anything => true,
+            Expect::Absent => stored.is_none(),
+            Expect::Is(version) => stored.as_ref() == Some(version),
+        };
+        if !fits {
+            return Err(StoreError::Conflict { key: key.clone() });
+        }
+        self.writes += 1;
+        self.set(key.as_str(), bytes.to_vec());
+        if fault.is_some() { Err(failed("put", key)) } else { Ok(Version(self.version.to_string())) }
+    }
+
+    fn append(&mut self, key: &Key, at: u64, bytes: &Bytes) -> Result<(), StoreError> {
+        let fault = self.fault(Op::Append, key.as_str());
+        if fault == Some(Fault::Fail) {
+            return Err(failed("append", key));
+        }
+        let mut stored = self.blobs.get(key.as_str()).map(|blob| blob.bytes.clone()).unwrap_or_default();
+        if stored.len() as u64 != at {
+            return Err(StoreError::WrongPosition { key: key.clone(), at });
+        }
+        let part = if fault == Some(Fault::Tear) { bytes.len() / 2 } else { bytes.len() };
+        stored.extend_from_slice(&bytes[..part]);
+        self.set(key.as_str(), stored);
+        if fault.is_some() { Err(failed("append", key)) } else { Ok(()) }
+    }
+}
+
+fn failed(attempted: &'static str, key: &Key) -> StoreError {
+    StoreError::Failed { attempted, on: key.to_string(), cause: "scripted".into() }
+}
+
+#[async_trait]
+impl Store for Link {
+    async fn get(&self, key: &Key) -> Result<Option<Object>, StoreError> {
+        self.call(|state: &mut State| {
+            if state.store.fault(Op::Get, key.as_str()).is_some() {
+                return Err(failed("get", key));
+            }
+            Ok(state.store.blobs.get(key.as_str()).map(|blob| Object {
+                bytes: blob.bytes.clone().into(),
+                version: Version(blob.version.to_string()),
+                age: blob.written.elapsed(),
+            }))
+        })
+        .await
+    }
+
+    async fn put(&self, key: &Key, bytes: Bytes, expect: Expect) -> Result<Version, StoreError> {
+        self.call(|state: &mut State| state.store.put(key, &bytes, &expect)).await
+    }
+
+    async fn append(&self, key: &Key, at: u64, bytes: Bytes) -> Result<(), StoreError> {
+        self.call(|state: &mut State| state.store.append(key, at, &bytes)).await
+    }
+
+    async fn read_from(&self, key: &Key, offset: u64) -> Result<Option<Bytes>, StoreError> {
+        self.call(|state: &mut State| {
+            if state.store.fault(Op::Read, key.as_str()).is_some() {
+                return Err(failed("read", key));
+            }
+            let blob = state.store.blobs.get(key.as_str());
+            Ok(blob.map(|blob| blob.bytes.get(offset as usize..).unwrap_or_default().to_vec().into()))
+        })
+        .await
+    }
+
+    async fn cut(&self, key: &Key, len: u64, to: u64) -> Result<bool, StoreError> {
+        self.call(|state: &mut State| {
+            let can_cut = state.store.can_cut;
+            let blob = state.store.blobs.get_mut(key.as_str()).filter(|blob| can_cut && blob.bytes.len() as u64 == len);
+            Ok(blob.map(|blob| blob.bytes.truncate(to as usize)).is_some())
+        })
+        .await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {
+        self.call(|state: &mut State| {
+            if state.store.fault(Op::List, prefix).is_some() {
+                return Err(failed("list", &Key::new(prefix.trim_end_matches('/'))));
+            }
+            let listed = state.store.blobs.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(name, blob)| {
+                Listed { key: Key::new(name.clone()), len: blob.bytes.len() as u64, age: blob.written.elapsed() }
+            });
+            Ok(listed.collect())
+        })
+        .await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), StoreError> {
+        self.call(|state: &mut State| {
+            _ = state.store.fault(Op::Delete, key.as_str());
+            state.store.blobs.remove(key.as_str());
+            Ok(())
+        })
+        .await
+    }
+
+    async fn announce(&self, _: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn holder(&self, owner: &str) -> Result<Holder, StoreError> {
+        let gone = self.call(|state: &mut State| state.store.gone.iter().any(|gone| gone == owner)).await;
+        Ok(if gone { Holder::Gone } else { Holder::Unknown })
+    }
+
+    async fn probe(&self) -> Result<String, StoreError> {
+        Ok("in memory".into())
+    }
+
+    fn place(&self) -> String {
+        "memory".into()
+    }
+}
+
+/// How long an intent keeps other processes away.
+pub(crate) const TTL: Duration = Duration::from_secs(121);

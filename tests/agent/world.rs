@@ -1,0 +1,246 @@
+//! The outside world of a feed: one source, one sink, one store, one clock, and processes that come and go.
+
+use crate::dice::Dice;
+use crate::link::{Link, Mishap};
+use crate::sink::{Outcome, Table};
+use crate::source::{Archive, Event, Order, Reply};
+use crate::store::{Container, Fault, Op};
+use chrono::{SubsecRound, TimeDelta};
+use opship::agent::health::Account;
+use opship::agent::{Drained, Feed, Parts, Settings, Tick, Trouble};
+use opship::config::Lookback;
+use opship::flow::checkpoint::{Checkpoint, Decoded};
+use opship::flow::redact::Redact;
+use opship::flow::retry::Patience;
+use opship::flow::window::Widths;
+use opship::flow::{AccountName, FeedId, Stream, Time};
+use opship::source::PageRequest;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+
+pub(crate) const CHECKPOINT: &str = "checkpoints/default/itemusages.json";
+pub(crate) const MINUTE: Duration = Duration::from_secs(60);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const ROWS_MAX: usize = 4;
+
+/// Everything outside the process.
+pub(crate) struct State {
+    pub(crate) source: Archive,
+    pub(crate) sink: Table,
+    pub(crate) store: Container,
+    pub(crate) dice: Dice,
+    /// Longest way of a call, in milliseconds.
+    pub(crate) latency_ms_max: u64,
+    pub(crate) begun: Instant,
+    base: Time,
+}
+
+impl State {
+    pub(crate) fn now(&self) -> Time {
+        self.base + TimeDelta::from_std(self.begun.elapsed()).expect("short runs")
+    }
+
+    /// The source's `Date` header: whole seconds of its own clock.
+    pub(crate) fn date(&self) -> Time {
+        (self.now() + self.source.skew).trunc_subsecs(0)
+    }
+
+    pub(crate) fn latency(&mut self) -> Duration {
+        Duration::from_millis(1 + self.dice.below(self.latency_ms_max))
+    }
+}
+
+pub(crate) struct World {
+    pub(crate) state: Arc<Mutex<State>>,
+    pub(crate) settings: Settings,
+    pub(crate) patience: Patience,
+    pub(crate) standby_max: Duration,
+    pub(crate) crashes: u64,
+    pub(crate) stream: Stream,
+    started: u64,
+}
+
+impl World {
+    pub(crate) fn new(order: Order) -> Self {
+        Self::seeded(order, 1)
+    }
+
+    pub(crate) fn seeded(order: Order, seed: u64) -> Self {
+        let state = State {
+            source: Archive::new(order),
+            sink: Table::new(),
+            store: Container::new(),
+            dice: Dice::new(seed),
+            latency_ms_max: 1,
+            begun: Instant::now(),
+            base: "2026-11-22T10:00:00Z".parse().expect("a date"),
+        };
+        let widths = Widths { overlap: 5 * MINUTE, late_every: HOUR, late_horizon: 72 * HOUR };
+        let settings = Settings {
+            widths,
+            lookback: Lookback::Back(24 * 30 * HOUR),
+            batch_rows_max: ROWS_MAX,
+            drop_audit_actions: Default::default(),
+            redact: Redact::default(),
+            ledger_keep: 24 * 121 * HOUR,
+        };
+        let state = Arc::new(Mutex::new(state));
+        let (patience, standby_max) = (Patience::RUN, Duration::ZERO);
+        Self { state, settings, patience, standby_max, crashes: 0, stream: Stream::ItemUsages, started: 0 }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `n` events that happen now, a millisecond apart.
+    pub(crate) fn add(&self, n: usize) -> Vec<String> {
+        (0..n).map(|i| self.add_at(-(i as i64), 0, "")).collect()
+    }
+
+    /// One event stamped `stamp_ms` from now that becomes visible `late_ms` from now.
+    pub(crate) fn add_at(&self, stamp_ms: i64, late_ms: i64, more: &str) -> String {
+        let mut state = self.state();
+        let (now, n) = (state.now(), state.source.events.len());
+        let uuid = format!("EVENT{n:06}");
+        let (timestamp, visible_at) = (now + TimeDelta::milliseconds(stamp_ms), now + TimeDelta::milliseconds(late_ms));
+        state.source.events.push(Event { uuid: uuid.clone(), timestamp, visible_at, more: more.into() });
+        uuid
+    }
+
+    /// A new process with an owner of its own.
+    pub(crate) fn start(&mut self) -> Process {
+        self.started += 1;
+        let link = Link::new(self.state.clone());
+        let account = AccountName::parse("default").expect("a legal name");
+        let edge = Arc::new(link.clone());
+        let owner = format!("owner-{}", self.started);
+        let feed = Feed::new(Parts {
+            id: FeedId { account: account.clone(), stream: self.stream },
+            account: Arc::new(Account::new(account, self.patience)),
+            source: edge.clone(),
+            sink: edge.clone(),
+            store: edge,
+            owner: owner.clone(),
+            settings: Arc::new(self.settings.clone()),
+            stop: link.stop.clone(),
+            seed: self.started,
+        });
+        Process { feed: Some(feed), link, owner, patience: self.patience, standby_max: self.standby_max }
+    }
+
+    /// A process that dies at its `k`-th step. True when it got that far.
+    pub(crate) async fn crash_at(&mut self, k: u64) -> bool {
+        let mut process = self.start();
+        process.link.at_step(k, Mishap::Crash);
+        let crashed = process.tick().await.is_none();
+        self.crashes += u64::from(crashed);
+        crashed
+    }
+
+    pub(crate) fn checkpoint_key(&self) -> String {
+        format!("checkpoints/default/{}.json", self.stream)
+    }
+
+    pub(crate) fn checkpoint(&self) -> Checkpoint {
+        let key = self.checkpoint_key();
+        match Checkpoint::decode(&self.state().store.blobs[&key].bytes) {
+            Decoded::Good(checkpoint) => *checkpoint,
+            other => panic!("no checkpoint: {other:?}"),
+        }
+    }
+
+    pub(crate) fn on_page(&self, hook: impl FnMut(&PageRequest) -> Option<Reply> + Send + 'static) {
+        self.state().source.hook = Some(Box::new(hook));
+    }
+
+    pub(crate) fn on_post(&self, hook: impl FnMut(&[String]) -> Outcome + Send + 'static) {
+        self.state().sink.hook = Some(Box::new(hook));
+    }
+
+    /// The first POSTs end like this; the others are accepted.
+    pub(crate) fn posts_end(&self, outcomes: impl Into<Vec<Outcome>>) {
+        let mut outcomes = outcomes.into().into_iter();
+        self.on_post(move |_| outcomes.next().unwrap_or(Outcome::Accept));
+    }
+
+    pub(crate) fn on_store(&self, hook: impl FnMut(Op, &str) -> Option<Fault> + Send + 'static) {
+        self.state().store.hook = Some(Box::new(hook));
+    }
+
+    /// The `n`-th such operation (from 1) meets the fault.
+    pub(crate) fn fault_at(&self, n: u64, op: Op, on: &'static str, fault: Fault) {
+        let mut seen = 0;
+        self.on_store(move |done, key| {
+            seen += u64::from(done == op && key.contains(on));
+            (done == op && key.contains(on) && seen == n).then_some(fault)
+        });
+    }
+
+    pub(crate) fn heal(&self) {
+        let mut state = self.state();
+        state.source.hook = None;
+        state.sink.hook = None;
+        state.store.hook = None;
+        state.sink.rows_max = usize::MAX;
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.state().sink.rows.len()
+    }
+
+    pub(crate) fn requests(&self) -> Vec<PageRequest> {
+        self.state().source.requests.iter().map(|(request, _)| request.clone()).collect()
+    }
+}
+
+pub(crate) struct Process {
+    pub(crate) feed: Option<Feed>,
+    pub(crate) link: Link,
+    pub(crate) owner: String,
+    patience: Patience,
+    standby_max: Duration,
+}
+
+impl Process {
+    /// One tick; `None`: the process died in it.
+    pub(crate) async fn tick(&mut self) -> Option<Result<Drained, Trouble>> {
+        self.tick_giving_way(&|| false).await
+    }
+
+    pub(crate) async fn tick_giving_way(
+        &mut self,
+        late_gives_way: &(dyn Fn() -> bool + Send + Sync),
+    ) -> Option<Result<Drained, Trouble>> {
+        let tick = Tick { patience: self.patience, standby_max: self.standby_max, late_gives_way };
+        let feed = self.feed.as_mut().expect("the process lives");
+        let outcome = {
+            let mut drain = pin!(feed.drain(tick));
+            loop {
+                tokio::select! {
+                    biased;
+                    () = self.link.dead.cancelled() => break None,
+                    // Nothing inside the process moves meanwhile.
+                    time = self.link.stall() => tokio::time::sleep(time).await,
+                    outcome = &mut drain => break Some(outcome),
+                }
+            }
+        };
+        if outcome.is_none() {
+            self.feed = None;
+        }
+        outcome
+    }
+
+    /// A tick that must go well.
+    pub(crate) async fn good(&mut self) -> Drained {
+        self.tick().await.expect("no crash").expect("a good tick")
+    }
+
+    /// A tick that must meet trouble.
+    pub(crate) async fn bad(&mut self) -> Trouble {
+        self.tick().await.expect("no crash").expect_err("a tick with trouble")
+    }
+}
