@@ -150,6 +150,8 @@ impl Feed {
         tick: Tick<'_>,
     ) -> Result<Drained, Trouble> {
         self.ledger.load(page.items.iter().map(|item| item.key)).await?;
+        let shipped = self.position()?.cp.totals.shipped;
+        self.ledger.tell_loss(shipped);
         let sorted = dedupe::sort(&page.items, |key| self.ledger.attempt(key).is_some());
         let (settings, account_uuid) = (self.settings.clone(), self.account.uuid());
         let mut packing = Packing::new(page, sorted, self.id.stream, &settings, account_uuid.as_deref());

@@ -14,6 +14,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+/// Deadline of a health row: shorter than a batch's, because the feeds of the account wait for it.
+const POST_DEADLINE: Duration = Duration::from_secs(15);
+
 /// A 1Password account as its token introduces it; shared by its feeds.
 pub struct Account {
     pub name: AccountName,
@@ -180,7 +183,13 @@ impl Health {
         let (begun, mut attempts, mut pace) = (Instant::now(), 0, Pace::default());
         loop {
             attempts += 1;
-            let Err(error) = self.sink.deliver(&body).await else { return Ok(()) };
+            let posted = tokio::time::timeout(POST_DEADLINE, self.sink.deliver(&body)).await;
+            let error = match posted {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) => error,
+                // May have arrived: another one says the same.
+                Err(_) => return Err(format!("no answer in {} s", POST_DEADLINE.as_secs())),
+            };
             if matches!(error.failure, Failure::Status { status: 401, .. }) {
                 self.sink.reauthenticate().await;
             }

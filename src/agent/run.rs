@@ -3,13 +3,15 @@
 use super::health::Health;
 use super::trouble::{Trouble, chain};
 use super::{Drained, Feed, Tick};
-use crate::flow::retry::Patience;
+use crate::flow::retry::{Failure, Patience};
 use crate::flow::{AccountName, FeedId, Time};
 use crate::schedule::{Beats, Schedule};
+use crate::sink::SinkError;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How long `once` stands by for another process: its intent expires after 120 s.
@@ -99,13 +101,38 @@ pub async fn run(agent: Agent, schedule: Schedule) -> Result<(), Panicked> {
     outcome
 }
 
+/// How long a refusal by the destination counts as a role that is still spreading (it takes up to 30 minutes).
+const ROLE_SPREADS_MAX: Duration = Duration::from_secs(45 * 60);
+
+/// Tells a role that is still spreading from one that is missing.
+#[derive(Default)]
+struct RoleWatch(Option<Instant>);
+
+impl RoleWatch {
+    fn look(&mut self, feed: &FeedId, outcome: &Result<Drained, Trouble>) {
+        let Err(Trouble::Sink(SinkError { failure: Failure::Status { status: 403, .. }, .. })) = outcome else {
+            self.0 = None;
+            return;
+        };
+        let refused_for = self.0.get_or_insert_with(Instant::now).elapsed();
+        let minutes = refused_for.as_secs() / 60;
+        if refused_for < ROLE_SPREADS_MAX {
+            tracing::warn!(%feed, minutes, "the destination refuses the identity: a new role assignment takes up to 30 minutes");
+        } else {
+            tracing::error!(%feed, minutes, state = "degraded", "the destination still refuses the identity: the role is missing, not spreading");
+        }
+    }
+}
+
 async fn keep_draining(mut feed: Feed, mut beats: Beats, health: Option<Arc<Health>>, stop: CancellationToken) {
+    let mut role = RoleWatch::default();
     while !stop.is_cancelled() {
         let source = feed.source.clone();
         let gives_way = || beats.is_due() || source.late_lane_is_spent();
         let tick = Tick { patience: Patience::RUN, standby_max: Duration::ZERO, late_gives_way: &gives_way };
         let outcome = feed.drain(tick).await;
         log(&feed.id, &outcome);
+        role.look(&feed.id, &outcome);
         if let Some(health) = &health {
             let reported = health.report(feed.id.stream, outcome.as_ref().map(|_| feed.date));
             tokio::select! { biased; () = reported => {}, () = stop.cancelled() => {} }

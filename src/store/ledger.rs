@@ -30,6 +30,7 @@ pub struct Ledger {
     segments: HashMap<Hour, Segment>,
     /// The parts that exist, by hour, as of the last listing; none: must be listed before use.
     index: Option<HashMap<Hour, u32>>,
+    is_loss_told: bool,
 }
 
 /// One hour as known: its ids with the highest attempt seen, and where its last part ends.
@@ -52,13 +53,22 @@ impl Ledger {
     /// A new sink starts with an empty ledger: its fingerprint is part of the path.
     pub fn new(store: Arc<dyn Store>, feed: &FeedId, sink_fingerprint: &str) -> Self {
         let prefix = format!("ledger/{}/{}/{sink_fingerprint}", feed.account, feed.stream);
-        Self { store, prefix, segments: HashMap::new(), index: None }
+        Self { store, prefix, segments: HashMap::new(), index: None, is_loss_told: false }
     }
 
     /// Drops what is in memory: another process may have appended.
     pub fn forget(&mut self) {
         self.segments.clear();
         self.index = None;
+    }
+
+    /// Says so, once, when there is no segment at all although `shipped` events were recorded: they may be shipped again.
+    pub fn tell_loss(&mut self, shipped: u64) {
+        let is_empty = self.index.as_ref().is_some_and(HashMap::is_empty);
+        if is_empty && shipped > 0 && !std::mem::replace(&mut self.is_loss_told, true) {
+            tracing::error!(ledger = %self.prefix, shipped, "the ledger is empty although events were shipped: it was deleted, has retired, or the \
+                destination is a new one; what is read again is shipped again, and such copies are in no frame");
+        }
     }
 
     /// Brings the segments of these keys into memory; afterwards [`Ledger::attempt`] answers for them.
