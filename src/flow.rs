@@ -8,6 +8,7 @@ pub mod pack;
 pub mod redact;
 pub mod retry;
 pub mod scan;
+pub mod totals;
 pub mod window;
 
 use chrono::{DateTime, TimeZone, Utc};

@@ -6,7 +6,7 @@ use super::reading::{By, Origin};
 use super::recovery::Accepted;
 use super::trouble::{Trouble, chain};
 use super::{Drained, Feed, Tick};
-use crate::flow::checkpoint::{Advance, BatchKind, Doubt, INTENT_TTL, Intent, Totals};
+use crate::flow::checkpoint::{Advance, BatchKind, Doubt, INTENT_TTL, Intent, Totals, Unknown};
 use crate::flow::pack::Batch;
 use crate::flow::retry::{Edge, Failure, HALT_PACE, Pace, ROLE_PACE, Verdict, verdict};
 use crate::sink::{Body, SinkError};
@@ -176,6 +176,7 @@ impl Feed {
                 attempt: parcel.attempt,
                 why: error.failure.to_string(),
                 at: date,
+                unknown: Unknown::new(),
             };
             cp.in_doubt.add(doubt);
         }

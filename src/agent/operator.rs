@@ -2,7 +2,7 @@
 
 use super::Feed;
 use super::trouble::Trouble;
-use crate::flow::checkpoint::{Checkpoint, Doubt};
+use crate::flow::checkpoint::{Checkpoint, Doubt, Unknown};
 use crate::store::checkpoints::Found;
 
 impl Feed {
@@ -30,7 +30,14 @@ impl Feed {
                 } else if let Some(intent) = old.intent {
                     let (rows, attempt) = (intent.keys().len() as u64, intent.attempt);
                     let why = "the checkpoint was reset over an open intent".into();
-                    fresh.in_doubt.add(Doubt { batch_id: intent.batch_id, rows, attempt, why, at: self.date });
+                    fresh.in_doubt.add(Doubt {
+                        batch_id: intent.batch_id,
+                        rows,
+                        attempt,
+                        why,
+                        at: self.date,
+                        unknown: Unknown::new(),
+                    });
                 }
                 Some(loaded.version)
             }

@@ -286,7 +286,8 @@ pub(super) async fn until_stopped<T, E: Into<Trouble>>(
 }
 
 fn fingerprints_known(stored: &Fingerprints, now: Fingerprints) -> Fingerprints {
-    Fingerprints { account: now.account.or_else(|| stored.account.clone()), ..now }
+    let account = now.account.or_else(|| stored.account.clone());
+    Fingerprints { account, unknown: stored.unknown.clone(), ..now }
 }
 
 /// Numbers in `[0, 1)` for full jitter, from a seed: splitmix64.

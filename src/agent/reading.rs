@@ -3,7 +3,7 @@
 use super::position::until_stopped;
 use super::trouble::{Trouble, chain};
 use super::{Drained, Feed, Taken, Tick};
-use crate::flow::checkpoint::{Advance, BatchKind, SweepProgress, Which};
+use crate::flow::checkpoint::{Advance, BatchKind, SweepProgress, Unknown, Which};
 use crate::flow::decode::Page;
 use crate::flow::retry::{Edge, Pace, Verdict, verdict};
 use crate::flow::{Cursor, Time, window};
@@ -67,8 +67,11 @@ impl Origin {
     pub fn advance_behind(self, page: &Page<'_>, date: Time) -> Advance {
         let cursor = page.cursor.clone();
         match self.by {
-            By::Cursor { born } => Advance::Cursor { cursor, born, drained: !page.has_more },
-            By::Sweep(which) => Advance::Sweep { which, cursor, done: (!page.has_more).then_some(date) },
+            By::Cursor { born } => Advance::Cursor { cursor, born, drained: !page.has_more, unknown: Unknown::new() },
+            By::Sweep(which) => {
+                let done = (!page.has_more).then_some(date);
+                Advance::Sweep { which, cursor, done, unknown: Unknown::new() }
+            }
         }
     }
 }

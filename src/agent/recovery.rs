@@ -3,7 +3,7 @@
 use super::delivery::{Delivered, Parcel, STUB_REFUSED};
 use super::trouble::{Trouble, chain};
 use super::{Feed, Tick};
-use crate::flow::checkpoint::{BatchKind, Doubt, Intent, Totals, Which};
+use crate::flow::checkpoint::{BatchKind, Doubt, Intent, Totals, Unknown, Which};
 use crate::flow::decode::{self, Item};
 use crate::flow::map::Mapper;
 use crate::flow::pack::{BATCH_ROWS_MAX, Batch, ROW_BYTES_MAX};
@@ -102,7 +102,14 @@ impl Feed {
         (taken.owner, taken.attempt) = (owner, attempt);
         cp.intent = Some(taken);
         let batch_id = intent.batch_id.clone();
-        cp.in_doubt.add(Doubt { batch_id, rows: rows as u64, attempt, why: why.into(), at: date });
+        cp.in_doubt.add(Doubt {
+            batch_id,
+            rows: rows as u64,
+            attempt,
+            why: why.into(),
+            at: date,
+            unknown: Unknown::new(),
+        });
         self.save().await
     }
 

@@ -1,5 +1,7 @@
 //! The checkpoint document of a feed: position, marks, the open intent and what was counted. No event content, no personal data.
 
+pub use super::totals::{Doubt, InDoubt, Totals};
+
 use super::map::sha256_hex;
 use super::{AccountName, Cursor, EventId, EventKey, FeedId, Hour, Stream, Time};
 use base64::Engine;
@@ -16,10 +18,8 @@ const VERSION: u32 = 1;
 const MIN_READER: u32 = 1;
 /// How long an intent keeps other processes from posting.
 pub const INTENT_TTL: Duration = Duration::from_secs(120);
-/// Doubts remembered one by one; older ones stay in the counters.
-const DOUBTS_KEPT: usize = 10;
-
-type Unknown = serde_json::Map<String, serde_json::Value>;
+/// Fields of newer versions survive a round trip, at every level.
+pub type Unknown = serde_json::Map<String, serde_json::Value>;
 
 /// What is known of a feed's position. Times are the source's, never the local clock's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,12 +70,14 @@ pub struct Fingerprints {
     pub account: Option<String>,
     /// Of rule and stream, or of the file.
     pub sink: String,
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 impl Fingerprints {
     pub fn new(source: &str, account_uuid: Option<&str>, sink: &str) -> Self {
         let short = |text: &str| sha256_hex(text.as_bytes()).chars().take(16).collect();
-        Self { source: short(source), account: account_uuid.map(short), sink: short(sink) }
+        Self { source: short(source), account: account_uuid.map(short), sink: short(sink), unknown: Unknown::new() }
     }
 
     /// Whether a checkpoint with these may be used where `now` holds. An account that was not named then or is not named now fits.
@@ -117,6 +119,8 @@ pub struct SweepProgress {
     pub cursor: Option<Cursor>,
     pub watermark_at_start: Time,
     pub date_at_start: Time,
+    #[serde(flatten)]
+    pub unknown: Unknown,
 }
 
 /// How far the position moves when a batch, or a page without new rows, is done.
@@ -129,12 +133,16 @@ pub enum Advance {
         born: Option<Time>,
         /// The source has no more for now.
         drained: bool,
+        #[serde(flatten)]
+        unknown: Unknown,
     },
     Sweep {
         which: Which,
         cursor: Cursor,
         /// The Date of its last page: the sweep is complete.
         done: Option<Time>,
+        #[serde(flatten)]
+        unknown: Unknown,
     },
 }
 
@@ -212,95 +220,6 @@ impl Intent {
     pub fn batch_id_bytes(&self) -> [u8; 16] {
         u128::from_str_radix(&self.batch_id, 16).unwrap_or_default().to_be_bytes()
     }
-}
-
-/// Batches that may stand in the table twice.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct InDoubt {
-    pub batches: u64,
-    pub rows: u64,
-    /// Events of such batches that the source no longer returned.
-    pub gone: u64,
-    pub last: Vec<Doubt>,
-    #[serde(flatten)]
-    unknown: Unknown,
-}
-
-/// One batch whose POST may have been accepted without our knowing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Doubt {
-    pub batch_id: String,
-    pub rows: u64,
-    /// The attempt that followed the doubt.
-    pub attempt: u32,
-    pub why: String,
-    pub at: Time,
-}
-
-impl InDoubt {
-    pub fn add(&mut self, doubt: Doubt) {
-        self.batches += 1;
-        self.rows += doubt.rows;
-        self.last.push(doubt);
-        let over = self.last.len().saturating_sub(DOUBTS_KEPT);
-        self.last.drain(..over);
-    }
-}
-
-macro_rules! totals {
-    ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What was counted since the checkpoint was created. At each commit: read = shipped + known + repeated + filtered.
-        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-        #[serde(default)]
-        pub struct Totals {
-            $($(#[$doc])* pub $name: u64,)*
-            #[serde(flatten)]
-            pub unknown: Unknown,
-        }
-
-        impl Totals {
-            pub fn add(&mut self, other: &Self) {
-                $(self.$name += other.$name;)*
-            }
-        }
-    };
-}
-
-totals! {
-    /// Items in pages whose outcome is settled.
-    read,
-    /// Rows accepted by the sink.
-    shipped,
-    /// Items that the ledger knew.
-    known,
-    /// Items that stood twice in one page.
-    repeated,
-    /// Repeated items whose content differed.
-    conflicts,
-    /// Shipped rows that a bare 5-minute window would have missed.
-    late,
-    /// Items dropped by `filter.drop_audit_actions`.
-    filtered,
-    /// Values dropped or pseudonymised by `filter.redact`.
-    redacted,
-    /// Fields cut to 64 KB.
-    cut,
-    /// Values their column could not hold.
-    mistyped,
-    /// Top-level fields that have no column.
-    unknown_fields,
-    /// Items without a readable timestamp or that are no objects.
-    malformed,
-    /// Items too large for any POST, shipped as a stub.
-    stubs,
-    /// Originals kept as dead letters.
-    dead_letters,
-    pages,
-    batches,
-    cursor_resets,
-    cursor_repeats,
-    splits,
 }
 
 /// What a stored document turned out to be.
@@ -388,14 +307,14 @@ impl Checkpoint {
     /// Moves the position. Marks never fall.
     pub fn apply(&mut self, advance: Advance) {
         match advance {
-            Advance::Cursor { cursor, born, drained } => {
+            Advance::Cursor { cursor, born, drained, .. } => {
                 if let (true, Some(born)) = (drained, born) {
                     self.sweep_mark = self.sweep_mark.max(self.watermark.min(born));
                 }
                 self.cursor = Some(cursor);
                 self.cursor_born = if drained { None } else { born };
             }
-            Advance::Sweep { which, cursor, done } => {
+            Advance::Sweep { which, cursor, done, .. } => {
                 let progress = match which {
                     Which::Overlap => &mut self.overlap_sweep,
                     Which::Late => &mut self.late_sweep,
@@ -419,3 +338,7 @@ impl Checkpoint {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "checkpoint_tests.rs"]
+mod tests;

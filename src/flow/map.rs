@@ -18,6 +18,9 @@ const DEPTH_MAX: usize = 100;
 /// How much text of a value that its column cannot hold is kept under `details.opship`.
 const NOTE_BYTES_MAX: usize = 1024;
 
+/// How much JSON all the notes of a row may take; with the braces around them they leave half a field to `details`.
+const NOTES_BYTES_MAX: usize = FIELD_BYTES_MAX / 2 - 64;
+
 /// Maps the events of one feed.
 #[derive(Clone, Copy, Debug)]
 pub struct Mapper<'a> {
@@ -47,11 +50,11 @@ impl Mapper<'_> {
             // What cannot be taken apart cannot be redacted.
             row.note("item", if self.redact.is_empty() { item.raw } else { "left out: filter.redact is set" });
         }
-        let lifted = lifted_user_fields(item);
+        let lifted = self.lifted_user_fields(item);
         let mut details = None;
         for (place, column) in COLUMNS.iter().enumerate() {
             let field = item.fields.get(place).copied().flatten().map(RawValue::get);
-            let Some(raw) = field.or_else(|| lifted.get(column.field).copied()) else {
+            let Some(raw) = field.or_else(|| lifted.get(column.field).map(|value| &**value)) else {
                 if column.field == "account_uuid" {
                     row.text_if_any(column.name, self.account_uuid);
                 }
@@ -99,6 +102,30 @@ impl Mapper<'_> {
         String::from_utf8_lossy(&row).into_owned()
     }
 
+    /// API v2 puts `user_type` and `user_account_uuid` inside `user` and `target_user`; the table has columns for them. What
+    /// `filter.redact` takes from there does not come back this way.
+    fn lifted_user_fields(&self, item: &Item<'_>) -> BTreeMap<&'static str, String> {
+        #[derive(Deserialize)]
+        struct User<'a> {
+            #[serde(borrow)]
+            user_type: Option<&'a RawValue>,
+            #[serde(borrow)]
+            user_account_uuid: Option<&'a RawValue>,
+        }
+        let mut lifted = BTreeMap::new();
+        for field in ["user", "target_user"] {
+            let Some(raw) = item.field(field).filter(|raw| raw.contains("\"user_")) else { continue };
+            let raw = column_of(field).and_then(|place| self.redacted(place, raw, &mut Changes::default()));
+            let Ok(user) = serde_json::from_str::<User<'_>>(raw.as_deref().unwrap_or_default()) else { continue };
+            for (name, value) in [("user_type", user.user_type), ("user_account_uuid", user.user_account_uuid)] {
+                if let Some(value) = value.map(RawValue::get).filter(|value| *value != "null") {
+                    lifted.insert(name, value.to_owned());
+                }
+            }
+        }
+        lifted
+    }
+
     fn redacted<'r>(&self, place: usize, raw: &'r str, changes: &mut Changes) -> Option<Cow<'r, str>> {
         if !self.redact.touches(place) {
             return Some(Cow::Borrowed(raw));
@@ -107,28 +134,6 @@ impl Mapper<'_> {
         changes.redacted += u32::from(value.as_deref() != Some(raw));
         value.map(Cow::Owned)
     }
-}
-
-/// API v2 puts `user_type` and `user_account_uuid` inside `user` and `target_user`; the table has columns for them.
-fn lifted_user_fields<'a>(item: &Item<'a>) -> BTreeMap<&'static str, &'a str> {
-    #[derive(Deserialize)]
-    struct User<'a> {
-        #[serde(borrow)]
-        user_type: Option<&'a RawValue>,
-        #[serde(borrow)]
-        user_account_uuid: Option<&'a RawValue>,
-    }
-    let mut lifted = BTreeMap::new();
-    for field in ["user", "target_user"] {
-        let Some(raw) = item.field(field).filter(|raw| raw.contains("\"user_")) else { continue };
-        let Ok(user) = serde_json::from_str::<User<'a>>(raw) else { continue };
-        for (name, value) in [("user_type", user.user_type), ("user_account_uuid", user.user_account_uuid)] {
-            if let Some(value) = value.map(RawValue::get).filter(|value| *value != "null") {
-                lifted.insert(name, value);
-            }
-        }
-    }
-    lifted
 }
 
 struct Row<'o> {
@@ -229,16 +234,19 @@ impl Row<'_> {
             }
         } else {
             let notes = serde_json::to_string(&self.notes).unwrap_or_default();
+            // A thousand control characters are six thousand bytes of JSON, in each of thirty fields.
+            let notes = if notes.len() > NOTES_BYTES_MAX { marker(&notes) } else { notes };
             self.noted_details(details, &notes);
         }
         self.out.push(b'}');
         self.changes
     }
 
-    /// `details` with our notes inside it: an object keeps its own members, anything else moves to `details.opship.details`.
+    /// `details` with our notes inside it: an object keeps its own members; anything else, and an object that has an `opship` of its
+    /// own, moves to `details.value`.
     fn noted_details(&mut self, details: Option<&str>, notes: &str) {
         let details = match details {
-            Some(raw) if raw.len() > FIELD_BYTES_MAX - notes.len() || scan::is_deeper_than(raw, DEPTH_MAX) => {
+            Some(raw) if raw.len() + notes.len() + 64 > FIELD_BYTES_MAX || scan::is_deeper_than(raw, DEPTH_MAX) => {
                 self.changes.cut += 1;
                 Some(Cow::Owned(marker(raw)))
             }
@@ -246,6 +254,7 @@ impl Row<'_> {
         };
         self.name("details");
         let members = details.as_deref().and_then(|raw| raw.strip_prefix('{')?.strip_suffix('}')).map(str::trim);
+        let members = members.filter(|members| !members.contains("\"opship\""));
         match (members, details.as_deref()) {
             (Some(""), _) | (None, None) => self.raw(&format!("{{\"opship\":{notes}}}")),
             (Some(members), _) => self.raw(&format!("{{\"opship\":{notes},{members}}}")),
@@ -286,3 +295,7 @@ pub fn health_row(account_uuid: Option<&str>, at: Time, trouble: Option<(&str, &
     }
     serde_json::Value::Object(row).to_string().into_bytes()
 }
+
+#[cfg(test)]
+#[path = "map_tests.rs"]
+mod tests;

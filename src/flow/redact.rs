@@ -79,3 +79,54 @@ impl Redact {
         Some(Value::String(mac.finalize().into_bytes().iter().take(16).map(|byte| format!("{byte:02x}")).collect()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::decode::column_of;
+
+    fn redact(paths: &[&str], key: Option<&str>) -> Redact {
+        let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();
+        Redact::new(&paths, key.map(|key| key.as_bytes().to_vec())).unwrap()
+    }
+
+    fn client(redact: &Redact, raw: &str) -> Option<String> {
+        redact.apply(column_of("client").unwrap(), raw)
+    }
+
+    #[test]
+    fn without_a_key_a_member_or_a_column_is_dropped() {
+        let raw = r#"{"ip_address":"::1","os":{"name":"x","version":"1"}}"#;
+        let member = client(&redact(&["client.ip_address", "client.os.name"], None), raw);
+        assert_eq!(member.as_deref(), Some(r#"{"os":{"version":"1"}}"#));
+        assert_eq!(client(&redact(&["client"], None), raw), None);
+        assert_eq!(client(&redact(&["client.absent", "client.ip_address.deeper"], None), "{}").as_deref(), Some("{}"));
+    }
+
+    #[test]
+    fn with_a_key_equal_values_have_equal_pseudonyms_that_depend_on_the_key() {
+        let of =
+            |key, value: &str| client(&redact(&["client.ip"], Some(key)), &format!(r#"{{"ip":{value}}}"#)).unwrap();
+        assert_eq!(of("k", "\"a\""), of("k", "\"\\u0061\""));
+        assert_ne!(of("k", "\"a\""), of("k", "\"b\""));
+        assert_ne!(of("k", "\"a\""), of("l", "\"a\""));
+        let whole = client(&redact(&["client"], Some("k")), "17").unwrap();
+        assert!(whole.len() == 34 && whole.bytes().skip(1).take(32).all(|b| b.is_ascii_hexdigit()), "{whole}");
+    }
+
+    #[test]
+    fn what_cannot_be_read_goes_as_a_whole() {
+        let deep = format!("{}1{}", "[".repeat(200), "]".repeat(200));
+        for raw in ["{", "NaN", &deep] {
+            assert_eq!(client(&redact(&["client.ip"], Some("k")), raw), None);
+        }
+    }
+
+    #[test]
+    fn an_unknown_column_is_named_and_untouched_columns_stay() {
+        assert_eq!(Redact::new(&["clientele.ip".to_owned()], None).unwrap_err(), "clientele.ip");
+        let redact = redact(&["client.ip"], None);
+        assert!(redact.touches(column_of("client").unwrap()) && !redact.touches(column_of("user").unwrap()));
+        assert!(!Redact::default().touches(0) && Redact::default().is_empty());
+    }
+}

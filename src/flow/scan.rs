@@ -144,3 +144,74 @@ pub fn is_deeper_than(json: &str, limit: usize) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn members(text: &str) -> Option<Vec<(&str, &str)>> {
+        object(text).map(|spans| spans.into_iter().map(|span| (span.key, span.value)).collect())
+    }
+
+    #[test]
+    fn members_and_elements_are_found_without_judging_values() {
+        let text = r#" { "a" : NaN , "b,}" : {"x":[1,"]"]} , "c":"\"}", "d" : -Infinity } "#;
+        let expected = [("a", "NaN"), ("b,}", r#"{"x":[1,"]"]}"#), ("c", r#""\"}""#), ("d", "-Infinity")];
+        assert_eq!(members(text).as_deref(), Some(&expected[..]));
+        assert_eq!(array(r#"[1 , nan,{"a":[2]}, "x,]" ]"#), Some(vec!["1", "nan", r#"{"a":[2]}"#, r#""x,]""#]));
+        assert_eq!((members(" { } "), array(" [ ] ")), (Some(Vec::new()), Some(Vec::new())));
+    }
+
+    #[test]
+    fn broken_structure_is_nothing_and_never_a_panic() {
+        for text in [
+            "",
+            "{",
+            "}",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1",
+            "{\"a\":1}x",
+            "{a:1}",
+            "{\"a\":1,}",
+            "{\"a\":[1}",
+            "[",
+            "{\"\\",
+        ] {
+            assert!(members(text).is_none() || text == "{\"a\":[1}", "{text}");
+        }
+        for text in ["[", "]", "[1", "[1,]", "[,1]", "[1]x", "[\"]"] {
+            assert!(array(text).is_none(), "{text}");
+        }
+        let whole = r#"{"a":[1,{"b":"c\\"}],"d":"ü\ud83d"}"#;
+        for (end, _) in whole.char_indices() {
+            assert!(object(&whole[..end]).is_none(), "{end}");
+        }
+    }
+
+    #[test]
+    fn lone_surrogates_are_replaced_and_pairs_and_escaped_backslashes_are_not() {
+        for (text, repaired) in [
+            (r"\ud83d\ude00", None),
+            (r"\ud83d", Some(r"\ufffd")),
+            (r"\ude00\ud83d", Some(r"\ufffd\ufffd")),
+            (r"\ud83d\ud83d\ude00", Some(r"\ufffd\ud83d\ude00")),
+            (r"\\ud83d", None),
+            (r"\\\ud83d", Some(r"\\\ufffd")),
+            (r"\uD8", None),
+            (r"\uzzzz", None),
+            ("plain", None),
+        ] {
+            assert_eq!(without_lone_surrogates(text).as_deref(), repaired, "{text}");
+        }
+    }
+
+    #[test]
+    fn depth_counts_brackets_outside_strings() {
+        let nested = |n: usize| format!("{}1{}", "[".repeat(n), "]".repeat(n));
+        assert!(!is_deeper_than(&nested(100), 100) && is_deeper_than(&nested(101), 100));
+        assert!(!is_deeper_than(&format!("[\"{}\"]", "[".repeat(500)), 100));
+        assert!(!is_deeper_than(&format!("[{}1]", "[1],".repeat(500)), 100));
+        assert!(!is_deeper_than(r#"["\"[[["]"#, 2));
+    }
+}

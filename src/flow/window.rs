@@ -65,6 +65,7 @@ pub fn sweep(cp: &Checkpoint, which: Which, date: Time, widths: &Widths) -> Opti
         cursor: None,
         watermark_at_start: cp.watermark,
         date_at_start: date,
+        unknown: serde_json::Map::new(),
     })
 }
 
@@ -100,4 +101,95 @@ pub fn earlier(time: Time, by: Duration) -> Time {
 pub fn later(time: Time, by: Duration) -> Time {
     let by = TimeDelta::from_std(by).unwrap_or(TimeDelta::MAX);
     time.checked_add_signed(by).unwrap_or(Time::MAX_UTC)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::{AccountName, Stream};
+
+    const WIDTHS: Widths = Widths {
+        overlap: Duration::from_secs(300),
+        late_every: Duration::from_secs(3600),
+        late_horizon: Duration::from_secs(72 * 3600),
+    };
+
+    fn time(text: &str) -> Time {
+        text.parse().unwrap()
+    }
+
+    fn cp(floor: &str, date: &str) -> Checkpoint {
+        let feed = FeedId { account: AccountName::parse("a").unwrap(), stream: Stream::ItemUsages };
+        first(&feed, Fingerprints::new("", None, ""), time(floor), time(date), &WIDTHS)
+    }
+
+    #[test]
+    fn no_read_starts_before_the_floor_or_the_reach_of_the_api() {
+        let mut cp = cp("2026-11-01T00:00:00Z", "2026-11-22T00:00:00Z");
+        assert_eq!(reset_start(&cp, time("2026-11-22T00:00:00Z"), &WIDTHS), cp.floor);
+        let late = sweep(&cp, Which::Late, time("2026-11-22T00:00:00Z"), &WIDTHS).unwrap();
+        assert_eq!(late.from, time("2026-11-19T00:00:00Z"), "late_mark - horizon");
+        let much_later = time("2027-11-22T00:00:00Z");
+        let reach = earlier(much_later, REACH_BACK_MAX);
+        assert_eq!(reset_start(&cp, much_later, &WIDTHS), reach);
+        assert_eq!(sweep(&cp, Which::Late, much_later, &WIDTHS).unwrap().from, reach);
+        cp.floor = time("2026-11-21T00:00:00Z");
+        assert_eq!(sweep(&cp, Which::Late, time("2026-11-22T00:00:00Z"), &WIDTHS).unwrap().from, cp.floor);
+    }
+
+    #[test]
+    fn a_late_sweep_starts_behind_its_mark_however_long_ago_that_was() {
+        let cp = cp("2026-09-01T00:00:00Z", "2026-11-01T00:00:00Z");
+        let window = sweep(&cp, Which::Late, time("2026-11-20T00:00:00Z"), &WIDTHS).unwrap();
+        assert_eq!((window.from, window.to), (time("2026-10-29T00:00:00Z"), time("2026-11-20T00:00:00Z")));
+    }
+
+    #[test]
+    fn a_reset_ignores_the_watermark() {
+        let mut cp = cp("2026-11-01T00:00:00Z", "2026-11-22T00:00:00Z");
+        cp.watermark = time("2026-11-22T00:00:00Z");
+        assert_eq!(reset_start(&cp, time("2026-11-22T00:00:00Z"), &WIDTHS), cp.floor);
+    }
+
+    #[test]
+    fn marks_ahead_of_a_clock_that_fell_back_leave_no_gap() {
+        let mut cp = cp("2026-11-01T00:00:00Z", "2026-11-22T00:00:00Z");
+        (cp.sweep_mark, cp.late_mark) = (time("2026-12-24T00:00:00Z"), time("2026-12-24T00:00:00Z"));
+        let date = time("2026-11-22T00:00:00Z");
+        assert_eq!(sweep(&cp, Which::Overlap, date, &WIDTHS).unwrap().from, time("2026-11-21T23:55:00Z"));
+        assert_eq!(sweep(&cp, Which::Late, date, &WIDTHS).unwrap().from, time("2026-11-19T00:00:00Z"));
+        assert_eq!(reset_start(&cp, date, &WIDTHS), time("2026-11-21T23:55:00Z"));
+    }
+
+    #[test]
+    fn a_late_sweep_is_due_by_its_schedule_when_under_way_or_when_its_date_lies_ahead() {
+        let mut cp = cp("2026-11-01T00:00:00Z", "2026-11-22T10:00:00Z");
+        let due = |cp: &Checkpoint, date: &str| late_is_due(cp, time(date), &WIDTHS);
+        assert!(
+            !due(&cp, "2026-11-22T10:59:59Z") && due(&cp, "2026-11-22T11:00:00Z") && due(&cp, "2026-11-22T09:59:59Z")
+        );
+        cp.late_sweep = sweep(&cp, Which::Late, time("2026-11-22T10:00:00Z"), &WIDTHS);
+        assert!(due(&cp, "2026-11-22T10:00:01Z"));
+    }
+
+    #[test]
+    fn recovery_asks_for_the_hours_of_what_is_missing_and_no_others() {
+        let cp = cp("2026-11-01T00:00:00Z", "2026-11-22T12:00:00Z");
+        let hours = ["2026-11-20T10:30:00Z", "2026-11-22T11:00:00Z"].map(|at| Hour::of(Some(time(at)))).into();
+        let (from, to) = (time("2026-11-20T10:30:00Z"), time("2026-11-22T11:05:00Z"));
+        let windows = recovery(&cp, &hours, from, to, time("2026-11-22T12:00:00Z"));
+        let expected =
+            [("2026-11-20T10:29:59Z", "2026-11-20T11:00:00Z"), ("2026-11-22T11:00:00Z", "2026-11-22T11:05:01Z")];
+        assert_eq!(windows, expected.map(|(from, to)| (time(from), time(to))));
+        let far = time("2150-01-01T00:00:00Z");
+        let odd = recovery(&cp, &[Hour::Odd].into(), from, far, time("2026-11-22T12:00:00Z"));
+        assert_eq!(odd, [(time("2101-01-01T00:00:00Z"), later(far, Duration::from_secs(1)))]);
+        assert!(recovery(&cp, &[Hour::Odd].into(), from, to, time("2026-11-22T12:00:00Z")).is_empty());
+    }
+
+    #[test]
+    fn times_at_the_ends_of_the_calendar_saturate() {
+        assert_eq!(earlier(Time::MIN_UTC, Duration::MAX), Time::MIN_UTC);
+        assert_eq!(later(Time::MAX_UTC, Duration::MAX), Time::MAX_UTC);
+    }
 }

@@ -358,23 +358,5 @@ fn frames(bytes: &[u8]) -> (Vec<Frame>, usize) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_truncation_and_bit_flip_of_a_segment_keeps_the_frames_before_it() {
-        let frame = |n: u8| Frame { batch_id: [n; 16], attempt: u32::from(n), ids: vec![EventId([n; 16]); 3] };
-        let bytes = [frame(1).encode(), frame(2).encode()].concat();
-        assert_eq!(frames(&bytes).1, bytes.len());
-        let half = bytes.len() / 2;
-        for end in half..bytes.len() {
-            let (frames, whole) = frames(&bytes[..end]);
-            assert_eq!((frames.len(), whole), (1, half));
-        }
-        for bit in half * 8..bytes.len() * 8 {
-            let mut broken = bytes.clone();
-            broken[bit / 8] ^= 1 << (bit % 8);
-            assert_eq!(frames(&broken).1, half, "bit {bit}");
-        }
-    }
-}
+#[path = "ledger_tests.rs"]
+mod tests;

@@ -1,0 +1,232 @@
+//! A document is read back as written or not at all; marks never fall.
+
+use super::*;
+use serde_json::{Value, json};
+
+fn time(text: &str) -> Time {
+    text.parse().unwrap()
+}
+
+fn cursor(text: &str) -> Cursor {
+    Cursor::parse(text.into()).unwrap()
+}
+
+/// Every optional part is there.
+fn full() -> Checkpoint {
+    let at = time("2026-11-22T10:00:00.123Z");
+    let feed = FeedId { account: AccountName::parse("default").unwrap(), stream: Stream::ItemUsages };
+    let widths = crate::flow::window::Widths {
+        overlap: Duration::from_secs(300),
+        late_every: Duration::from_secs(3600),
+        late_horizon: Duration::from_secs(72 * 3600),
+    };
+    let fingerprints = Fingerprints::new("https://events.1password.com", Some("ACCOUNT"), "dcr-1/stream");
+    let mut cp = crate::flow::window::first(&feed, fingerprints, at, at, &widths);
+    let progress = crate::flow::window::sweep(&cp, Which::Overlap, at + chrono::TimeDelta::hours(1), &widths);
+    (cp.overlap_sweep, cp.late_sweep) = (progress.clone(), progress);
+    cp.cursor = Some(cursor("CURSOR"));
+    cp.cursor_born = Some(at);
+    cp.write_id = "00112233445566778899aabbccddeeff".into();
+    let keys = [at, at + chrono::TimeDelta::hours(2)]
+        .map(|at| (EventKey { hour: Hour::of(Some(at)), id: EventId::of_uuid(&at.to_string()) }, Some(at)));
+    let advance = Advance::Cursor { cursor: cursor("NEXT"), born: Some(at), drained: true, unknown: Unknown::new() };
+    cp.intent = Some(Intent::new(&cp, BatchKind::Cursor, &keys, Some(advance), "owner"));
+    let doubt =
+        Doubt { batch_id: "b".into(), rows: 2, attempt: 2, why: "no answer".into(), at, unknown: Unknown::new() };
+    cp.in_doubt.add(doubt);
+    cp.totals.read = 7;
+    cp
+}
+
+fn good(bytes: &[u8]) -> Checkpoint {
+    match Checkpoint::decode(bytes) {
+        Decoded::Good(cp) => *cp,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The document with its body replaced and its checksum right.
+fn sealed(body: &Value, min_reader: u32) -> Vec<u8> {
+    let body = serde_json::value::to_raw_value(body).unwrap();
+    let (format, writer) = (FORMAT.to_owned(), "opship/9.9.9".to_owned());
+    let mut envelope = Envelope { format, version: 9, min_reader, writer, checksum: String::new(), body: &body };
+    envelope.checksum = envelope.sum();
+    serde_json::to_vec(&envelope).unwrap()
+}
+
+#[test]
+fn a_checkpoint_survives_a_round_trip() {
+    let cp = full();
+    assert_eq!(good(&cp.encode().unwrap()), cp);
+    assert_eq!(cp.intent.unwrap().keys().len(), 2);
+}
+
+#[test]
+fn every_truncation_and_every_flipped_bit_is_noticed() {
+    let cp = full();
+    let bytes = cp.encode().unwrap();
+    for end in 0..bytes.len() {
+        assert!(matches!(Checkpoint::decode(&bytes[..end]), Decoded::Corrupt(_)), "{end} bytes");
+    }
+    for bit in 0..bytes.len() * 8 {
+        let mut broken = bytes.clone();
+        broken[bit / 8] ^= 1 << (bit % 8);
+        match Checkpoint::decode(&broken) {
+            Decoded::Corrupt(_) => {}
+            Decoded::Good(read) => assert_eq!(*read, cp, "bit {bit}"),
+            Decoded::TooNew { .. } => panic!("bit {bit}"),
+        }
+    }
+}
+
+#[test]
+fn garbage_is_corrupt_and_never_a_panic() {
+    let deep = "[".repeat(10_000);
+    for text in ["", "{}", "null", "[]", "\u{feff}{}", r#"{"format":"opship-checkpoint"}"#, "\0\0\0\0", &deep] {
+        assert!(matches!(Checkpoint::decode(text.as_bytes()), Decoded::Corrupt(_)), "{:.20}", text);
+    }
+    assert!(matches!(Checkpoint::decode(&sealed(&json!({"account": "default"}), 1)), Decoded::Corrupt(_)));
+}
+
+#[test]
+fn unknown_fields_of_a_newer_version_survive_at_every_level() {
+    let mut body = serde_json::to_value(full()).unwrap();
+    fn mark(value: &mut Value, path: &str, marked: &mut usize) {
+        let Value::Object(object) = value else { return };
+        // The ids of an intent are a map of hours, no structure.
+        if path.ends_with("/ids") {
+            return;
+        }
+        object.iter_mut().for_each(|(name, value)| mark(value, &format!("{path}/{name}"), marked));
+        object.insert("from_the_future".into(), json!({"x": [1, null]}));
+        *marked += 1;
+    }
+    let mut marked = 0;
+    mark(&mut body, "", &mut marked);
+    body["in_doubt"]["last"][0]["from_the_future"] = json!(1);
+    assert_eq!(marked, 8, "checkpoint, fingerprints, two sweeps, intent, advance, in_doubt, totals");
+    let read = good(&sealed(&body, 1));
+    assert_eq!(serde_json::to_value(good(&read.encode().unwrap())).unwrap(), body);
+}
+
+#[test]
+fn a_document_for_newer_readers_is_refused_not_overwritten() {
+    let body = serde_json::to_value(full()).unwrap();
+    let decoded = Checkpoint::decode(&sealed(&body, VERSION + 1));
+    assert!(matches!(decoded, Decoded::TooNew { writer, min_reader: 2 } if writer == "opship/9.9.9"));
+}
+
+#[test]
+fn the_golden_file_of_version_1_is_still_read() {
+    let golden = include_bytes!("../../tests/data/checkpoint_v1.json");
+    assert_eq!(good(golden), full());
+}
+
+#[test]
+fn a_checkpoint_holds_no_event() {
+    let text = String::from_utf8(full().encode().unwrap()).unwrap();
+    assert!(!text.contains("@") && !text.contains("uuid"));
+}
+
+#[test]
+fn the_watermark_follows_events_but_never_passes_the_date() {
+    let mut cp = full();
+    let date = time("2026-11-22T12:00:00Z");
+    cp.raise_watermark(Some(time("2026-11-22T11:00:00Z")), date);
+    assert_eq!(cp.watermark, time("2026-11-22T11:00:00Z"));
+    cp.raise_watermark(Some(time("2036-11-22T11:00:00Z")), date);
+    assert_eq!(cp.watermark, date);
+    cp.raise_watermark(Some(time("2026-11-22T10:30:00Z")), date);
+    cp.raise_watermark(None, time("2030-01-01T00:00:00Z"));
+    assert_eq!(cp.watermark, date);
+}
+
+#[test]
+fn a_first_drain_lifts_the_sweep_mark_and_others_do_not() {
+    let born = time("2026-11-22T11:00:00Z");
+    for (watermark, drained, lifted) in [
+        ("2026-11-22T10:30:00Z", true, Some("2026-11-22T10:30:00Z")),
+        ("2026-11-22T11:30:00Z", true, Some("2026-11-22T11:00:00Z")),
+        ("2026-11-22T10:30:00Z", false, None),
+        ("2026-11-22T09:00:00Z", true, None),
+    ] {
+        let mut cp = full();
+        cp.watermark = time(watermark);
+        let before = cp.sweep_mark;
+        let advance = Advance::Cursor { cursor: cursor("X"), born: Some(born), drained, unknown: Unknown::new() };
+        cp.apply(advance);
+        assert_eq!(cp.sweep_mark, lifted.map_or(before, time));
+        assert_eq!((cp.cursor, cp.cursor_born), (Some(cursor("X")), if drained { None } else { Some(born) }));
+    }
+}
+
+#[test]
+fn a_sweep_lifts_its_mark_with_its_last_page_and_no_mark_falls() {
+    let done = time("2026-11-22T13:00:00Z");
+    let step = |which, done| Advance::Sweep { which, cursor: cursor("S"), done, unknown: Unknown::new() };
+    for which in [Which::Overlap, Which::Late] {
+        let mut cp = full();
+        let before = (cp.sweep_mark, cp.late_mark, cp.late_at);
+        cp.apply(step(which, None));
+        assert_eq!((cp.sweep_mark, cp.late_mark, cp.late_at), before);
+        let kept = if which == Which::Overlap { &mut cp.overlap_sweep } else { &mut cp.late_sweep };
+        assert_eq!(kept.as_ref().and_then(|sweep| sweep.cursor.clone()), Some(cursor("S")));
+        kept.as_mut().unwrap().watermark_at_start = time("2026-11-22T10:59:00Z");
+        cp.apply(step(which, Some(done)));
+        let mark = if which == Which::Overlap { cp.sweep_mark } else { cp.late_mark };
+        assert_eq!(mark, time("2026-11-22T10:59:00Z"));
+        // Without a sweep under way nothing moves.
+        let cp_before = cp.clone();
+        cp.apply(step(which, Some(done)));
+        assert_eq!(cp, cp_before);
+    }
+    let mut cp = full();
+    cp.sweep_mark = time("2030-01-01T00:00:00Z");
+    cp.apply(step(Which::Overlap, Some(done)));
+    assert_eq!(cp.sweep_mark, time("2030-01-01T00:00:00Z"));
+}
+
+#[test]
+fn a_batch_id_depends_on_stream_seq_and_ids() {
+    let id = |change: fn(&mut Checkpoint), rows: &[u8]| {
+        let mut cp = full();
+        change(&mut cp);
+        let rows: Vec<_> = rows.iter().map(|n| (EventKey { hour: Hour::Odd, id: EventId([*n; 16]) }, None)).collect();
+        Intent::new(&cp, BatchKind::Cursor, &rows, None, "o").batch_id
+    };
+    let ids = [
+        id(|_| {}, &[1]),
+        id(|cp| cp.seq += 1, &[1]),
+        id(|cp| cp.stream = Stream::AuditEvents, &[1]),
+        id(|_| {}, &[2]),
+    ];
+    assert_eq!(ids.iter().collect::<std::collections::HashSet<_>>().len(), 4);
+    assert_eq!(id(|_| {}, &[1, 2]), id(|_| {}, &[2, 1]));
+}
+
+#[test]
+fn only_the_last_doubts_are_kept_one_by_one() {
+    let mut in_doubt = InDoubt::default();
+    for n in 0..25 {
+        let at = time("2026-11-22T10:00:00Z");
+        in_doubt.add(Doubt {
+            batch_id: n.to_string(),
+            rows: 2,
+            attempt: 2,
+            why: String::new(),
+            at,
+            unknown: Unknown::new(),
+        });
+    }
+    assert_eq!((in_doubt.batches, in_doubt.rows, in_doubt.last.len()), (25, 50, 10));
+    assert_eq!(in_doubt.last[9].batch_id, "24");
+}
+
+#[test]
+fn fingerprints_refuse_another_account_source_or_sink() {
+    let ours = Fingerprints::new("s", Some("a"), "k");
+    assert!(ours.fits(&Fingerprints::new("s", None, "k")) && Fingerprints::new("s", None, "k").fits(&ours));
+    for other in [("x", Some("a"), "k"), ("s", Some("x"), "k"), ("s", Some("a"), "x")] {
+        assert!(!ours.fits(&Fingerprints::new(other.0, other.1, other.2)));
+    }
+}
