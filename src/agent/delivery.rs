@@ -318,7 +318,15 @@ impl Feed {
     }
 
     /// Settles what needed no row. A page without new rows moves the position too.
-    pub(super) async fn commit_page(&mut self, packing: Packing<'_, '_>, advance: Advance) -> Result<Drained, Trouble> {
+    pub(super) async fn commit_page(
+        &mut self,
+        mut packing: Packing<'_, '_>,
+        advance: Advance,
+    ) -> Result<Drained, Trouble> {
+        if matches!(advance, Advance::Sweep { .. }) {
+            // A sweep reads them again and again: counted as dropped once, by the cursor.
+            packing.settled.known += std::mem::take(&mut packing.settled.filtered);
+        }
         let position = self.position()?;
         position.cp.totals.add(&packing.settled);
         let mut drained = packing.drained;
