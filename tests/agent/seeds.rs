@@ -131,7 +131,7 @@ async fn run(seed: u64) {
     let weather = Weather::of(&mut dice);
     weather.blow(&world, seed);
     let (mut a, mut b) = (world.start(), world.start());
-    for _ in 0..24 + dice.below(24) {
+    for _ in 0..20 + dice.below(20) {
         events(&world, &mut dice);
         if weather.reject > 0 && dice.one_in(weather.reject) {
             world.state().source.reject_cursors();
