@@ -87,18 +87,22 @@ impl World {
         let cp = self.checkpoint();
         let t = &cp.totals;
         assert_eq!(t.read, t.shipped + t.known + t.repeated + t.filtered, "conservation");
-        let state = self.state();
-        let shipped: HashSet<&String> = state.sink.rows.iter().collect();
+        let mut state = self.state();
+        let shipped: HashSet<String> = state.sink.rows.iter().cloned().collect();
+        let mut covered = std::mem::take(&mut state.source.covered);
         let sweeps =
             [&cp.overlap_sweep, &cp.late_sweep].map(|sweep| sweep.as_ref().and_then(|sweep| sweep.cursor.clone()));
         for cursor in sweeps.into_iter().chain([cp.cursor]).flatten() {
             let mut at = Some(String::from(cursor));
-            while let Some(told) = at.and_then(|cursor| state.source.told.get(&cursor)) {
-                let ahead = told.uuids.iter().find(|uuid| !shipped.contains(uuid));
+            // Rows stay in the table: what was covered once is covered for good.
+            while let Some(cursor) = at.filter(|cursor| covered.insert(cursor.clone())) {
+                let Some(told) = state.source.told.get(&cursor) else { break };
+                let ahead = told.uuids.iter().find(|uuid| !shipped.contains(*uuid));
                 assert!(ahead.is_none(), "the checkpoint is ahead of {ahead:?}");
                 at = told.parent.clone();
             }
         }
+        state.source.covered = covered;
     }
 
     pub(crate) fn is_sound(&self) {

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use opship::flow::retry::Failure;
 use opship::flow::{Stream, Time};
 use opship::source::{Answer, Introspection, Lane, PageRequest, Source, SourceError};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// What the API does not document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +69,8 @@ pub(crate) struct Archive {
     pub(crate) skew: TimeDelta,
     pub(crate) requests: Vec<(PageRequest, Lane)>,
     pub(crate) told: HashMap<String, Told>,
+    /// Cursors whose whole way was seen to be in the table.
+    pub(crate) covered: HashSet<String>,
     pub(crate) hook: Option<Hook>,
     pub(crate) features: Vec<String>,
     cursors: HashMap<String, Reading>,
@@ -85,6 +87,7 @@ impl Archive {
             skew: TimeDelta::zero(),
             requests: Vec::new(),
             told: HashMap::new(),
+            covered: HashSet::new(),
             hook: None,
             features: vec!["auditevents".into(), "itemusages".into()],
             cursors: HashMap::new(),
