@@ -13,6 +13,7 @@ mod signals;
 use crate::agent::{Trouble, chain};
 use crate::config::{Config, ConfigError, ConfigFile, Need, load, show};
 use crate::flow::{AccountName, Stream};
+use crate::store::StoreError;
 use crate::store::checkpoints::CheckpointError;
 use crate::wire::WireError;
 use crate::{sim, telemetry};
@@ -188,6 +189,17 @@ impl CliError {
     }
 }
 
+/// What to do about errors whose cause is a library's own words.
+fn advice(error: &CliError) -> Option<&'static str> {
+    match error {
+        CliError::Wire(WireError::Store(StoreError::Failed { .. })) => Some(
+            "the store did not answer as it should: check store.container_url or store.path, the network and http.proxy; \
+             nothing was read or shipped, try again",
+        ),
+        _ => None,
+    }
+}
+
 /// The exit code that a feed's trouble asks for.
 pub(crate) fn exit_of(trouble: &Trouble) -> Exit {
     match trouble {
@@ -222,7 +234,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(exit) => exit.into(),
         Err(error) => {
-            chain(&error).lines().for_each(|line| eprintln!("opship: {line}"));
+            chain(&error).lines().chain(advice(&error)).for_each(|line| eprintln!("opship: {line}"));
             error.exit().into()
         }
     }
