@@ -18,7 +18,7 @@ use tokio::time::Instant;
 const POST_DEADLINE: Duration = Duration::from_secs(60);
 /// How long an open POST may go on once the process was asked to end.
 const STOP_POST: Duration = Duration::from_secs(15);
-/// Broken connections after which a batch counts as too large: an over-limit upload can look like one.
+/// Broken connections after which a batch is halved.
 const BREAKS_MAX: u32 = 2;
 /// How long the ledger is tried before the tick gives up; recovery then finds the batch in doubt no more than once.
 const RECORD_PATIENCE: Duration = Duration::from_secs(60);
@@ -97,11 +97,10 @@ impl Feed {
                 self.doubt(parcel, &error)?;
                 breaks += u32::from(error.failure == Failure::Interrupted);
             }
-            let ruled = match verdict(Edge::Sink, &error.failure) {
-                Verdict::Retry { .. } if breaks >= BREAKS_MAX && parcel.batch.rows.len() > 1 => Verdict::Split,
-                other => other,
-            };
-            let at_least = match ruled {
+            if self.stop.is_cancelled() {
+                return self.give_up(doubtful, Trouble::Stopped).await;
+            }
+            let at_least = match ruling(&error.failure, breaks, parcel.batch.rows.len()) {
                 Verdict::Retry { at_least } => at_least,
                 Verdict::Reauthenticate => {
                     self.sink.reauthenticate().await;
@@ -341,5 +340,13 @@ impl Feed {
             }
         }
         Ok(drained)
+    }
+}
+
+/// An over-limit upload can look like a broken connection: after some of them a batch counts as too large.
+fn ruling(failure: &Failure, breaks: u32, rows: usize) -> Verdict {
+    match verdict(Edge::Sink, failure) {
+        Verdict::Retry { .. } if breaks >= BREAKS_MAX && rows > 1 => Verdict::Split,
+        other => other,
     }
 }

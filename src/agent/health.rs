@@ -170,7 +170,7 @@ impl Health {
             return Ok(());
         }
         // Rows that the sink does not take cannot tell that it does not take them.
-        if !matches!(trouble, Trouble::Sink(_)) {
+        if !matches!(trouble, Trouble::Sink(_) | Trouble::Undeliverable { .. }) {
             let row = health_row(self.account.uuid().as_deref(), chrono::Utc::now(), Some((category, action_type)));
             self.post(row, Patience { attempts_max: 1, ..Patience::RUN }).await?;
         }

@@ -270,7 +270,7 @@ fn marker(raw: &str) -> String {
 
 /// The longest prefix of at most `bytes` bytes that ends between characters.
 fn head(text: &str, bytes: usize) -> &str {
-    (0..=bytes.min(text.len())).rev().find_map(|end| text.get(..end)).unwrap_or_default()
+    text.get(..text.floor_char_boundary(bytes)).unwrap_or_default()
 }
 
 fn quoted(text: &str) -> String {

@@ -182,7 +182,7 @@ async fn a_run_of_known_pages_is_committed_on_the_way() {
     let mut pages = 0;
     world.on_page(move |_| {
         pages += 1;
-        (pages > 45).then(|| Reply::Fail(Failure::NotConnected))
+        (pages > 45).then_some(Reply::Fail(Failure::NotConnected))
     });
     world.crash_at(400).await;
     let cursor = world.checkpoint().cursor.expect("a cursor");

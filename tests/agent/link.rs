@@ -81,7 +81,11 @@ impl Link {
         };
         match due {
             None => {}
-            Some(Mishap::Stop) => self.stop.cancel(),
+            Some(Mishap::Stop) => {
+                let sink = &mut self.state().sink;
+                sink.begun_at_stop = Some(sink.begun);
+                self.stop.cancel();
+            }
             Some(Mishap::Stall(time)) => {
                 *self.stalled.lock().unwrap_or_else(PoisonError::into_inner) = Some(time);
                 self.stalls.notify_one();

@@ -75,7 +75,7 @@ async fn a_recovery_window_over_the_body_cap_is_halved_not_repeated_for_ever() {
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_whose_events_lie_far_apart_is_recovered_without_reading_all_between() {
-    let mut world = World::new(Order::Insertion);
+    let mut world = World::new(Order::EventTime);
     world.state().source.page_max = 2;
     // The batch holds an event of 60 hours ago and one of now; between them lies a busy account.
     let old = world.add_at(-60 * 3_600_000, 0, "");

@@ -67,16 +67,25 @@ impl Weather {
                 _ => Reply::Body("{}".into()),
             })
         });
-        let mut dice = Dice::new(seed ^ 0x51);
-        world.on_post(move |_| match hits(&mut dice, self.sink).then(|| dice.below(8)) {
-            None => Outcome::Accept,
-            Some(0 | 1) => Outcome::LoseReply,
-            Some(2) => Outcome::Break,
-            Some(3) => Outcome::Hang { accepted: dice.one_in(2) },
-            Some(4) => Outcome::Refuse(429),
-            Some(5) => Outcome::Refuse(413),
-            Some(6) => Outcome::Refuse(503),
-            Some(_) => Outcome::Refuse(403),
+        let (mut dice, mut storm) = (Dice::new(seed ^ 0x51), None);
+        world.on_post(move |_| {
+            // Trouble comes in storms: the same again, a few times.
+            let kind = match storm.take().filter(|_| dice.below(3) > 0) {
+                None => hits(&mut dice, self.sink).then(|| dice.below(9)),
+                kind => kind,
+            };
+            storm = kind;
+            match kind {
+                None => Outcome::Accept,
+                Some(0 | 1) => Outcome::LoseReply,
+                Some(2) => Outcome::Break,
+                Some(3) => Outcome::Hang { accepted: dice.one_in(2) },
+                Some(4) => Outcome::Refuse(429),
+                Some(5) => Outcome::Refuse(413),
+                Some(6) => Outcome::Refuse(503),
+                Some(7) => Outcome::Refuse(404),
+                Some(_) => Outcome::Refuse(403),
+            }
         });
         let mut dice = Dice::new(seed ^ 0x52);
         world.on_store(move |op, _| {

@@ -36,6 +36,9 @@ pub(crate) struct Table {
     /// More rows are a 413.
     pub(crate) rows_max: usize,
     pub(crate) hook: Option<Hook>,
+    /// POSTs begun, and how many there were when a process was asked to stop.
+    pub(crate) begun: usize,
+    pub(crate) begun_at_stop: Option<usize>,
     /// POSTs that were taken without the sender hearing of it.
     pub(crate) doubts: u64,
 }
@@ -43,7 +46,7 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) fn new() -> Self {
         let (rows, health, posts, bodies) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { rows, health, posts, bodies, rows_max: usize::MAX, hook: None, doubts: 0 }
+        Self { rows, health, posts, bodies, rows_max: usize::MAX, hook: None, begun: 0, begun_at_stop: None, doubts: 0 }
     }
 
     pub(crate) fn copies(&self, uuid: &str) -> usize {
@@ -79,6 +82,7 @@ impl Table {
 #[async_trait]
 impl Sink for Link {
     async fn deliver(&self, body: &Body) -> Result<(), SinkError> {
+        self.state().sink.begun += 1;
         let failure = match self.call(|state: &mut State| state.sink.take(body)).await {
             Outcome::Accept => return Ok(()),
             Outcome::LoseReply | Outcome::Break => Failure::Interrupted,
