@@ -7,6 +7,7 @@ use super::problem::{ConfigError, Problems, did_you_mean, found, nearest};
 use super::raw::{self, RawAccount, RawConfig, RawDelivery, RawFilter, RawHttp, RawSchedule};
 use super::values::{self, DAY, LOOKBACK_MAX, SECOND};
 use super::{Account, Admin, Config, Delivery, Filter, Http, Log, ProxyUrl, Schedule, Sweep, Timer};
+use crate::flow::decode::{COLUMNS, Column, Kind};
 use crate::flow::{AccountName, Stream};
 use crate::secret::SecretRef;
 use figment::Figment;
@@ -206,41 +207,10 @@ fn delivery(raw: &RawDelivery, cx: &mut Context) -> Delivery {
     }
 }
 
-/// Columns that may be redacted, of `OnePasswordEventLogs_CL`: all but those that rows are found and counted by.
-/// Checked because a misspelt one would silently redact nothing.
-const TEXT_COLUMNS: [&str; 19] = [
-    "session_uuid",
-    "country",
-    "category",
-    "action_type",
-    "actor_uuid",
-    "actor_type",
-    "actor_account_uuid",
-    "account_uuid",
-    "user_type",
-    "user_account_uuid",
-    "action",
-    "object_type",
-    "object_uuid",
-    "aux_id",
-    "aux_uuid",
-    "aux_info",
-    "used_version",
-    "vault_uuid",
-    "item_uuid",
-];
-/// Those with fields of their own, so that a path may go on.
-const DYNAMIC_COLUMNS: [&str; 9] = [
-    "details",
-    "target_user",
-    "client",
-    "location",
-    "actor_details",
-    "object_details",
-    "aux_details",
-    "session",
-    "user",
-];
+/// Columns that may be redacted: all but those that rows are found by. Checked because a misspelt one would silently redact nothing.
+fn redactable() -> impl Iterator<Item = &'static Column> {
+    COLUMNS.iter().filter(|column| !matches!(column.name, "uuid_s" | "timestamp"))
+}
 
 fn redact_path(path: &str) -> Result<(), String> {
     let (column, rest) = path.split_once('.').map_or((path, None), |(column, rest)| (column, Some(rest)));
@@ -249,12 +219,11 @@ fn redact_path(path: &str) -> Result<(), String> {
     {
         return Err("expected a list of column paths such as \"client.ip_address\"".into());
     }
-    let columns = || DYNAMIC_COLUMNS.into_iter().chain(TEXT_COLUMNS);
-    match (DYNAMIC_COLUMNS.contains(&column), TEXT_COLUMNS.contains(&column), rest) {
-        (true, _, _) | (_, true, None) => Ok(()),
-        (_, true, Some(_)) => Err(format!("the column `{column}` has no fields: leave out what follows it")),
-        (false, false, _) => {
-            let hint = did_you_mean(nearest(column, columns()));
+    match (redactable().find(|known| known.name == column), rest) {
+        (Some(Column { kind: Kind::Dynamic, .. }), _) | (Some(_), None) => Ok(()),
+        (Some(_), Some(_)) => Err(format!("the column `{column}` has no fields: leave out what follows it")),
+        (None, _) => {
+            let hint = did_you_mean(nearest(column, redactable().map(|known| known.name)));
             Err(format!("the first part of a path must be a column that may be redacted{}{hint}", found(column)))
         }
     }
