@@ -15,7 +15,7 @@ impl Feed {
         let fingerprints = self.introduce().await?;
         let mut fresh = self.first(&fingerprints);
         let version = match self.checkpoints.load(&self.id).await? {
-            Found::Nothing => None,
+            Found::Nothing { .. } => None,
             Found::Replaced { version, .. } => Some(version),
             Found::Good(loaded) => {
                 if let Some(left) = self.checkpoints.held_by_other(&loaded).await? {

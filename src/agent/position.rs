@@ -20,6 +20,9 @@ const STANDBY_LOOK: Duration = Duration::from_secs(5);
 /// How often the fallback copy is looked after.
 const PREVIOUS_LOOK: Duration = Duration::from_secs(600);
 
+/// How far back a feed starts again that was told to start now and whose checkpoint cannot be read; the ledger drops what is known.
+const LOST_LOOKBACK: Duration = Duration::from_secs(30 * 86_400);
+
 /// What a feed was configured to do.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -136,7 +139,11 @@ impl Feed {
                 stored: Box::new(loaded.checkpoint.fingerprints.clone()),
                 now: Box::new(fingerprints.clone()),
             }),
-            Found::Nothing => {
+            Found::Nothing { previous: Some(previous) } if previous.fingerprints.fits(fingerprints) => {
+                tracing::error!(feed = %self.id, "the checkpoint is gone: starting again from the fallback copy; the ledger keeps this free of duplicates");
+                self.create(*previous, None).await
+            }
+            Found::Nothing { .. } => {
                 let cp = self.first(fingerprints);
                 tracing::info!(feed = %self.id, floor = %cp.floor, "no checkpoint yet: starting at the lookback");
                 self.create(cp, None).await
@@ -146,7 +153,7 @@ impl Feed {
                 let from = if previous.is_some() { "the fallback copy" } else { "the lookback" };
                 tracing::error!(feed = %self.id, why, kept_as = %aside,
                     "the checkpoint is unreadable: starting again from {from}; the ledger keeps this free of duplicates");
-                let cp = previous.map_or_else(|| self.first(fingerprints), |cp| *cp);
+                let cp = previous.map_or_else(|| self.first_again(fingerprints), |cp| *cp);
                 self.create(cp, Some(version)).await
             }
         }
@@ -158,9 +165,23 @@ impl Feed {
         Ok(Loaded { checkpoint: cp, version, age: Duration::ZERO })
     }
 
+    /// The checkpoint of a feed that has none yet.
     pub(super) fn first(&self, fingerprints: &Fingerprints) -> Checkpoint {
+        self.first_from(fingerprints, self.settings.lookback)
+    }
+
+    /// The checkpoint of a feed whose own cannot be read: never from now, or what came since its last write would be lost.
+    fn first_again(&self, fingerprints: &Fingerprints) -> Checkpoint {
+        let lookback = match self.settings.lookback {
+            Lookback::Now => Lookback::Back(LOST_LOOKBACK),
+            lookback @ (Lookback::Back(_) | Lookback::From(_)) => lookback,
+        };
+        self.first_from(fingerprints, lookback)
+    }
+
+    fn first_from(&self, fingerprints: &Fingerprints, lookback: Lookback) -> Checkpoint {
         let oldest = window::earlier(self.date, window::REACH_BACK_MAX);
-        let floor = match self.settings.lookback {
+        let floor = match lookback {
             Lookback::Back(by) => window::earlier(self.date, by),
             Lookback::From(time) => time.min(self.date),
             Lookback::Now => self.date,

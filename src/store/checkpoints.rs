@@ -24,7 +24,10 @@ pub struct Loaded {
 /// What stands under a feed's name.
 #[derive(Debug)]
 pub enum Found {
-    Nothing,
+    /// No checkpoint: the first start, or it was deleted and only its fallback copy is left.
+    Nothing {
+        previous: Option<Box<Checkpoint>>,
+    },
     Good(Box<Loaded>),
     /// The document was unreadable, a copy was put aside, and the fallback copy (if there is one) takes its place.
     Replaced {
@@ -84,7 +87,9 @@ impl Checkpoints {
     /// Reads the checkpoint. An unreadable one is copied aside first, so that nothing is overwritten unseen.
     pub async fn load(&self, feed: &FeedId) -> Result<Found, CheckpointError> {
         let key = Self::key(feed);
-        let Some(Object { bytes, version, age }) = self.store.get(&key).await? else { return Ok(Found::Nothing) };
+        let Some(Object { bytes, version, age }) = self.store.get(&key).await? else {
+            return Ok(Found::Nothing { previous: self.previous(feed).await?.map(Box::new) });
+        };
         let why = match Checkpoint::decode(&bytes) {
             Decoded::Good(checkpoint) if checkpoint.feed() == *feed => {
                 return Ok(Found::Good(Box::new(Loaded { checkpoint: *checkpoint, version, age })));

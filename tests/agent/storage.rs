@@ -4,6 +4,8 @@ use crate::source::{BOTH, Order};
 use crate::store::{Fault, Op};
 use crate::world::{CHECKPOINT, World};
 use opship::agent::Trouble;
+use opship::config::Lookback;
+use std::time::Duration;
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_reply_of_the_checkpoint_is_recognised_as_our_own_write() {
@@ -122,4 +124,37 @@ async fn a_corrupt_checkpoint_falls_back_without_duplicates() {
         world.each_event_has_one_row();
         assert!(world.state().store.blobs.keys().any(|name| name.contains("corrupt-")));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_corrupt_checkpoint_never_starts_from_now() {
+    let mut world = World::new(Order::Insertion);
+    world.settings.lookback = Lookback::Now;
+    let mut process = world.start();
+    process.good().await;
+    world.add(6);
+    process.good().await;
+    world.state().store.set(CHECKPOINT, b"{\"torn".to_vec());
+    world.state().store.blobs.retain(|name, _| !name.ends_with("prev.json"));
+    world.add(2);
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    drop(process);
+    world.start().good().await;
+    world.each_event_has_one_row();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deleted_checkpoint_falls_back_to_its_copy() {
+    let mut world = World::new(Order::Insertion);
+    world.settings.lookback = Lookback::Now;
+    let mut process = world.start();
+    process.good().await;
+    world.add(6);
+    process.good().await;
+    world.state().store.blobs.retain(|name, _| name != CHECKPOINT);
+    world.add(2);
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    drop(process);
+    world.start().good().await;
+    world.each_event_has_one_row();
 }
