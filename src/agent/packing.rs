@@ -56,7 +56,7 @@ impl<'p, 'a> Packing<'p, 'a> {
         };
         Self {
             page,
-            mapper: Mapper { stream, account_uuid, redact: &settings.redact },
+            mapper: settings.mapper(stream, account_uuid),
             rows_max: settings.batch_rows_max,
             left,
             held: None,
@@ -97,9 +97,7 @@ impl<'p, 'a> Packing<'p, 'a> {
     pub fn stub_batch(&mut self, place: usize) -> Option<Batch> {
         let item = self.page.items.get(place)?;
         let row = self.stub(place, item, "the destination refuses the row");
-        let mut batch = Batch::default();
-        batch.push(1, item.key, item.timestamp, place, &row);
-        Some(batch)
+        Some(Batch::of_one(item.key, item.timestamp, place, &row))
     }
 
     fn next_row(&mut self) -> Option<(usize, Vec<u8>)> {

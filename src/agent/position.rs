@@ -4,9 +4,10 @@ use super::trouble::{Trouble, chain};
 use super::{Feed, Tick};
 use crate::config::Lookback;
 use crate::flow::checkpoint::{Checkpoint, Fingerprints, SweepProgress};
+use crate::flow::map::Mapper;
 use crate::flow::redact::Redact;
 use crate::flow::window::{self, Widths};
-use crate::flow::{Cursor, Time};
+use crate::flow::{Cursor, Stream, Time};
 use crate::store::Version;
 use crate::store::checkpoints::{Found, Loaded};
 use std::collections::BTreeSet;
@@ -33,6 +34,12 @@ pub struct Settings {
     pub redact: Redact,
     /// How long ledger segments are kept.
     pub ledger_keep: Duration,
+}
+
+impl Settings {
+    pub(super) fn mapper<'a>(&'a self, stream: Stream, account_uuid: Option<&'a str>) -> Mapper<'a> {
+        Mapper { stream, account_uuid, redact: &self.redact }
+    }
 }
 
 /// The checkpoint as last read or written, and what has changed in memory since.
@@ -231,9 +238,7 @@ impl Feed {
             return;
         }
         position.previous_looked = Some(Instant::now());
-        let (checkpoint, version) = (position.cp.clone(), position.version.clone());
-        let loaded = Loaded { checkpoint, version, age: Duration::ZERO };
-        if let Err(error) = self.checkpoints.keep_previous(&loaded).await {
+        if let Err(error) = self.checkpoints.keep_previous(&position.cp).await {
             tracing::warn!(feed = %self.id, error = %chain(&error), "the fallback copy of the checkpoint was not renewed");
         }
     }

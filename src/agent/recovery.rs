@@ -5,7 +5,6 @@ use super::trouble::{Trouble, chain};
 use super::{Feed, Tick};
 use crate::flow::checkpoint::{BatchKind, Doubt, Intent, Totals, Unknown, Which};
 use crate::flow::decode::{self, Item};
-use crate::flow::map::Mapper;
 use crate::flow::pack::{BATCH_ROWS_MAX, Batch, ROW_BYTES_MAX};
 use crate::flow::{EventKey, Time, window};
 use crate::source::{Answer, Lane, PageRequest};
@@ -196,9 +195,7 @@ impl Feed {
                 found.originals.insert(item.key, item.raw.to_owned());
                 let fits = |part: &mut Batch| part.push(BATCH_ROWS_MAX, item.key, item.timestamp, 0, &row);
                 if !found.parts.back_mut().is_some_and(fits) {
-                    let mut part = Batch::default();
-                    part.push(BATCH_ROWS_MAX, item.key, item.timestamp, 0, &row);
-                    found.parts.push_back(part);
+                    found.parts.push_back(Batch::of_one(item.key, item.timestamp, 0, &row));
                 }
             }
         }
@@ -207,8 +204,7 @@ impl Feed {
 
     async fn row_again(&mut self, item: &Item<'_>) -> Result<Vec<u8>, Trouble> {
         let (settings, account_uuid) = (self.settings.clone(), self.account.uuid());
-        let account_uuid = account_uuid.as_deref();
-        let mapper = Mapper { stream: self.id.stream, account_uuid, redact: &settings.redact };
+        let mapper = settings.mapper(self.id.stream, account_uuid.as_deref());
         let mut row = Vec::new();
         mapper.row(item, &mut row);
         if row.len() > ROW_BYTES_MAX {
@@ -219,8 +215,7 @@ impl Feed {
 
     async fn stub_again(&mut self, item: &Item<'_>, why: &str) -> Result<Vec<u8>, Trouble> {
         let (settings, account_uuid) = (self.settings.clone(), self.account.uuid());
-        let account_uuid = account_uuid.as_deref();
-        let mapper = Mapper { stream: self.id.stream, account_uuid, redact: &settings.redact };
+        let mapper = settings.mapper(self.id.stream, account_uuid.as_deref());
         let mut stub = Vec::new();
         mapper.stub(item, why, &mut stub);
         let original = mapper.original(item);
@@ -248,9 +243,7 @@ impl Feed {
                     };
                     let item = decode::item(original);
                     let stub = self.stub_again(&item, "the destination refuses the row").await?;
-                    let mut part = Batch::default();
-                    part.push(1, item.key, item.timestamp, 0, &stub);
-                    found.parts.push_front(part);
+                    found.parts.push_front(Batch::of_one(item.key, item.timestamp, 0, &stub));
                 }
             }
         }

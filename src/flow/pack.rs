@@ -51,6 +51,13 @@ impl Batch {
         true
     }
 
+    /// A batch of one row.
+    pub fn of_one(key: EventKey, timestamp: Option<Time>, place: usize, row: &[u8]) -> Self {
+        let mut batch = Self::default();
+        batch.push(1, key, timestamp, place, row);
+        batch
+    }
+
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }

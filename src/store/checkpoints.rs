@@ -119,13 +119,13 @@ impl Checkpoints {
     }
 
     /// Keeps a copy to fall back to. An old copy is safe: what it makes us read again is in the ledger.
-    pub async fn keep_previous(&self, loaded: &Loaded) -> Result<(), CheckpointError> {
-        let feed = loaded.checkpoint.feed();
+    pub async fn keep_previous(&self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
+        let feed = checkpoint.feed();
         let key = Self::previous_key(&feed);
         let fresh = self.store.get(&key).await?.is_some_and(|previous| previous.age < PREVIOUS_EVERY);
         if !fresh {
             // Its intent is settled by the time it would be used.
-            let copy = Checkpoint { intent: None, ..loaded.checkpoint.clone() };
+            let copy = Checkpoint { intent: None, ..checkpoint.clone() };
             self.store.put(&key, encode(&copy, &key)?, Expect::Anything).await?;
         }
         Ok(())
