@@ -5,6 +5,7 @@ pub mod decode;
 pub mod dedupe;
 pub mod map;
 pub mod pack;
+pub mod planted;
 pub mod redact;
 pub mod retry;
 pub mod scan;

@@ -1,6 +1,5 @@
-//! kill -9 at each step of a tick: recovery makes it good.
+//! kill -9 at each wait of a tick: recovery makes it good.
 
-use crate::link::Mishap;
 use crate::source::{BOTH, Order};
 use crate::store::TTL;
 use crate::world::{HOUR, World};
@@ -42,7 +41,7 @@ async fn a_crash_at_any_step_of_a_tick_with_a_late_sweep_loses_nothing() {
             tokio::time::sleep(2 * HOUR).await;
             world.add(5);
             (0..6).for_each(|n| _ = world.add_at(-3_000_000 - n * 1_000, 0, ""));
-            process.link.at_step(k, Mishap::Crash);
+            process.link.die_at_wait(k);
             let crashed = process.tick().await.is_none();
             world.crashes += u64::from(crashed);
             world.is_sound();

@@ -25,6 +25,8 @@ pub(crate) struct Link {
     mishap: Arc<Mutex<Option<(u64, Mishap)>>>,
     stalled: Arc<Mutex<Option<Duration>>>,
     stalls: Arc<Notify>,
+    waits: Arc<AtomicU64>,
+    dies_at_wait: Arc<AtomicU64>,
     pub(crate) dead: CancellationToken,
     pub(crate) stop: CancellationToken,
 }
@@ -38,6 +40,8 @@ impl Link {
             mishap: Arc::default(),
             stalled: Arc::default(),
             stalls: Arc::default(),
+            waits: Arc::default(),
+            dies_at_wait: Arc::new(AtomicU64::new(u64::MAX)),
             dead,
             stop,
         }
@@ -47,6 +51,26 @@ impl Link {
     pub(crate) fn at_step(&self, k: u64, mishap: Mishap) {
         let at = self.steps.load(Ordering::Relaxed) + k;
         *self.mishap.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, mishap));
+    }
+
+    /// The process dies at the `k`-th await from now (from 1) that has to wait: for the outside, for a timer, for anything.
+    pub(crate) fn die_at_wait(&self, k: u64) {
+        self.dies_at_wait.store(self.waits.load(Ordering::Relaxed) + k, Ordering::Relaxed);
+    }
+
+    /// Counts the waits of a tick; dead at the one that was asked for, it never moves again.
+    pub(crate) async fn dying_at_a_wait<T>(&self, tick: impl Future<Output = T>) -> T {
+        let mut tick = std::pin::pin!(tick);
+        std::future::poll_fn(|context| {
+            let polled = tick.as_mut().poll(context);
+            if polled.is_pending()
+                && self.waits.fetch_add(1, Ordering::Relaxed) + 1 >= self.dies_at_wait.load(Ordering::Relaxed)
+            {
+                self.dead.cancel();
+            }
+            polled
+        })
+        .await
     }
 
     /// Until the process hangs, and for how long.

@@ -8,6 +8,7 @@ mod dice;
 mod health;
 mod link;
 mod oracle;
+mod planted;
 mod recovery;
 mod replicas;
 mod seeds;

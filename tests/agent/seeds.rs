@@ -7,6 +7,7 @@ use crate::sink::Outcome;
 use crate::source::{Order, Reply, status};
 use crate::store::{Fault, Op, TTL};
 use crate::world::{HOUR, MINUTE, Process, World};
+use opship::flow::planted::{self, Bug};
 use opship::flow::retry::Failure;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -190,6 +191,16 @@ async fn settle(world: &mut World) {
 fn run_alone(seed: u64) {
     let paused = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     paused.expect("a runtime").block_on(run(seed));
+}
+
+/// What the run of a seed says of a planted bug; `None`: it saw nothing wrong.
+pub(crate) fn complaint(seed: u64, bug: Bug) -> Option<String> {
+    planted::plant(Some(bug));
+    let caught = std::panic::catch_unwind(|| run_alone(seed));
+    planted::plant(None);
+    let said = caught.err()?;
+    let text = said.downcast_ref::<String>().cloned();
+    Some(text.or_else(|| said.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default())
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The outside world of a feed: one source, one sink, one store, one clock, and processes that come and go.
 
 use crate::dice::Dice;
-use crate::link::{Link, Mishap};
+use crate::link::Link;
 use crate::sink::{Outcome, Table};
 use crate::source::{Archive, Event, Order, Reply};
 use crate::store::{Container, Fault, Op};
@@ -131,10 +131,10 @@ impl World {
         Process { feed: Some(feed), link, owner, patience: self.patience, standby_max: self.standby_max }
     }
 
-    /// A process that dies at its `k`-th step. True when it got that far.
+    /// A process that dies at its `k`-th wait. True when it got that far.
     pub(crate) async fn crash_at(&mut self, k: u64) -> bool {
         let mut process = self.start();
-        process.link.at_step(k, Mishap::Crash);
+        process.link.die_at_wait(k);
         let crashed = process.tick().await.is_none();
         self.crashes += u64::from(crashed);
         crashed
@@ -217,13 +217,14 @@ impl Process {
         let tick = Tick { patience: self.patience, standby_max: self.standby_max, late_gives_way };
         let feed = self.feed.as_mut().expect("the process lives");
         let outcome = {
-            let mut drain = pin!(feed.drain(tick));
+            let link = &self.link;
+            let mut drain = pin!(link.dying_at_a_wait(feed.drain(tick)));
             loop {
                 tokio::select! {
                     biased;
-                    () = self.link.dead.cancelled() => break None,
+                    () = link.dead.cancelled() => break None,
                     // Nothing inside the process moves meanwhile.
-                    time = self.link.stall() => tokio::time::sleep(time).await,
+                    time = link.stall() => tokio::time::sleep(time).await,
                     outcome = &mut drain => break Some(outcome),
                 }
             }
