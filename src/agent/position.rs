@@ -51,6 +51,8 @@ pub(super) struct Position {
     /// Rows were shipped since the last write.
     pub unsaved_rows: bool,
     pub rowless_pages: u32,
+    /// A POST may have been accepted, and the stored intent does not say so yet.
+    pub unsaved_doubt: bool,
     /// When the open intent was last written by this process.
     pub intent_written: Instant,
     stored: Mark,
@@ -88,6 +90,7 @@ impl Position {
             age: loaded.age,
             unsaved_rows: false,
             rowless_pages: 0,
+            unsaved_doubt: false,
             intent_written: Instant::now(),
             previous_looked: None,
         }
@@ -255,6 +258,7 @@ impl Feed {
                 position.stored = Mark::of(&position.cp);
                 position.unsaved_rows = false;
                 position.rowless_pages = 0;
+                position.unsaved_doubt = false;
                 position.intent_written = begun;
                 self.position = Some(position);
                 Ok(())

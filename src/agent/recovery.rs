@@ -224,9 +224,10 @@ impl Feed {
     }
 
     async fn post_again(&mut self, intent: &Intent, mut found: Found, tick: Tick<'_>) -> Result<(), Trouble> {
-        let attempt = intent.attempt.saturating_add(1);
         let mut stubs = HashSet::new();
         while let Some(batch) = found.parts.pop_front() {
+            // A part refused after further doubts carries them on: each of its POSTs may have been accepted.
+            let attempt = self.position()?.cp.intent.as_ref().map_or(intent.attempt, |open| open.attempt);
             let mut parcel = Parcel { attempt, ..Parcel::new(batch, intent.kind, None) };
             match self.deliver(&mut parcel, tick).await? {
                 Delivered::Accepted => self.record(&parcel).await?,

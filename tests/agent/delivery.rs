@@ -40,6 +40,23 @@ async fn a_lost_reply_makes_one_more_copy_and_the_ledger_says_so() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_crash_after_lost_replies_forgets_none_of_them() {
+    for k in 1.. {
+        let mut world = World::new(Order::Insertion);
+        world.add(3);
+        world.posts_end([Outcome::LoseReply, Outcome::LoseReply, Outcome::LoseReply]);
+        let crashed = world.crash_at(k).await;
+        tokio::time::sleep(8 * TTL).await;
+        world.start().good().await;
+        world.nothing_is_lost();
+        world.is_sound();
+        if !crashed {
+            break;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_post_that_hangs_after_acceptance_is_in_doubt_after_a_minute() {
     let mut world = World::new(Order::Insertion);
     world.add(3);

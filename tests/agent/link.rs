@@ -1,5 +1,6 @@
 //! One process' link to the outside world: every call passes through it twice, and it can break or stop the process at any step.
 
+use crate::faults::Kind;
 use crate::world::State;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -66,6 +67,7 @@ impl Link {
             if polled.is_pending()
                 && self.waits.fetch_add(1, Ordering::Relaxed) + 1 >= self.dies_at_wait.load(Ordering::Relaxed)
             {
+                self.state().struck.by(Kind::Crash);
                 self.dead.cancel();
             }
             polled
@@ -97,7 +99,11 @@ impl Link {
 
     async fn step(&self) {
         let step = self.steps.fetch_add(1, Ordering::Relaxed) + 1;
-        let latency = self.state().latency();
+        let latency = {
+            let mut state = self.state();
+            state.steps += 1;
+            state.latency()
+        };
         tokio::time::sleep(latency).await;
         let due = {
             let mut mishap = self.mishap.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,16 +112,19 @@ impl Link {
         match due {
             None => {}
             Some(Mishap::Stop) => {
-                let sink = &mut self.state().sink;
-                sink.begun_at_stop = Some(sink.begun);
+                let mut state = self.state();
+                state.struck.by(Kind::Stop);
+                state.sink.begun_at_stop = Some(state.sink.begun);
                 self.stop.cancel();
             }
             Some(Mishap::Stall(time)) => {
+                self.state().struck.by(Kind::Stall);
                 *self.stalled.lock().unwrap_or_else(PoisonError::into_inner) = Some(time);
                 self.stalls.notify_one();
                 tokio::task::yield_now().await;
             }
             Some(Mishap::Crash) => {
+                self.state().struck.by(Kind::Crash);
                 self.dead.cancel();
                 std::future::pending::<()>().await;
             }

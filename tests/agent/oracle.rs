@@ -1,12 +1,16 @@
 //! What must hold whatever happened: nothing lost, every copy traceable and paid for by a doubt, no position ahead of the table.
 
-use crate::world::{ROWS_MAX, World};
-use opship::flow::checkpoint::Intent;
-use opship::flow::{EventId, EventKey, Hour};
+use crate::source::Event;
+use crate::world::{State, World};
+use opship::flow::checkpoint::{Checkpoint, Decoded, Intent};
+use opship::flow::{EventId, EventKey, Hour, Time};
 use std::collections::{HashMap, HashSet};
 
-/// The highest attempt under which each event stands in the ledger, by (hour, id). Read without the program's own reader.
-pub(crate) fn ledger(world: &World) -> HashMap<(String, EventId), u32> {
+/// Attempts by (hour, id).
+type Attempts = HashMap<(String, EventId), u32>;
+
+/// The highest attempt under which each event stands in the ledger. Read without the program's own reader.
+pub(crate) fn ledger(world: &World) -> Attempts {
     let mut attempts = HashMap::new();
     for (name, blob) in world.state().store.blobs.iter().filter(|(name, _)| name.starts_with("ledger/")) {
         let file = name.rsplit('/').next().expect("a name");
@@ -26,51 +30,110 @@ pub(crate) fn ledger(world: &World) -> HashMap<(String, EventId), u32> {
     attempts
 }
 
+/// What the commits of a watched world have shown so far.
+#[derive(Default)]
+pub(crate) struct Seen {
+    pub(crate) commits: u64,
+    /// Copies whose trace went with a store that was rolled back; not to be asked for.
+    pub(crate) excused: HashSet<String>,
+    /// The sequence number and the marks of the last commit; none when the store was tampered with since.
+    last: Option<(u64, Time, Time)>,
+}
+
+impl Seen {
+    /// The store no longer holds what was committed last.
+    pub(crate) fn forget_last(&mut self) {
+        self.last = None;
+    }
+}
+
+impl State {
+    /// A checkpoint was just written: is it true?
+    pub(crate) fn look_at_commit(&mut self, key: &str) {
+        if !key.starts_with("checkpoints/") || !key.ends_with(".json") {
+            return;
+        }
+        let Decoded::Good(cp) = Checkpoint::decode(&self.store.blobs[key].bytes) else {
+            panic!("an unreadable checkpoint was committed")
+        };
+        self.seen.commits += 1;
+        self.position_is_covered(&cp);
+        let (seq, sweep_mark, late_mark) = (cp.seq, cp.sweep_mark, cp.late_mark);
+        if let Some(last) = self.seen.last {
+            let rises = last.0 <= seq && last.1 <= sweep_mark && last.2 <= late_mark;
+            assert!(rises, "L: a mark fell: {last:?}, now {:?}", (seq, sweep_mark, late_mark));
+        }
+        self.seen.last = Some((seq, sweep_mark, late_mark));
+    }
+
+    /// What was handed out on the way to the stored cursor is in the table, and what was counted adds up.
+    fn position_is_covered(&mut self, cp: &Checkpoint) {
+        let t = &cp.totals;
+        assert_eq!(t.read, t.shipped + t.known + t.repeated + t.filtered, "conservation");
+        let sweeps =
+            [&cp.overlap_sweep, &cp.late_sweep].map(|sweep| sweep.as_ref().and_then(|sweep| sweep.cursor.clone()));
+        for cursor in sweeps.into_iter().chain([cp.cursor.clone()]).flatten() {
+            let mut at = Some(String::from(cursor));
+            // Rows stay in the table: what was covered once is covered for good.
+            while let Some(cursor) = at.filter(|cursor| self.source.covered.insert(cursor.clone())) {
+                let Some(told) = self.source.told.get(&cursor) else { break };
+                let ahead = told.uuids.iter().find(|uuid| !self.sink.copies.contains_key(*uuid));
+                assert!(ahead.is_none(), "L: the checkpoint is ahead of {ahead:?}");
+                at = told.parent.clone();
+            }
+        }
+    }
+}
+
+fn key_of(event: &Event) -> EventKey {
+    let time = (!event.is_odd).then_some(event.timestamp);
+    EventKey { hour: Hour::of(time), id: EventId::of_uuid(&event.uuid) }
+}
+
 impl World {
     /// Every visible event is in the table.
     pub(crate) fn nothing_is_lost(&self) {
-        let shipped: HashSet<String> = self.state().sink.rows.iter().cloned().collect();
         let state = self.state();
         let now = state.now();
-        let lost: Vec<_> = state
-            .source
-            .events
-            .iter()
-            .filter(|event| event.visible_at <= now && !shipped.contains(&event.uuid))
-            .map(|event| (&event.uuid, event.timestamp, event.visible_at))
-            .collect();
+        let is_lost = |event: &&Event| event.visible_at <= now && !state.sink.copies.contains_key(&event.uuid);
+        let lost: Vec<_> = state.source.events.iter().filter(is_lost).collect();
         assert!(lost.is_empty(), "L: {} events lost: {:?}", lost.len(), &lost[..lost.len().min(5)]);
     }
 
-    /// Each copy beyond the first stands in a ledger frame with attempt > 1, and there are at most a batch of them a doubt.
+    /// Each copy beyond the first is explained by a ledger frame with an attempt for each, and there are at most a batch of them a doubt.
     pub(crate) fn every_copy_is_traceable(&self) {
         let attempts = ledger(self);
         // A batch still in doubt is traced by its open intent; its frame follows.
-        let open: HashSet<_> = self.open_intent().iter().flat_map(Intent::keys).collect();
+        let intent = self.open_intent();
+        let open: HashMap<EventKey, u32> =
+            intent.iter().flat_map(|intent| intent.keys().into_iter().map(|key| (key, intent.attempt))).collect();
         let state = self.state();
-        let mut copies: HashMap<&str, usize> = HashMap::new();
-        state.sink.rows.iter().for_each(|uuid| *copies.entry(uuid).or_default() += 1);
         let mut extra = 0;
         for event in &state.source.events {
-            let (hour, id) = (Hour::of(Some(event.timestamp)), EventId::of_uuid(&event.uuid));
-            let key = (hour.to_string(), id);
-            match copies.get(&*event.uuid).copied().unwrap_or_default() {
-                0 | 1 => {}
-                n => {
-                    extra += n - 1;
-                    let attempt = attempts.get(&key).copied();
-                    let is_traced = attempt.is_some_and(|attempt| attempt > 1) || open.contains(&EventKey { hour, id });
-                    assert!(is_traced, "A: {} has {n} copies, ledger says {attempt:?}", event.uuid);
-                }
+            let copies = state.sink.copies(&event.uuid);
+            if copies < 2 || state.seen.excused.contains(&event.uuid) {
+                continue;
             }
+            extra += copies - 1;
+            let key = key_of(event);
+            let recorded = attempts.get(&(key.hour.to_string(), key.id)).copied();
+            let is_traced = recorded.is_some_and(|attempt| attempt > 1) || open.contains_key(&key);
+            assert!(is_traced, "A: {} has {copies} copies, the ledger says {recorded:?}", event.uuid);
+            let known = recorded.max(open.get(&key).copied()).unwrap_or_default() as usize;
+            let is_counted = open.contains_key(&key) || known >= copies;
+            assert!(is_counted, "A: {} has {copies} copies of {known} attempts", event.uuid);
         }
-        let doubts = state.sink.doubts + self.crashes;
-        assert!(extra <= doubts as usize * ROWS_MAX, "D: {extra} copies for {doubts} doubts");
+        let doubts = (state.sink.doubts + self.crashes) as usize;
+        let rows_max = self.settings.batch_rows_max;
+        assert!(extra <= doubts * rows_max, "D: {extra} copies for {doubts} doubts of {rows_max} rows");
     }
 
     fn open_intent(&self) -> Option<Intent> {
-        let is_there = self.state().store.blobs.contains_key(&self.checkpoint_key());
-        if is_there { self.checkpoint().intent } else { None }
+        let key = self.checkpoint_key();
+        match Checkpoint::decode(&self.state().store.blobs.get(&key)?.bytes) {
+            Decoded::Good(cp) => cp.intent,
+            _ => None,
+        }
     }
 
     pub(crate) fn each_event_has_one_row(&self) {
@@ -81,32 +144,36 @@ impl World {
 
     /// What was handed out on the way to the stored cursor is in the table, and what was counted adds up.
     pub(crate) fn the_position_is_covered(&self) {
-        if !self.state().store.blobs.contains_key(&self.checkpoint_key()) {
-            return;
+        if self.state().store.blobs.contains_key(&self.checkpoint_key()) {
+            let cp = self.checkpoint();
+            self.state().position_is_covered(&cp);
         }
-        let cp = self.checkpoint();
-        let t = &cp.totals;
-        assert_eq!(t.read, t.shipped + t.known + t.repeated + t.filtered, "conservation");
-        let mut state = self.state();
-        let shipped: HashSet<String> = state.sink.rows.iter().cloned().collect();
-        let mut covered = std::mem::take(&mut state.source.covered);
-        let sweeps =
-            [&cp.overlap_sweep, &cp.late_sweep].map(|sweep| sweep.as_ref().and_then(|sweep| sweep.cursor.clone()));
-        for cursor in sweeps.into_iter().chain([cp.cursor]).flatten() {
-            let mut at = Some(String::from(cursor));
-            // Rows stay in the table: what was covered once is covered for good.
-            while let Some(cursor) = at.filter(|cursor| covered.insert(cursor.clone())) {
-                let Some(told) = state.source.told.get(&cursor) else { break };
-                let ahead = told.uuids.iter().find(|uuid| !shipped.contains(*uuid));
-                assert!(ahead.is_none(), "the checkpoint is ahead of {ahead:?}");
-                at = told.parent.clone();
-            }
-        }
-        state.source.covered = covered;
     }
 
     pub(crate) fn is_sound(&self) {
         self.every_copy_is_traceable();
         self.the_position_is_covered();
+    }
+
+    /// Copies in the table, and those of them whose trace a rollback took away.
+    pub(crate) fn copies(&self) -> (u64, u64) {
+        let state = self.state();
+        let extra = |(_, copies): &(&String, &usize)| **copies as u64 - 1;
+        let all = state.sink.copies.iter().map(|pair| extra(&pair)).sum();
+        let excused = state.sink.copies.iter().filter(|(uuid, _)| state.seen.excused.contains(*uuid));
+        (all, excused.map(|pair| extra(&pair)).sum())
+    }
+
+    /// The keys of the open intent, if any, as uuids.
+    pub(crate) fn uuids_in_doubt(&self) -> HashSet<String> {
+        let keys: HashSet<EventKey> = self.open_intent().iter().flat_map(Intent::keys).collect();
+        let state = self.state();
+        state
+            .source
+            .events
+            .iter()
+            .filter(|event| keys.contains(&key_of(event)))
+            .map(|event| event.uuid.clone())
+            .collect()
     }
 }

@@ -99,7 +99,7 @@ async fn events_that_the_source_no_longer_returns_are_let_go_and_counted() {
         let mut world = World::new(order);
         world.add(4);
         dies_in_its_post(&mut world, false).await;
-        let gone = world.state().source.events.remove(1);
+        let gone = world.state().source.forget(1);
         world.start().good().await;
         let cp = world.checkpoint();
         assert_eq!((cp.in_doubt.gone, cp.intent.is_none()), (1, true));

@@ -1,11 +1,14 @@
 //! The data collection rule in memory: what it took stays, whatever it said about it.
 
+use crate::faults::{Kind, Struck};
 use crate::link::Link;
 use crate::source::status;
 use crate::world::State;
 use async_trait::async_trait;
 use opship::flow::retry::Failure;
 use opship::sink::{Body, Sink, SinkError};
+use std::borrow::Cow;
+use std::collections::HashMap;
 
 /// What the sink does with a POST.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,11 +27,40 @@ pub(crate) enum Outcome {
     },
 }
 
+/// What is looked at of a row.
+#[derive(serde::Deserialize)]
+struct Row<'a> {
+    #[serde(borrow)]
+    log_source: Cow<'a, str>,
+    #[serde(borrow, default)]
+    uuid_s: Option<Cow<'a, str>>,
+}
+
+impl Outcome {
+    fn count(&self, struck: &mut Struck) {
+        let kind = match self {
+            Self::LoseReply => Kind::PostReplyLost,
+            Self::Break => Kind::PostBroken,
+            Self::Hang { accepted: true } => Kind::PostHungAccepted,
+            Self::Hang { accepted: false } => Kind::PostHungRefused,
+            Self::Refuse(429) => Kind::PostThrottled,
+            Self::Refuse(413) => Kind::PostTooLarge,
+            Self::Refuse(503) => Kind::PostUnavailable,
+            Self::Refuse(404) => Kind::PostNotFound,
+            Self::Refuse(403) => Kind::PostForbidden,
+            Self::Accept | Self::Refuse(_) | Self::RefuseAs(..) => return,
+        };
+        struck.by(kind);
+    }
+}
+
 type Hook = Box<dyn FnMut(&[String]) -> Outcome + Send>;
 
 pub(crate) struct Table {
     /// Uuids of the rows taken, in order.
     pub(crate) rows: Vec<String>,
+    /// How often each uuid was taken.
+    pub(crate) copies: HashMap<String, usize>,
     pub(crate) health: Vec<serde_json::Value>,
     /// Rows of each POST, accepted or not.
     pub(crate) posts: Vec<Vec<String>>,
@@ -46,21 +78,42 @@ pub(crate) struct Table {
 impl Table {
     pub(crate) fn new() -> Self {
         let (rows, health, posts, bodies) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { rows, health, posts, bodies, rows_max: usize::MAX, hook: None, begun: 0, begun_at_stop: None, doubts: 0 }
+        let copies = HashMap::new();
+        Self {
+            rows,
+            copies,
+            health,
+            posts,
+            bodies,
+            rows_max: usize::MAX,
+            hook: None,
+            begun: 0,
+            begun_at_stop: None,
+            doubts: 0,
+        }
     }
 
     pub(crate) fn copies(&self, uuid: &str) -> usize {
-        self.rows.iter().filter(|row| *row == uuid).count()
+        self.copies.get(uuid).copied().unwrap_or_default()
+    }
+
+    fn accept(&mut self, uuids: &[String]) {
+        self.rows.extend_from_slice(uuids);
+        for uuid in uuids {
+            *self.copies.entry(uuid.clone()).or_default() += 1;
+        }
     }
 
     fn take(&mut self, body: &Body) -> Outcome {
-        let rows: Vec<serde_json::Value> = serde_json::from_slice(&body.json).expect("a body is a JSON array");
+        let rows: Vec<Row> = serde_json::from_slice(&body.json).expect("a body is a JSON array of rows");
         assert_eq!(rows.len(), body.rows);
-        if rows[0]["log_source"] == "healthevents" {
-            self.health.extend(rows);
+        if rows[0].log_source == "healthevents" {
+            let health: Vec<serde_json::Value> = serde_json::from_slice(&body.json).expect("a body is a JSON array");
+            self.health.extend(health);
             return Outcome::Accept;
         }
-        let uuids: Vec<String> = rows.iter().map(|row| row["uuid_s"].as_str().unwrap_or("none").to_owned()).collect();
+        let uuids: Vec<String> =
+            rows.into_iter().map(|row| row.uuid_s.map_or_else(|| "none".into(), Cow::into_owned)).collect();
         self.posts.push(uuids.clone());
         self.bodies.push(String::from_utf8_lossy(&body.json).into_owned());
         if uuids.len() > self.rows_max {
@@ -68,9 +121,9 @@ impl Table {
         }
         let outcome = self.hook.as_mut().map_or(Outcome::Accept, |hook| hook(&uuids));
         match outcome {
-            Outcome::Accept => self.rows.extend(uuids),
+            Outcome::Accept => self.accept(&uuids),
             Outcome::LoseReply | Outcome::Hang { accepted: true } => {
-                self.rows.extend(uuids);
+                self.accept(&uuids);
                 self.doubts += 1;
             }
             _ => {}
@@ -83,7 +136,12 @@ impl Table {
 impl Sink for Link {
     async fn deliver(&self, body: &Body) -> Result<(), SinkError> {
         self.state().sink.begun += 1;
-        let failure = match self.call(|state: &mut State| state.sink.take(body)).await {
+        let took = |state: &mut State| {
+            let outcome = state.sink.take(body);
+            outcome.count(&mut state.struck);
+            outcome
+        };
+        let failure = match self.call(took).await {
             Outcome::Accept => return Ok(()),
             Outcome::LoseReply | Outcome::Break => Failure::Interrupted,
             Outcome::Refuse(code) => status(code),

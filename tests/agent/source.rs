@@ -1,5 +1,6 @@
 //! The Events API in memory: both cursor orders, late events, rejected cursors, its own clock.
 
+use crate::faults::Kind;
 use crate::link::Link;
 use crate::world::State;
 use async_trait::async_trait;
@@ -25,11 +26,16 @@ pub(crate) struct Event {
     pub(crate) visible_at: Time,
     /// Members beyond uuid and timestamp, as JSON.
     pub(crate) more: String,
+    /// Its timestamp member is no time.
+    pub(crate) is_odd: bool,
 }
 
 impl Event {
     fn json(&self) -> String {
-        let at = self.timestamp.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+        let at = match self.is_odd {
+            true => "the day before".to_owned(),
+            false => self.timestamp.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+        };
         format!(r#"{{"uuid":"{}","timestamp":"{at}"{}}}"#, self.uuid, self.more)
     }
 }
@@ -38,6 +44,10 @@ impl Event {
 pub(crate) enum Reply {
     Fail(Failure),
     Body(String),
+    /// The page, but its cursor is the one that was sent.
+    SameCursor,
+    /// The page, and its first item again.
+    ItemAgain,
 }
 
 type Hook = Box<dyn FnMut(&PageRequest) -> Option<Reply> + Send>;
@@ -75,6 +85,8 @@ pub(crate) struct Archive {
     pub(crate) features: Vec<String>,
     cursors: HashMap<String, Reading>,
     epoch: u64,
+    /// The events in the source's order, as (place, index).
+    sorted: Vec<(Time, usize)>,
 }
 
 impl Archive {
@@ -92,6 +104,30 @@ impl Archive {
             features: vec!["auditevents".into(), "itemusages".into()],
             cursors: HashMap::new(),
             epoch: 0,
+            sorted: Vec::new(),
+        }
+    }
+
+    fn place(&self, i: usize, event: &Event) -> (Time, usize) {
+        match self.order {
+            Order::Insertion => (event.visible_at, i),
+            Order::EventTime => (event.timestamp, i),
+        }
+    }
+
+    /// The source no longer has the event.
+    pub(crate) fn forget(&mut self, i: usize) -> Event {
+        self.sorted.clear();
+        self.events.remove(i)
+    }
+
+    fn sort(&mut self) {
+        let new = self.sorted.len()..;
+        let more: Vec<_> =
+            self.events.iter().enumerate().skip(new.start).map(|(i, event)| self.place(i, event)).collect();
+        if !more.is_empty() {
+            self.sorted.extend(more);
+            self.sorted.sort_unstable();
         }
     }
 
@@ -100,7 +136,7 @@ impl Archive {
         self.epoch += 1;
     }
 
-    fn page(&mut self, now: Time, request: &PageRequest) -> Result<String, Failure> {
+    fn page(&mut self, now: Time, request: &PageRequest, oddity: Option<&Reply>) -> Result<String, Failure> {
         let (reading, parent) = match request {
             PageRequest::Reset { start, limit } => (self.start(now, *start, None, *limit)?, None),
             PageRequest::Window { from, to, limit } => (self.start(now, *from, Some(*to), *limit)?, None),
@@ -109,21 +145,20 @@ impl Archive {
                 (known.ok_or_else(|| status(400))?.clone(), Some(cursor.as_str().to_owned()))
             }
         };
-        let place = |i: usize, event: &Event| match self.order {
-            Order::Insertion => (event.visible_at, i),
-            Order::EventTime => (event.timestamp, i),
-        };
-        let mut found: Vec<(Time, usize)> = self
-            .events
+        self.sort();
+        let first = reading.after.map_or(0, |after| self.sorted.partition_point(|place| *place <= after));
+        let limit = reading.limit.min(self.page_max);
+        let mut found: Vec<(Time, usize)> = self.sorted[first..]
             .iter()
-            .enumerate()
-            .filter(|(_, e)| e.visible_at <= now && e.timestamp >= reading.from)
-            .filter(|(_, e)| reading.to.is_none_or(|to| e.timestamp <= to))
-            .map(|(i, event)| place(i, event))
-            .filter(|place| reading.after.is_none_or(|after| *place > after))
+            .filter(|(_, i)| {
+                let event = &self.events[*i];
+                let ends = reading.to.is_none_or(|to| event.timestamp <= to);
+                event.visible_at <= now && event.timestamp >= reading.from && ends
+            })
+            .take(limit + 1)
+            .copied()
             .collect();
-        found.sort_unstable();
-        let size = found.len().min(reading.limit).min(self.page_max);
+        let size = found.len().min(limit);
         if size > 0 && reading.limit > self.limit_max {
             return Err(Failure::TooLarge);
         }
@@ -131,10 +166,11 @@ impl Archive {
         found.truncate(size);
         let after = found.last().copied().or(reading.after);
         let items: Vec<&Event> = found.iter().map(|(_, i)| &self.events[*i]).collect();
-        let json = items.iter().map(|event| event.json()).collect::<Vec<_>>().join(",");
+        let again = items.first().filter(|_| matches!(oddity, Some(Reply::ItemAgain)));
+        let json = items.iter().chain(again).map(|event| event.json()).collect::<Vec<_>>().join(",");
         let uuids: Vec<String> = items.iter().map(|event| event.uuid.clone()).collect();
         let cursor = match parent {
-            Some(parent) if uuids.is_empty() => parent,
+            Some(parent) if uuids.is_empty() || matches!(oddity, Some(Reply::SameCursor)) => parent,
             parent => {
                 let cursor = format!("cursor-{}", self.cursors.len());
                 self.cursors.insert(cursor.clone(), Reading { after, ..reading });
@@ -151,6 +187,20 @@ impl Archive {
             return Err(status(400));
         }
         Ok(Reading { from, to, limit: limit as usize, after: None, epoch: self.epoch })
+    }
+}
+
+/// What of this is a fault.
+fn kind_of(body: &Result<String, Failure>, hooked: Option<Kind>, request: &PageRequest) -> Option<Kind> {
+    match body {
+        Ok(_) => hooked,
+        Err(Failure::NotConnected) => Some(Kind::SourceUnreachable),
+        Err(Failure::Status { status: 429, .. }) => Some(Kind::SourceThrottled),
+        Err(Failure::Status { status: 503, .. }) => Some(Kind::SourceUnavailable),
+        Err(Failure::Status { status: 400, .. }) if matches!(request, PageRequest::Continue(_)) => {
+            Some(Kind::CursorRejected)
+        }
+        Err(_) => None,
     }
 }
 
@@ -177,14 +227,21 @@ impl Source for Link {
                 let mut hook = state.source.hook.take();
                 let hooked = hook.as_mut().and_then(|hook| hook(request));
                 state.source.hook = hook;
+                let hooked_kind = match &hooked {
+                    Some(Reply::Body(_)) => Some(Kind::SourceMalformed),
+                    Some(Reply::SameCursor) => Some(Kind::CursorRepeated),
+                    Some(Reply::ItemAgain) => Some(Kind::ItemRepeated),
+                    Some(Reply::Fail(_)) | None => None,
+                };
                 let body = match hooked {
                     Some(Reply::Fail(failure)) => Err(failure),
                     Some(Reply::Body(body)) => Ok(body),
-                    None => {
+                    oddity => {
                         let now = state.now();
-                        state.source.page(now, request)
+                        state.source.page(now, request, oddity.as_ref())
                     }
                 };
+                kind_of(&body, hooked_kind, request).into_iter().for_each(|kind| state.struck.by(kind));
                 body.map(|body| Answer { body: body.into(), date })
             })
             .await;

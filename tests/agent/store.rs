@@ -1,5 +1,6 @@
 //! A blob container in memory: versions, positions, lost replies, failures and restores from a backup.
 
+use crate::faults::{Kind, Struck};
 use crate::link::Link;
 use crate::world::State;
 use async_trait::async_trait;
@@ -45,12 +46,24 @@ pub(crate) struct Container {
     /// Owners that are known to be gone, as a file store knows them.
     pub(crate) gone: Vec<String>,
     pub(crate) can_cut: bool,
+    /// What the store's clock is wrong by when it tells an age.
+    pub(crate) clock_error: i64,
+    pub(crate) struck: Struck,
     version: u64,
 }
 
 impl Container {
     pub(crate) fn new() -> Self {
-        Self { blobs: BTreeMap::new(), hook: None, writes: 0, gone: Vec::new(), can_cut: false, version: 0 }
+        Self {
+            blobs: BTreeMap::new(),
+            hook: None,
+            writes: 0,
+            gone: Vec::new(),
+            can_cut: false,
+            clock_error: 0,
+            struck: Struck::none(),
+            version: 0,
+        }
     }
 
     pub(crate) fn set(&mut self, key: &str, bytes: Vec<u8>) {
@@ -60,7 +73,30 @@ impl Container {
     }
 
     fn fault(&mut self, op: Op, key: &str) -> Option<Fault> {
-        self.hook.as_mut().and_then(|hook| hook(op, key))
+        let fault = self.hook.as_mut().and_then(|hook| hook(op, key))?;
+        self.struck.by(match (op, fault) {
+            (Op::Put, Fault::Fail) => Kind::PutFailed,
+            (Op::Put, _) => Kind::PutReplyLost,
+            (Op::Append, Fault::Fail) => Kind::AppendFailed,
+            (Op::Append, Fault::LoseReply) => Kind::AppendReplyLost,
+            (Op::Append, Fault::Tear) => Kind::AppendTorn,
+            _ => Kind::ReadFailed,
+        });
+        Some(fault)
+    }
+
+    fn age(&self, blob: &Blob) -> Duration {
+        let error = Duration::from_secs(self.clock_error.unsigned_abs());
+        let age = blob.written.elapsed();
+        if self.clock_error < 0 { age.saturating_sub(error) } else { age + error }
+    }
+
+    /// Everything as it was at some moment, in new versions: a restore from a backup.
+    pub(crate) fn restore(&mut self, backup: &BTreeMap<String, Blob>) {
+        self.blobs.clear();
+        for (key, blob) in backup {
+            self.set(key, blob.bytes.clone());
+        }
     }
 
     fn put(&mut self, key: &Key, bytes: &Bytes, expect: &Expect) -> Result<Version, StoreError> {
@@ -75,6 +111,7 @@ impl Container {
             Expect::Is(version) => stored.as_ref() == Some(version),
         };
         if !fits {
+            self.struck.by(Kind::PutConflict);
             return Err(StoreError::Conflict { key: key.clone() });
         }
         self.writes += 1;
@@ -112,14 +149,22 @@ impl Store for Link {
             Ok(state.store.blobs.get(key.as_str()).map(|blob| Object {
                 bytes: blob.bytes.clone().into(),
                 version: Version(blob.version.to_string()),
-                age: blob.written.elapsed(),
+                age: state.store.age(blob),
             }))
         })
         .await
     }
 
     async fn put(&self, key: &Key, bytes: Bytes, expect: Expect) -> Result<Version, StoreError> {
-        self.call(|state: &mut State| state.store.put(key, &bytes, &expect)).await
+        self.call(|state: &mut State| {
+            let writes = state.store.writes;
+            let put = state.store.put(key, &bytes, &expect);
+            if state.store.writes > writes && state.is_watched {
+                state.look_at_commit(key.as_str());
+            }
+            put
+        })
+        .await
     }
 
     async fn append(&self, key: &Key, at: u64, bytes: Bytes) -> Result<(), StoreError> {
@@ -152,7 +197,7 @@ impl Store for Link {
                 return Err(failed("list", &Key::new(prefix.trim_end_matches('/'))));
             }
             let listed = state.store.blobs.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(name, blob)| {
-                Listed { key: Key::new(name.clone()), len: blob.bytes.len() as u64, age: blob.written.elapsed() }
+                Listed { key: Key::new(name.clone()), len: blob.bytes.len() as u64, age: state.store.age(blob) }
             });
             Ok(listed.collect())
         })

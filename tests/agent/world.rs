@@ -1,7 +1,9 @@
 //! The outside world of a feed: one source, one sink, one store, one clock, and processes that come and go.
 
 use crate::dice::Dice;
+use crate::faults::Struck;
 use crate::link::Link;
+use crate::oracle::Seen;
 use crate::sink::{Outcome, Table};
 use crate::source::{Archive, Event, Order, Reply};
 use crate::store::{Container, Fault, Op};
@@ -34,6 +36,12 @@ pub(crate) struct State {
     /// Longest way of a call, in milliseconds.
     pub(crate) latency_ms_max: u64,
     pub(crate) begun: Instant,
+    pub(crate) struck: Struck,
+    /// Calls to and from the outside.
+    pub(crate) steps: u64,
+    /// Each commit is held against the table; for worlds whose every event becomes a row.
+    pub(crate) is_watched: bool,
+    pub(crate) seen: Seen,
     base: Time,
 }
 
@@ -75,6 +83,10 @@ impl World {
             dice: Dice::new(seed),
             latency_ms_max: 1,
             begun: Instant::now(),
+            struck: Struck::none(),
+            steps: 0,
+            is_watched: false,
+            seen: Seen::default(),
             base: "2026-11-22T10:00:00Z".parse().expect("a date"),
         };
         let widths = Widths { overlap: 5 * MINUTE, late_every: HOUR, late_horizon: 72 * HOUR };
@@ -106,7 +118,7 @@ impl World {
         let (now, n) = (state.now(), state.source.events.len());
         let uuid = format!("EVENT{n:06}");
         let (timestamp, visible_at) = (now + TimeDelta::milliseconds(stamp_ms), now + TimeDelta::milliseconds(late_ms));
-        state.source.events.push(Event { uuid: uuid.clone(), timestamp, visible_at, more: more.into() });
+        state.source.events.push(Event { uuid: uuid.clone(), timestamp, visible_at, more: more.into(), is_odd: false });
         uuid
     }
 
