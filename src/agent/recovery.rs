@@ -6,7 +6,7 @@ use super::{Feed, Tick};
 use crate::flow::checkpoint::{BatchKind, Doubt, Intent, Totals, Unknown, Which};
 use crate::flow::decode::{self, Item};
 use crate::flow::pack::{BATCH_ROWS_MAX, Batch, ROW_BYTES_MAX};
-use crate::flow::{EventKey, Time, window};
+use crate::flow::{EventKey, Hour, Time, window};
 use crate::source::{Answer, Lane, PageRequest};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -128,10 +128,16 @@ impl Feed {
                 },
             }
         }
-        let (Some(from), Some(to)) = (intent.from, intent.to) else { return Ok(()) };
         let (date, hours) = (self.date, found.missing.iter().map(|key| key.hour).collect());
-        for (from, to) in window::recovery(&self.position()?.cp, &hours, from, to, date) {
-            self.search(from, to, found, tick).await?;
+        // Only times that can be read are in the intent.
+        let (from, to) = (intent.from.unwrap_or(date), intent.to.unwrap_or(date));
+        let widths = self.settings.widths;
+        for (from, to) in window::recovery(&self.position()?.cp, &hours, from, to, date, &widths) {
+            match self.search(from, to, found, tick).await {
+                // Events without a readable time may be too far to be found again: they must not park the feed.
+                Err(Trouble::Stuck(_)) if found.missing.iter().all(|key| key.hour == Hour::Odd) => {}
+                searched => searched?,
+            }
         }
         Ok(())
     }

@@ -76,12 +76,20 @@ pub fn late_is_due(cp: &Checkpoint, date: Time, widths: &Widths) -> bool {
 
 /// Where recovery looks for events of `hours` that lie between `from` and `to`: one window an hour, because a batch may hold events
 /// days apart with a whole backlog between them. A little wider than the timestamps, for sources that keep milliseconds.
-pub fn recovery(cp: &Checkpoint, hours: &BTreeSet<Hour>, from: Time, to: Time, date: Time) -> Vec<(Time, Time)> {
+/// Events whose time is unreadable, or beyond every hour, may be anywhere that the cursor or a sweep has still to read: all of it.
+pub fn recovery(
+    cp: &Checkpoint,
+    hours: &BTreeSet<Hour>,
+    from: Time,
+    to: Time,
+    date: Time,
+    widths: &Widths,
+) -> Vec<(Time, Time)> {
     let (from, to) = (earlier(from, Duration::from_secs(1)), later(to, Duration::from_secs(1)));
-    let window = |hour: &Hour| {
-        // Of the odd ones, those ahead of every hour can be asked for.
-        let (start, end) = hour.start().map_or((Hour::end_of_all(), to), |start| (start, later(start, HOUR)));
-        (reached(cp, start.max(from), date), end.min(to))
+    let unread = earlier(cp.sweep_mark, widths.overlap).min(earlier(cp.late_mark, widths.late_horizon)).min(date);
+    let window = |hour: &Hour| match hour.start() {
+        Some(start) => (reached(cp, start.max(from), date), later(start, HOUR).min(to)),
+        None => (reached(cp, unread, date), to.max(Hour::end_of_all())),
     };
     hours.iter().map(window).filter(|(start, end)| start < end).collect()
 }
@@ -177,14 +185,14 @@ mod tests {
         let cp = cp("2026-11-01T00:00:00Z", "2026-11-22T12:00:00Z");
         let hours = ["2026-11-20T10:30:00Z", "2026-11-22T11:00:00Z"].map(|at| Hour::of(Some(time(at)))).into();
         let (from, to) = (time("2026-11-20T10:30:00Z"), time("2026-11-22T11:05:00Z"));
-        let windows = recovery(&cp, &hours, from, to, time("2026-11-22T12:00:00Z"));
+        let windows = recovery(&cp, &hours, from, to, time("2026-11-22T12:00:00Z"), &WIDTHS);
         let expected =
             [("2026-11-20T10:29:59Z", "2026-11-20T11:00:00Z"), ("2026-11-22T11:00:00Z", "2026-11-22T11:05:01Z")];
         assert_eq!(windows, expected.map(|(from, to)| (time(from), time(to))));
         let far = time("2150-01-01T00:00:00Z");
-        let odd = recovery(&cp, &[Hour::Odd].into(), from, far, time("2026-11-22T12:00:00Z"));
-        assert_eq!(odd, [(time("2101-01-01T00:00:00Z"), later(far, Duration::from_secs(1)))]);
-        assert!(recovery(&cp, &[Hour::Odd].into(), from, to, time("2026-11-22T12:00:00Z")).is_empty());
+        let odd = |to| recovery(&cp, &[Hour::Odd].into(), from, to, time("2026-11-22T12:00:00Z"), &WIDTHS);
+        assert_eq!(odd(far), [(cp.floor, later(far, Duration::from_secs(1)))], "from the first event still unread on");
+        assert_eq!(odd(to), [(cp.floor, time("2101-01-01T00:00:00Z"))]);
     }
 
     #[test]

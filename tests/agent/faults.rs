@@ -75,6 +75,7 @@ impl Struck {
     }
 
     pub(crate) fn by(&mut self, kind: Kind) {
+        tracing::debug!(?kind, "strikes");
         self.0[kind as usize] += 1;
     }
 

@@ -50,7 +50,7 @@ impl Seen {
 impl State {
     /// A checkpoint was just written: is it true?
     pub(crate) fn look_at_commit(&mut self, key: &str) {
-        if !key.starts_with("checkpoints/") || !key.ends_with(".json") {
+        if !key.starts_with("checkpoints/") || !key.ends_with(".json") || key.ends_with(".prev.json") {
             return;
         }
         let Decoded::Good(cp) = Checkpoint::decode(&self.store.blobs[key].bytes) else {

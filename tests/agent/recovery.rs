@@ -110,6 +110,24 @@ async fn events_that_the_source_no_longer_returns_are_let_go_and_counted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_event_without_a_readable_time_is_found_again_when_its_page_is_not() {
+    for order in BOTH {
+        let mut world = World::new(order);
+        world.add(4);
+        world.state().source.events.iter_mut().for_each(|event| event.is_odd = true);
+        dies_in_its_post(&mut world, true).await;
+        world.state().source.page_max = 2;
+        world.on_page(|request| matches!(request, PageRequest::Reset { .. }).then(|| Reply::Body("{}".into())));
+        _ = world.start().tick().await;
+        assert_eq!(world.checkpoint().in_doubt.gone, 0);
+        world.heal();
+        world.start().good().await;
+        assert_eq!(world.rows(), 4 + 4, "one copy of the batch in doubt, no more");
+        world.is_sound();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failed_read_is_not_gone_and_burns_no_attempt() {
     let mut world = World::new(Order::Insertion);
     world.add(4);

@@ -1,5 +1,6 @@
 //! Seeded runs: virtual days with crashes, lost replies, races, rejected cursors, a store that falls back, wrong clocks and events up to
-//! 60 hours late. One seed decides everything. `OPSHIP_SEED=17` replays one, `OPSHIP_SEEDS=5000..6000` runs a range of them.
+//! 60 hours late. One seed decides everything. `OPSHIP_SEED=17` replays one (`OPSHIP_SEED_LOG=1`: and
+//! tells its story), `OPSHIP_SEEDS=5000..6000` runs a range of them.
 
 use crate::dice::Dice;
 use crate::faults::Kind;
@@ -184,6 +185,11 @@ async fn settle(world: &mut World) {
 /// Each seed has a runtime, and so a clock, of its own: a replay is the same run.
 fn run_alone(seed: u64) -> Figures {
     let _named = Named(seed);
+    let _log = std::env::var("OPSHIP_SEED_LOG").is_ok().then(|| {
+        let log =
+            tracing_subscriber::fmt().without_time().with_max_level(tracing::Level::DEBUG).with_writer(std::io::stderr);
+        tracing::subscriber::set_default(log.finish())
+    });
     let paused = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     paused.expect("a runtime").block_on(Run::new(seed).go())
 }

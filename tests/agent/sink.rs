@@ -120,6 +120,7 @@ impl Table {
             return Outcome::Refuse(413);
         }
         let outcome = self.hook.as_mut().map_or(Outcome::Accept, |hook| hook(&uuids));
+        tracing::debug!(?outcome, ?uuids, "a POST arrives");
         match outcome {
             Outcome::Accept => self.accept(&uuids),
             Outcome::LoseReply | Outcome::Hang { accepted: true } => {

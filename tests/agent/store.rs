@@ -115,6 +115,7 @@ impl Container {
             return Err(StoreError::Conflict { key: key.clone() });
         }
         self.writes += 1;
+        tracing::debug!(%key, version = self.version + 1, "a PUT arrives");
         self.set(key.as_str(), bytes.to_vec());
         if fault.is_some() { Err(failed("put", key)) } else { Ok(Version(self.version.to_string())) }
     }
@@ -130,6 +131,7 @@ impl Container {
         }
         let part = if fault == Some(Fault::Tear) { bytes.len() / 2 } else { bytes.len() };
         stored.extend_from_slice(&bytes[..part]);
+        tracing::debug!(%key, part, of = bytes.len(), "an append arrives");
         self.set(key.as_str(), stored);
         if fault.is_some() { Err(failed("append", key)) } else { Ok(()) }
     }
