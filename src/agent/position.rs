@@ -229,9 +229,8 @@ impl Feed {
         if position.needs_commit() {
             self.save().await?;
         }
-        if outcome.is_ok() {
-            self.look_after_previous().await;
-        }
+        // After a tick with trouble too: a feed in lasting trouble needs its fallback copy most.
+        self.look_after_previous().await;
         Ok(())
     }
 

@@ -26,6 +26,8 @@ pub(crate) struct Figures {
     copies: u64,
     /// Copies whose trace went with a store that was rolled back.
     excused: u64,
+    /// Events older than the lookback of a feed whose checkpoint was lost with its fallback copy.
+    let_go: u64,
     struck: Struck,
     /// Seeds that met each kind.
     seeds_struck: Struck,
@@ -34,14 +36,14 @@ pub(crate) struct Figures {
 impl Figures {
     pub(crate) fn none() -> Self {
         let struck = Struck::none();
-        let (seeds, events, ticks, steps, posts, commits, copies, excused) = (0, 0, 0, 0, 0, 0, 0, 0);
+        let (seeds, events, ticks, steps, posts, commits, copies, excused, let_go) = (0, 0, 0, 0, 0, 0, 0, 0, 0);
         let (simulated, seeds_struck) = (Duration::ZERO, struck.clone());
-        Self { seeds, events, ticks, steps, posts, commits, simulated, copies, excused, struck, seeds_struck }
+        Self { seeds, events, ticks, steps, posts, commits, simulated, copies, excused, let_go, struck, seeds_struck }
     }
 
     /// Of one finished run. A run in which too little happened proves nothing.
     pub(crate) fn of(world: &World, ticks: u64) -> Self {
-        let (copies, excused) = world.copies();
+        let ((copies, excused), let_go) = (world.copies(), world.let_go());
         let state = world.state();
         let mut struck = state.struck.clone();
         struck.add(&state.store.struck);
@@ -51,7 +53,20 @@ impl Figures {
         let seeds_struck = struck.at_all();
         let (steps, posts, commits) = (state.steps, state.sink.posts.len() as u64, state.seen.commits);
         let simulated = state.begun.elapsed();
-        Self { seeds: 1, events, ticks, steps, posts, commits, simulated, copies, excused, struck, seeds_struck }
+        Self {
+            seeds: 1,
+            events,
+            ticks,
+            steps,
+            posts,
+            commits,
+            simulated,
+            copies,
+            excused,
+            let_go,
+            struck,
+            seeds_struck,
+        }
     }
 
     pub(crate) fn add(&mut self, other: &Self) {
@@ -64,6 +79,7 @@ impl Figures {
         self.simulated += other.simulated;
         self.copies += other.copies;
         self.excused += other.excused;
+        self.let_go += other.let_go;
         self.struck.add(&other.struck);
         self.seeds_struck.add(&other.seeds_struck);
     }
@@ -84,10 +100,10 @@ impl Figures {
     fn line(&self, commit: &str, seeds: &std::ops::Range<u64>, seconds: u64) -> String {
         let kind = |kind: &Kind| format!("{kind:?}={}/{}", self.struck.times(*kind), self.seeds_struck.times(*kind));
         let kinds = Kind::ALL.iter().map(kind).collect::<Vec<_>>().join(" ");
-        let Self { events, ticks, steps, posts, commits, copies, excused, .. } = self;
+        let Self { events, ticks, steps, posts, commits, copies, excused, let_go, .. } = self;
         let (from, to, days) = (seeds.start, seeds.end, self.simulated.as_secs() / 86_400);
         format!(
-            "{commit},{from},{to},{events},{ticks},{steps},{posts},{commits},{days},{copies},{excused},0,0,{seconds},{kinds}"
+            "{commit},{from},{to},{events},{ticks},{steps},{posts},{commits},{days},{copies},{excused},{let_go},0,0,{seconds},{kinds}"
         )
     }
 

@@ -91,11 +91,13 @@ fn key_of(event: &Event) -> EventKey {
 }
 
 impl World {
-    /// Every visible event is in the table.
+    /// Every visible event newer than the floor is in the table.
     pub(crate) fn nothing_is_lost(&self) {
+        let floor = self.stored_checkpoint().map(|cp| cp.floor);
         let state = self.state();
         let now = state.now();
-        let is_lost = |event: &&Event| event.visible_at <= now && !state.sink.copies.contains_key(&event.uuid);
+        let is_owed = |event: &Event| event.visible_at <= now && floor.is_none_or(|floor| event.timestamp >= floor);
+        let is_lost = |event: &&Event| is_owed(event) && !state.sink.copies.contains_key(&event.uuid);
         let lost: Vec<_> = state.source.events.iter().filter(is_lost).collect();
         assert!(lost.is_empty(), "L: {} events lost: {:?}", lost.len(), &lost[..lost.len().min(5)]);
     }
@@ -128,12 +130,25 @@ impl World {
         assert!(extra <= doubts * rows_max, "D: {extra} copies for {doubts} doubts of {rows_max} rows");
     }
 
-    fn open_intent(&self) -> Option<Intent> {
+    fn stored_checkpoint(&self) -> Option<Checkpoint> {
         let key = self.checkpoint_key();
         match Checkpoint::decode(&self.state().store.blobs.get(&key)?.bytes) {
-            Decoded::Good(cp) => cp.intent,
+            Decoded::Good(cp) => Some(*cp),
             _ => None,
         }
+    }
+
+    fn open_intent(&self) -> Option<Intent> {
+        self.stored_checkpoint()?.intent
+    }
+
+    /// Events older than the floor that a lost checkpoint left behind; nobody owes them.
+    pub(crate) fn let_go(&self) -> u64 {
+        let floor = self.stored_checkpoint().map(|cp| cp.floor);
+        let state = self.state();
+        let is_old = |event: &&Event| floor.is_some_and(|floor| event.timestamp < floor);
+        let old = state.source.events.iter().filter(is_old);
+        old.filter(|event| !state.sink.copies.contains_key(&event.uuid)).count() as u64
     }
 
     pub(crate) fn each_event_has_one_row(&self) {
