@@ -50,6 +50,8 @@ pub(super) struct Position {
     pub age: Duration,
     /// Rows were shipped since the last write.
     pub unsaved_rows: bool,
+    /// A POST of the open intent is in doubt, and the stored intent does not say so yet.
+    pub unsaved_doubt: bool,
     pub rowless_pages: u32,
     /// When the open intent was last written by this process.
     pub intent_written: Instant,
@@ -87,6 +89,7 @@ impl Position {
             version: loaded.version,
             age: loaded.age,
             unsaved_rows: false,
+            unsaved_doubt: false,
             rowless_pages: 0,
             intent_written: Instant::now(),
             previous_looked: None,
@@ -254,6 +257,7 @@ impl Feed {
                 position.version = version;
                 position.stored = Mark::of(&position.cp);
                 position.unsaved_rows = false;
+                position.unsaved_doubt = false;
                 position.rowless_pages = 0;
                 position.intent_written = begun;
                 self.position = Some(position);

@@ -160,13 +160,14 @@ impl Round {
                 moment(is_post, nth)
             }
             // Around the answer, the record, the commit and the next intent.
-            4 | 5 => moment(is_post, nth),
-            // While reading, the first time or again.
-            6 => moment(is_read, 1 + self.dice.below(20)),
-            _ => {
+            4 => moment(is_post, nth),
+            // While reading, for recovery or for the first time.
+            5 => {
                 plant(What::Delay { ms: self.dice.below(60) }, 1);
-                moment(is_read, 4 + self.dice.below(16))
+                moment(is_read, 1 + self.dice.below(20))
             }
+            // In the sweeps, after the heartbeat, and in the next tick.
+            _ => moment(|_| true, 15 + self.dice.below(30)),
         };
         if self.dice.one_in(4) {
             self.plant_trouble();
