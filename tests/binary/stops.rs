@@ -17,7 +17,7 @@ const SOON: Duration = Duration::from_secs(60);
 const DRAIN_MAX: Duration = Duration::from_secs(25);
 const EVENTS: usize = 40;
 
-/// Batches of ten rows: two of one feed, two and one of the others.
+/// Batches of ten rows: two of two feeds, one of the third.
 async fn small(kind: Kind) -> World {
     let mut world = World::behind_a_gate(kind, history(EVENTS)).await;
     world.set("OPSHIP_DELIVERY__BATCH_ROWS_MAX", "10");
@@ -78,8 +78,8 @@ async fn sigterm_at_any_request_of_once_to_source_identity_or_rule_loses_and_dou
     }
     let stops = number - 1;
     println!("once, {kind:?}: SIGTERM at each of {stops} requests to the outside: 0 lost, 0 copies");
-    // Introspection, identity, a page and an overlap of each feed, six batches, the heartbeat.
-    assert!(stops >= 1 + 1 + 2 * 3 + 5 + 1, "{stops}");
+    // Introspection, identity, two reads of each feed, its batches, the heartbeat.
+    assert!(stops > 1 + 1 + 2 * 3 + 3 + 1, "{stops}");
 }
 
 async fn sigterm_at_any_request_of_run_to_source_identity_or_rule_loses_and_doubles_nothing(kind: Kind) {
