@@ -12,6 +12,8 @@ both_stores! {
 
 const SOON: Duration = Duration::from_secs(60);
 const KILLS: usize = 3;
+/// Rows of a batch at most, hence copies per doubt.
+const BATCH_ROWS: u64 = 25;
 
 async fn two_processes_on_one_checkpoint_lose_nothing_while_one_is_killed_and_replaced(kind: Kind) {
     side_by_side(kind, 2).await;
@@ -24,7 +26,8 @@ async fn three_processes_on_one_checkpoint_lose_nothing_while_one_is_killed_and_
 async fn side_by_side(kind: Kind, processes: usize) {
     let span = Duration::from_secs(3600);
     let live = Options { live_per_second: 30.0, rate_limits: false, history_span: span, ..history(600) };
-    let world = World::behind_a_gate(kind, Options { late_share: 0.1, late_max: span, ..live }).await;
+    let mut world = World::behind_a_gate(kind, Options { late_share: 0.1, late_max: span, ..live }).await;
+    world.set("OPSHIP_DELIVERY__BATCH_ROWS_MAX", BATCH_ROWS);
     // Slow answers: a process is seldom killed between deliveries.
     world.fault(Fault::new(Target::Ingestion, What::Delay { ms: 100 }));
     let mut agents: Vec<_> = (0..processes).map(|_| world.run()).collect();
@@ -49,4 +52,8 @@ async fn side_by_side(kind: Kind, processes: usize) {
     let audit = world.audit().await;
     println!("{processes} processes, {kind:?}, {KILLS} killed: {} doubts, {:?}", audit.doubts(), audit.compared);
     audit.assert_sound();
+    for feed in &audit.feeds {
+        let (doubts, copies) = (feed.checkpoint.in_doubt.batches, feed.copies);
+        assert!(copies <= doubts * BATCH_ROWS, "{copies} copies of a feed after {doubts} doubts");
+    }
 }
