@@ -168,9 +168,9 @@ impl Feed {
     fn doubt(&mut self, parcel: &Parcel, error: &SinkError) -> Result<(), Trouble> {
         let (date, rows) = (self.date, parcel.batch.rows.len() as u64);
         let position = self.position()?;
-        position.unsaved_doubt = true;
         let cp = &mut position.cp;
         if let Some(intent) = &mut cp.intent {
+            position.unsaved_doubt = true;
             intent.attempt = intent.attempt.max(parcel.attempt);
             let doubt = Doubt {
                 batch_id: intent.batch_id.clone(),
@@ -185,12 +185,12 @@ impl Feed {
         Ok(())
     }
 
-    /// A holder starts no POST later than ttl - 60 s after its last intent write, and none before the store knows of the doubts so far:
-    /// a crash would forget them, and copies would outnumber the attempts on record.
+    /// A holder starts no POST later than ttl - 60 s after its last intent write, and none before the doubts of the earlier ones are
+    /// stored: whoever recovers must know of every copy there may be. Renewing keeps the attempt.
     pub(super) async fn renew_intent(&mut self) -> Result<(), Trouble> {
         let position = self.position()?;
-        let is_old = position.intent_written.elapsed() > INTENT_TTL.saturating_sub(POST_DEADLINE);
-        if is_old || position.unsaved_doubt { self.save().await } else { Ok(()) }
+        let stale = position.intent_written.elapsed() > INTENT_TTL.saturating_sub(POST_DEADLINE);
+        if stale || position.unsaved_doubt { self.save().await } else { Ok(()) }
     }
 
     /// Sleeps while keeping the intent, so that no other process takes a healthy one over.

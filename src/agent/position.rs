@@ -50,6 +50,8 @@ pub(super) struct Position {
     pub age: Duration,
     /// Rows were shipped since the last write.
     pub unsaved_rows: bool,
+    /// A POST of the open intent is in doubt, and the stored intent does not say so yet.
+    pub unsaved_doubt: bool,
     pub rowless_pages: u32,
     /// A POST may have been accepted, and the stored intent does not say so yet.
     pub unsaved_doubt: bool,
@@ -89,6 +91,7 @@ impl Position {
             version: loaded.version,
             age: loaded.age,
             unsaved_rows: false,
+            unsaved_doubt: false,
             rowless_pages: 0,
             unsaved_doubt: false,
             intent_written: Instant::now(),
@@ -256,6 +259,7 @@ impl Feed {
                 position.version = version;
                 position.stored = Mark::of(&position.cp);
                 position.unsaved_rows = false;
+                position.unsaved_doubt = false;
                 position.rowless_pages = 0;
                 position.unsaved_doubt = false;
                 position.intent_written = begun;

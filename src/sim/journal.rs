@@ -52,7 +52,15 @@ impl Journal {
         self.entries.push_back(entry);
     }
 
-    pub(super) fn entries(&self) -> Vec<Entry> {
-        self.entries.iter().cloned().collect()
+    /// The entries from this number on, as far as they are kept.
+    pub(super) fn entries_from(&self, number: u64) -> Vec<Entry> {
+        let oldest = self.next.saturating_sub(self.entries.len() as u64);
+        let skipped = usize::try_from(number.saturating_sub(oldest)).unwrap_or(usize::MAX);
+        self.entries.iter().skip(skipped).cloned().collect()
+    }
+
+    /// The number that the next entry gets.
+    pub(super) const fn next(&self) -> u64 {
+        self.next
     }
 }

@@ -257,7 +257,17 @@ impl World {
 
     /// The last requests, oldest first; see [`super::JOURNAL_ENTRIES_MAX`].
     pub fn journal(&self) -> Vec<Entry> {
-        held(&self.journal).entries()
+        self.journal_from(0)
+    }
+
+    /// The requests from this number on.
+    pub fn journal_from(&self, number: u64) -> Vec<Entry> {
+        held(&self.journal).entries_from(number)
+    }
+
+    /// How many requests have come so far.
+    pub fn requests(&self) -> u64 {
+        held(&self.journal).next()
     }
 
     pub(super) fn record(&self, entry: Entry) {

@@ -1,5 +1,6 @@
 //! Delivery: intents, doubts, splits, refusals.
 
+use crate::oracle::ledger;
 use crate::sink::Outcome;
 use crate::source::{BOTH, Order};
 use crate::store::TTL;
@@ -54,6 +55,29 @@ async fn a_crash_after_lost_replies_forgets_none_of_them() {
             break;
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_doubt_is_stored_before_the_next_post_so_that_a_crash_in_it_forgets_none() {
+    let mut world = World::new(Order::Insertion);
+    world.add(4);
+    world.posts_end([Outcome::LoseReply, Outcome::Hang { accepted: true }]);
+    let mut process = world.start();
+    let (dead, seen) = (process.link.dead.clone(), process.link.clone());
+    let kill = async {
+        while seen.state().sink.posts.len() < 2 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        dead.cancel();
+    };
+    tokio::join!(process.tick(), kill);
+    world.crashes += 1;
+    tokio::time::sleep(TTL).await;
+    world.start().good().await;
+    assert_eq!(world.rows(), 3 * 4, "posted by the first process twice, by the second once");
+    assert!(ledger(&world).values().all(|attempt| *attempt == 3), "an attempt for each copy");
+    assert_eq!(world.checkpoint().in_doubt.batches, 2, "the lost reply and the crash");
+    world.is_sound();
 }
 
 #[tokio::test(start_paused = true)]

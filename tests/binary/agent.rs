@@ -1,5 +1,6 @@
 //! A child process of the program, ended by its id at the latest when its handle goes.
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -67,8 +68,8 @@ impl Agent {
     }
 
     pub fn terminate(&self) {
-        let sent = std::process::Command::new("/bin/sh").args(["-c", "kill -TERM $0", &self.id().to_string()]).status();
-        assert!(sent.unwrap().success());
+        let id = Pid::from_raw(i32::try_from(self.id()).unwrap()).unwrap();
+        kill_process(id, Signal::TERM).unwrap();
     }
 
     /// kill -9.

@@ -1,8 +1,10 @@
 //! What arrived, held against what was generated and against the ledger.
 
 use crate::world::{World, feed};
+use opship::flow::checkpoint::Checkpoint;
 use opship::flow::decode::timestamp;
 use opship::flow::{EventId, EventKey, Hour, Stream};
+use opship::sim::{Comparison, Service};
 use opship::store::ledger::Ledger;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -32,6 +34,23 @@ impl World {
         self.health().iter().filter(|category| category.is_empty()).count()
     }
 
+    pub fn posts(&self) -> usize {
+        self.sim.world().journal().iter().filter(|entry| entry.service == Service::Ingestion).count()
+    }
+
+    /// POSTs that got no answer.
+    pub fn unanswered(&self) -> usize {
+        let journal = self.sim.world().journal();
+        journal.iter().filter(|entry| entry.service == Service::Ingestion && entry.status.is_none()).count()
+    }
+
+    /// POSTs whose outcome the agent cannot know: no answer, or one that says nothing about the rows.
+    pub fn doubtful_posts(&self) -> usize {
+        let journal = self.sim.world().journal();
+        let posts = journal.iter().filter(|entry| entry.service == Service::Ingestion);
+        posts.filter(|post| post.status.is_none_or(|status| status == 408 || status >= 500)).count()
+    }
+
     /// Everything arrived, once.
     #[track_caller]
     pub fn assert_exactly_once(&self) {
@@ -42,32 +61,79 @@ impl World {
 
     /// Everything arrived, and a row that arrived again stands in the ledger with an attempt for each copy. Returns how many copies.
     pub async fn assert_nothing_lost_and_copies_traceable(&self) -> u64 {
-        let compared = self.sim.world().compare();
-        assert!(compared.lost == 0 && compared.invented == 0 && compared.generated > 0, "{compared:?}");
-        let mut copies: BTreeMap<(String, String, String), u32> = BTreeMap::new();
+        let audit = self.audit().await;
+        audit.assert_sound();
+        audit.compared.duplicated
+    }
+
+    /// What arrived, held against what was generated and, row by row, against the ledger.
+    pub async fn audit(&self) -> Audit {
+        let mut rows: BTreeMap<String, BTreeMap<(String, String), u32>> = BTreeMap::new();
         let text = |row: &Value, column: &str| row[column].as_str().unwrap().to_owned();
         for row in self.rows() {
-            let key = (text(&row, "log_source"), text(&row, "uuid_s"), text(&row, "timestamp"));
-            *copies.entry(key).or_default() += 1;
+            let of_stream = rows.entry(text(&row, "log_source")).or_default();
+            *of_stream.entry((text(&row, "uuid_s"), text(&row, "timestamp"))).or_default() += 1;
         }
-        let store = self.store().await;
-        for stream in Stream::ALL.into_iter().filter(|stream| copies.keys().any(|(of, ..)| of == stream.as_str())) {
-            let cp = self.checkpoint(stream).await;
-            assert!(cp.intent.is_none(), "{:?}", cp.intent);
-            let mut ledger = Ledger::new(store.clone(), &feed(stream), &cp.fingerprints.sink);
-            let of_stream = copies.iter().filter(|((of, ..), _)| of == stream.as_str());
-            let mut doubted = 0;
-            for ((_, uuid, time), copies) in of_stream {
-                let key = EventKey { hour: Hour::of(timestamp(time)), id: EventId::of_uuid(uuid) };
-                ledger.load([key].into_iter()).await.unwrap();
-                let attempt = ledger.attempt(&key).unwrap_or_else(|| panic!("{uuid} is not in the ledger"));
-                assert!(attempt >= *copies, "{uuid} arrived {copies} times in {attempt} attempts");
-                doubted += u64::from(*copies - 1);
+        let mut feeds = Vec::new();
+        for stream in Stream::ALL {
+            if let Some(rows) = rows.get(stream.as_str()) {
+                feeds.push(self.audit_feed(stream, rows).await);
             }
-            let in_doubt = &cp.in_doubt;
-            assert!(doubted <= in_doubt.rows, "{stream}: {doubted} copies, in doubt {in_doubt:?}");
-            assert!(doubted <= in_doubt.batches * 500, "{stream}: {doubted} copies, in doubt {in_doubt:?}");
         }
-        compared.duplicated
+        Audit { compared: self.sim.world().compare(), feeds }
+    }
+
+    async fn audit_feed(&self, stream: Stream, rows: &BTreeMap<(String, String), u32>) -> FeedAudit {
+        let checkpoint = self.checkpoint(stream).await;
+        let mut ledger = Ledger::new(self.store().await, &feed(stream), &checkpoint.fingerprints.sink);
+        let (mut copies, mut untraceable) = (0, Vec::new());
+        for ((uuid, time), arrived) in rows {
+            let key = EventKey { hour: Hour::of(timestamp(time)), id: EventId::of_uuid(uuid) };
+            ledger.load([key].into_iter()).await.unwrap();
+            let attempt = ledger.attempt(&key).unwrap_or_default();
+            copies += u64::from(*arrived - 1);
+            if attempt < *arrived {
+                untraceable.push(format!("{uuid} of {time} arrived {arrived} times in {attempt} attempts"));
+            }
+        }
+        FeedAudit { copies, untraceable, checkpoint }
+    }
+}
+
+pub struct Audit {
+    pub compared: Comparison,
+    /// Of the feeds that shipped something.
+    pub feeds: Vec<FeedAudit>,
+}
+
+pub struct FeedAudit {
+    /// Rows beyond the first of an event.
+    pub copies: u64,
+    /// Events that the ledger does not have, or not in as many attempts as they arrived.
+    pub untraceable: Vec<String>,
+    pub checkpoint: Checkpoint,
+}
+
+impl Audit {
+    pub fn untraceable(&self) -> usize {
+        self.feeds.iter().map(|feed| feed.untraceable.len()).sum()
+    }
+
+    /// Batches in doubt.
+    pub fn doubts(&self) -> u64 {
+        self.feeds.iter().map(|feed| feed.checkpoint.in_doubt.batches).sum()
+    }
+
+    #[track_caller]
+    pub fn assert_sound(&self) {
+        let compared = &self.compared;
+        assert!(compared.lost == 0 && compared.invented == 0 && compared.generated > 0, "{compared:?}");
+        for FeedAudit { copies, untraceable, checkpoint } in &self.feeds {
+            let (stream, in_doubt) = (checkpoint.stream, &checkpoint.in_doubt);
+            assert!(checkpoint.intent.is_none(), "{stream}: {:?}", checkpoint.intent);
+            assert!(untraceable.is_empty(), "{stream}: {untraceable:?}");
+            assert!(*copies <= in_doubt.rows, "{stream}: {copies} copies, in doubt {in_doubt:?}");
+            assert!(*copies <= in_doubt.batches * 500, "{stream}: {copies} copies, in doubt {in_doubt:?}");
+        }
     }
 }

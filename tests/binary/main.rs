@@ -30,15 +30,20 @@ mod agent;
 mod audit;
 mod cursors;
 mod delivery;
+#[path = "../agent/dice.rs"]
+mod dice;
 mod endings;
 mod filter;
+mod gate;
 mod internet;
-mod later;
+mod kills;
 mod network;
 mod operator;
 mod refusals;
+mod replicas;
 mod secrets;
 mod shapes;
+mod stops;
 #[path = "../support/mod.rs"]
 mod support;
 mod times;

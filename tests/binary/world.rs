@@ -1,7 +1,7 @@
 //! One test's world: a simulator, a store of its own, and the environment of the processes between them.
 
 use crate::agent::{Agent, Ran};
-use crate::later::an_hour_later;
+use crate::gate::Gate;
 use crate::support::azurite::Azurite;
 use opship::config::{ContainerUrl, Http};
 use opship::flow::checkpoint::Checkpoint;
@@ -13,8 +13,7 @@ use opship::store::checkpoints::{Checkpoints, Found};
 use opship::store::file::FileStore;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use url::Url;
@@ -29,8 +28,8 @@ pub struct World {
     pub sim: Sim,
     pub home: TempDir,
     container: Option<Url>,
-    /// Whether the blob store's clock is an hour ahead; see [`World::of_one_process`].
-    pub is_later: Arc<AtomicBool>,
+    /// Of a blob store, when the world was made [`World::behind_a_gate`].
+    pub gate: Arc<Gate>,
     env: BTreeMap<String, String>,
 }
 
@@ -58,13 +57,13 @@ impl World {
         Self::new(Kind::File, options).await
     }
 
-    /// A world in which one process lives at a time: its blob store says so by its clock, as the file store does by its locks.
-    pub async fn of_one_process(kind: Kind, options: Options) -> Self {
+    /// A world whose blob store is reached through a [`Gate`].
+    pub async fn behind_a_gate(kind: Kind, options: Options) -> Self {
         let mut world = Self::new(kind, options).await;
         if let Some(container) = &mut world.container {
             let mut service = container.clone();
             service.set_query(None);
-            let address = an_hour_later(service, world.is_later.clone()).await;
+            let address = world.gate.before(service).await;
             container.set_port(Some(address.port())).unwrap();
             let url = container.to_string();
             world.set("OPSHIP_STORE__CONTAINER_URL", url);
@@ -72,11 +71,22 @@ impl World {
         world
     }
 
+    /// By the store's clock: whatever intent is open now may be taken over. On blobs only behind a gate.
+    pub fn an_hour_passes(&self) {
+        self.gate.an_hour_passes();
+        for stream in Stream::ALL {
+            let path = self.home.path().join(format!("state/checkpoints/default/{stream}.json"));
+            if let Ok(file) = std::fs::File::options().write(true).open(path) {
+                file.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
+            }
+        }
+    }
+
     async fn with_container(options: Options, container: Option<Url>) -> Self {
         let sim = Sim::start(options).await.unwrap();
         let home = tempfile::tempdir().unwrap();
         let env = sim.environment().into_iter().collect();
-        let mut world = Self { sim, home, container, is_later: Arc::new(AtomicBool::new(true)), env };
+        let mut world = Self { sim, home, container, gate: Arc::default(), env };
         match world.container.clone() {
             Some(url) => world.set("OPSHIP_STORE__KIND", "azure-blob").set("OPSHIP_STORE__CONTAINER_URL", url),
             None => {
