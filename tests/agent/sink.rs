@@ -6,6 +6,7 @@ use crate::world::State;
 use async_trait::async_trait;
 use opship::flow::retry::Failure;
 use opship::sink::{Body, Sink, SinkError};
+use std::time::Duration;
 
 /// What the sink does with a POST.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub(crate) enum Outcome {
     /// Breaks the connection and takes nothing.
     Break,
     Refuse(u16),
+    /// A 429 that says when to come again.
+    Busy(Duration),
     /// A 400 with a code of its own.
     RefuseAs(u16, &'static str),
     /// Never answers; the rows are taken or not.
@@ -87,6 +90,10 @@ impl Sink for Link {
             Outcome::Accept => return Ok(()),
             Outcome::LoseReply | Outcome::Break => Failure::Interrupted,
             Outcome::Refuse(code) => status(code),
+            Outcome::Busy(wait) => {
+                let (code, message) = (String::new(), String::new());
+                Failure::Status { status: 429, code, message, retry_after: Some(wait) }
+            }
             Outcome::RefuseAs(status, code) => {
                 Failure::Status { status, code: code.into(), message: String::new(), retry_after: None }
             }

@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 both_stores! {
-    sigterm_finishes_the_open_post_and_the_next_run_loses_nothing
-    ten_kills_with_an_open_post_lose_nothing_and_every_copy_is_in_the_ledger
+    fm_38_sigterm_finishes_the_open_post_and_the_next_run_loses_nothing
+    fm_39_ten_kills_with_an_open_post_lose_nothing_and_every_copy_is_in_the_ledger
     two_runs_on_one_checkpoint_lose_nothing_and_copies_are_attributable
 }
 
@@ -33,7 +33,8 @@ impl World {
     }
 }
 
-async fn sigterm_finishes_the_open_post_and_the_next_run_loses_nothing(kind: Kind) {
+/// Fault: SIGTERM while a POST is open or hangs. Shows: exit 0 within 25 s, nothing lost, a finished POST leaves no copy, a hanging one at most one batch.
+async fn fm_38_sigterm_finishes_the_open_post_and_the_next_run_loses_nothing(kind: Kind) {
     let world = World::of_one_process(kind, history(300)).await;
     world.sim.world().set_live(20.0);
 
@@ -65,7 +66,8 @@ async fn sigterm_finishes_the_open_post_and_the_next_run_loses_nothing(kind: Kin
     assert!(copies > 0 && copies <= 500, "{copies} copies of one batch in doubt");
 }
 
-async fn ten_kills_with_an_open_post_lose_nothing_and_every_copy_is_in_the_ledger(kind: Kind) {
+/// Fault: kill -9 while a POST hangs after acceptance, ten times. Shows: nothing lost, at most a batch of copies a kill, each in the ledger.
+async fn fm_39_ten_kills_with_an_open_post_lose_nothing_and_every_copy_is_in_the_ledger(kind: Kind) {
     const KILLS: usize = 10;
     let mut world = World::of_one_process(kind, history(0)).await;
     world.set("OPSHIP_ACCOUNTS__DEFAULT__STREAMS", r#"["auditevents"]"#);
