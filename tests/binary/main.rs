@@ -34,11 +34,13 @@ mod endings;
 mod filter;
 mod internet;
 mod later;
+mod logs;
 mod network;
 mod operator;
 mod refusals;
 mod secrets;
 mod shapes;
+mod signals;
 #[path = "../support/mod.rs"]
 mod support;
 mod times;
