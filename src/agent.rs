@@ -153,6 +153,7 @@ impl Feed {
         let shipped = self.position()?.cp.totals.shipped;
         self.ledger.tell_loss(shipped);
         let sorted = dedupe::sort(&page.items, |key| self.ledger.attempt(key).is_some());
+        self.tell_conflicts(page, &sorted);
         let (settings, account_uuid) = (self.settings.clone(), self.account.uuid());
         let mut packing = Packing::new(page, sorted, self.id.stream, &settings, account_uuid.as_deref());
         while let Some(batch) = packing.next_batch() {

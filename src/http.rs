@@ -125,12 +125,14 @@ pub async fn failure_of_status(response: reqwest::Response) -> Failure {
     Failure::Status { status, code: one_line(&code), message: one_line(&message), retry_after }
 }
 
-/// Caps a foreign text and escapes what could forge or garble a log line (control and bidirectional characters).
+/// Caps a foreign text and escapes what could forge or garble a log line: control and bidirectional characters, line and paragraph
+/// separators.
 pub fn one_line(text: &str) -> String {
-    let bidi = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let garbles =
+        |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut line = String::new();
     for c in text.trim().chars().take(MESSAGE_CHARS_MAX) {
-        if c.is_control() || bidi(c) { line.extend(c.escape_unicode()) } else { line.push(c) }
+        if c.is_control() || garbles(c) { line.extend(c.escape_unicode()) } else { line.push(c) }
     }
     line
 }

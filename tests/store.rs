@@ -34,7 +34,7 @@ contract! {
     create_refuses_an_existing_document
     a_swap_needs_the_current_version
     anything_overwrites_whatever_is_there
-    of_racing_writers_exactly_one_wins_each_round
+    fm_24_of_racing_writers_exactly_one_wins_each_round
     of_racing_creators_exactly_one_wins
     an_append_needs_the_exact_position
     concurrent_appenders_lose_and_double_nothing

@@ -49,7 +49,7 @@ impl<'p, 'a> Packing<'p, 'a> {
             read: sorted.known + sorted.repeated + filtered,
             known: sorted.known,
             repeated: sorted.repeated,
-            conflicts: sorted.conflicts,
+            conflicts: sorted.conflicts.len() as u64,
             filtered,
             pages: 1,
             ..Totals::default()
@@ -125,6 +125,6 @@ impl<'p, 'a> Packing<'p, 'a> {
         self.counted.mistyped += u64::from(changes.mistyped);
         self.counted.redacted += u64::from(changes.redacted);
         self.counted.unknown_fields += u64::from(item.unknown_fields);
-        self.counted.malformed += u64::from(!item.is_object || item.timestamp.is_none());
+        self.counted.malformed += u64::from(!item.is_object || !item.has_uuid || item.timestamp.is_none());
     }
 }

@@ -3,7 +3,7 @@
 use super::trouble::{Trouble, chain};
 use super::{Feed, Tick};
 use crate::config::Lookback;
-use crate::flow::checkpoint::{Checkpoint, Fingerprints, SweepProgress};
+use crate::flow::checkpoint::{Checkpoint, Doubt, Fingerprints, SweepProgress, Unknown};
 use crate::flow::map::Mapper;
 use crate::flow::redact::Redact;
 use crate::flow::window::{self, Widths};
@@ -16,6 +16,8 @@ use tokio::time::Instant;
 
 /// How long record and commit may take once the process was asked to end.
 pub(super) const STOP_COMMIT: Duration = Duration::from_secs(5);
+/// How long a commit is tried before it is left to recovery. With the store's own deadline of 30 s a call it stays within an intent's life.
+const COMMIT_PATIENCE: Duration = Duration::from_secs(60);
 /// How often a standby process looks at the intent it waits for.
 const STANDBY_LOOK: Duration = Duration::from_secs(5);
 /// How often the fallback copy is looked after.
@@ -53,8 +55,6 @@ pub(super) struct Position {
     /// A POST of the open intent is in doubt, and the stored intent does not say so yet.
     pub unsaved_doubt: bool,
     pub rowless_pages: u32,
-    /// A POST may have been accepted, and the stored intent does not say so yet.
-    pub unsaved_doubt: bool,
     /// When the open intent was last written by this process.
     pub intent_written: Instant,
     stored: Mark,
@@ -93,7 +93,6 @@ impl Position {
             unsaved_rows: false,
             unsaved_doubt: false,
             rowless_pages: 0,
-            unsaved_doubt: false,
             intent_written: Instant::now(),
             previous_looked: None,
         }
@@ -147,7 +146,10 @@ impl Feed {
 
     async fn load_once(&mut self, fingerprints: &Fingerprints) -> Result<Loaded, Trouble> {
         match self.checkpoints.load(&self.id).await? {
-            Found::Good(loaded) if loaded.checkpoint.fingerprints.fits(fingerprints) => Ok(*loaded),
+            Found::Good(mut loaded) if loaded.checkpoint.fingerprints.fits(fingerprints) => {
+                self.notice_a_step_back(&mut loaded.checkpoint);
+                Ok(*loaded)
+            }
             Found::Good(loaded) => Err(Trouble::Misfit {
                 stored: Box::new(loaded.checkpoint.fingerprints.clone()),
                 now: Box::new(fingerprints.clone()),
@@ -170,6 +172,24 @@ impl Feed {
                 self.create(cp, Some(version)).await
             }
         }
+    }
+
+    /// A restored backup or a lost write: the ledger may have gone back too, and then what was shipped since is shipped again.
+    fn notice_a_step_back(&self, loaded: &mut Checkpoint) {
+        let Some(known) = self.position.as_ref().map(|position| &position.cp) else { return };
+        if loaded.seq >= known.seq {
+            return;
+        }
+        let rows = known.totals.shipped.saturating_sub(loaded.totals.shipped);
+        tracing::error!(feed = %self.id, rows, "the store went back to an older checkpoint: rows that the ledger does not know any more are shipped again");
+        loaded.in_doubt.add(Doubt {
+            batch_id: "unknown".into(),
+            rows,
+            attempt: 1,
+            why: "the store went back to an older checkpoint".into(),
+            at: self.date,
+            unknown: Unknown::new(),
+        });
     }
 
     async fn create(&mut self, mut cp: Checkpoint, over: Option<Version>) -> Result<Loaded, Trouble> {
@@ -252,7 +272,9 @@ impl Feed {
     pub(super) async fn save(&mut self) -> Result<(), Trouble> {
         let Some(mut position) = self.position.take() else { return Err(Trouble::Lost) };
         let begun = Instant::now();
-        let write = self.checkpoints.save(&mut position.cp, Some(&position.version), self.date);
+        // Only a position behind shipped rows is worth waiting for: any other is found again by the next tick.
+        let patience = if position.unsaved_rows { COMMIT_PATIENCE } else { Duration::ZERO };
+        let write = self.checkpoints.save_within(patience, &mut position.cp, Some(&position.version), self.date);
         let written = until_stopped(&self.stop, STOP_COMMIT, write).await;
         match written.unwrap_or(Err(Trouble::Stopped)) {
             Ok(version) => {
@@ -261,7 +283,6 @@ impl Feed {
                 position.unsaved_rows = false;
                 position.unsaved_doubt = false;
                 position.rowless_pages = 0;
-                position.unsaved_doubt = false;
                 position.intent_written = begun;
                 self.position = Some(position);
                 Ok(())

@@ -5,6 +5,8 @@ use super::trouble::{Trouble, chain};
 use super::{Drained, Feed, Taken, Tick};
 use crate::flow::checkpoint::{Advance, BatchKind, SweepProgress, Unknown, Which};
 use crate::flow::decode::Page;
+use crate::flow::dedupe::Sorted;
+use crate::flow::map::sha256_hex;
 use crate::flow::retry::{Edge, Pace, Verdict, verdict};
 use crate::flow::{Cursor, Time, window};
 use crate::source::{Answer, Lane, PageRequest};
@@ -18,6 +20,8 @@ const PAGES_PER_TICK_MAX: u32 = 500;
 const BYTES_PER_TICK_MAX: usize = 512 * 1024 * 1024;
 /// Items asked for per page: the most that the API gives.
 pub(super) const PAGE_LIMIT: u32 = 1000;
+/// Conflicts of one page that are told one by one; all are counted.
+const CONFLICTS_TOLD_MAX: usize = 10;
 /// Answers in a row that are no page before the tick gives up.
 const MALFORMED_MAX: u32 = 3;
 
@@ -272,6 +276,16 @@ impl Feed {
         };
         cp.raise_watermark(page.items.iter().filter_map(|item| item.timestamp).max(), date);
         Ok(Origin { by, late_before })
+    }
+
+    /// One id with two contents is a bug or an attack at the source: the hashes tell which one was kept.
+    pub(super) fn tell_conflicts(&self, page: &Page<'_>, sorted: &Sorted) {
+        for (kept, dropped) in sorted.conflicts.iter().take(CONFLICTS_TOLD_MAX) {
+            let (Some(kept), Some(dropped)) = (page.items.get(*kept), page.items.get(*dropped)) else { continue };
+            let id = kept.key.id;
+            let (kept, dropped) = (sha256_hex(kept.raw.as_bytes()), sha256_hex(dropped.raw.as_bytes()));
+            tracing::warn!(feed = %self.id, %id, kept, dropped, "one id has two contents on a page: the first was kept");
+        }
     }
 
     pub(super) fn cursor_request(&mut self) -> Result<PageRequest, Trouble> {

@@ -61,8 +61,9 @@ fn a_checkpoint_survives_a_round_trip() {
     assert_eq!(cp.intent.unwrap().keys().len(), 2);
 }
 
+/// Fault: a checkpoint cut at each byte, and with each bit flipped. Shows: it is corrupt or unchanged, never something else.
 #[test]
-fn every_truncation_and_every_flipped_bit_is_noticed() {
+fn fm_27_every_truncation_and_every_flipped_bit_is_noticed() {
     let cp = full();
     let bytes = cp.encode().unwrap();
     for end in 0..bytes.len() {
@@ -79,8 +80,9 @@ fn every_truncation_and_every_flipped_bit_is_noticed() {
     }
 }
 
+/// Fault: an empty, foreign or deeply nested document in place of a checkpoint. Shows: it is corrupt, never a panic and never a position.
 #[test]
-fn garbage_is_corrupt_and_never_a_panic() {
+fn fm_27_garbage_is_corrupt_and_never_a_panic() {
     let deep = "[".repeat(10_000);
     for text in ["", "{}", "null", "[]", "\u{feff}{}", r#"{"format":"opship-checkpoint"}"#, "\0\0\0\0", &deep] {
         assert!(matches!(Checkpoint::decode(text.as_bytes()), Decoded::Corrupt(_)), "{:.20}", text);
@@ -88,8 +90,9 @@ fn garbage_is_corrupt_and_never_a_panic() {
     assert!(matches!(Checkpoint::decode(&sealed(&json!({"account": "default"}), 1)), Decoded::Corrupt(_)));
 }
 
+/// Fault: a downgrade over a checkpoint with fields of a newer version. Shows: they survive a round trip at every level.
 #[test]
-fn unknown_fields_of_a_newer_version_survive_at_every_level() {
+fn fm_29_unknown_fields_of_a_newer_version_survive_at_every_level() {
     let mut body = serde_json::to_value(full()).unwrap();
     fn mark(value: &mut Value, path: &str, marked: &mut usize) {
         let Value::Object(object) = value else { return };
@@ -109,15 +112,17 @@ fn unknown_fields_of_a_newer_version_survive_at_every_level() {
     assert_eq!(serde_json::to_value(good(&read.encode().unwrap())).unwrap(), body);
 }
 
+/// Fault: a checkpoint that asks for a newer reader. Shows: it is refused with the name of its writer.
 #[test]
-fn a_document_for_newer_readers_is_refused_not_overwritten() {
+fn fm_29_a_document_for_newer_readers_is_refused() {
     let body = serde_json::to_value(full()).unwrap();
     let decoded = Checkpoint::decode(&sealed(&body, VERSION + 1));
     assert!(matches!(decoded, Decoded::TooNew { writer, min_reader: 2 } if writer == "opship/9.9.9"));
 }
 
+/// Fault: an upgrade over a checkpoint of each version released. Shows: it reads as it was written.
 #[test]
-fn the_golden_file_of_version_1_is_still_read() {
+fn fm_29_the_golden_file_of_version_1_is_still_read() {
     let golden = include_bytes!("../../tests/data/checkpoint_v1.json");
     assert_eq!(good(golden), full());
 }
@@ -222,8 +227,9 @@ fn only_the_last_doubts_are_kept_one_by_one() {
     assert_eq!(in_doubt.last[9].batch_id, "24");
 }
 
+/// Fault: another account, source or destination than the checkpoint has. Shows: each of them alone is refused, an account not yet named is not.
 #[test]
-fn fingerprints_refuse_another_account_source_or_sink() {
+fn fm_28_fingerprints_refuse_another_account_source_or_sink() {
     let ours = Fingerprints::new("s", Some("a"), "k");
     assert!(ours.fits(&Fingerprints::new("s", None, "k")) && Fingerprints::new("s", None, "k").fits(&ours));
     for other in [("x", Some("a"), "k"), ("s", Some("x"), "k"), ("s", Some("a"), "x")] {

@@ -178,7 +178,8 @@ impl Row<'_> {
     }
 
     fn note(&mut self, field: &'static str, text: &str) {
-        self.notes.insert(field, head(text, NOTE_BYTES_MAX).to_owned());
+        let text = self.cut(text, NOTE_BYTES_MAX);
+        self.notes.insert(field, text.into_owned());
     }
 
     fn column(&mut self, column: &Column, raw: &str, timestamp: Option<Time>) {
@@ -208,13 +209,19 @@ impl Row<'_> {
         let decoded = if is_string { serde_json::from_str::<String>(raw).ok() } else { None };
         self.changes.mistyped += u32::from(!is_string);
         let text = decoded.as_deref().unwrap_or(raw);
-        if text.len() <= FIELD_BYTES_MAX {
-            return self.text(name, text);
+        let text = self.cut(text, FIELD_BYTES_MAX);
+        self.text(name, &text);
+    }
+
+    /// The text, or what fits of it with a marker of its length and hash: nothing is cut in silence.
+    fn cut<'t>(&mut self, text: &'t str, bytes_max: usize) -> Cow<'t, str> {
+        if text.len() <= bytes_max {
+            return Cow::Borrowed(text);
         }
         self.changes.cut += 1;
         let marker = format!(" [cut by opship: {} bytes, sha256 {}]", text.len(), sha256_hex(text.as_bytes()));
-        let kept = head(text, FIELD_BYTES_MAX - marker.len());
-        self.text(name, &format!("{kept}{marker}"));
+        let kept = head(text, bytes_max.saturating_sub(marker.len()));
+        Cow::Owned(format!("{kept}{marker}"))
     }
 
     /// A dynamic column holds any JSON; one too large or too deep becomes a marker, never cut JSON.

@@ -52,8 +52,9 @@ fn each_kind_of_column_takes_what_it_can_hold() {
     assert_eq!(row, expected);
 }
 
+/// Fault: numbers too large, texts and objects for numbers, 1e400, NaN, Infinity. Shows: null in the column, the text in details, and counted.
 #[test]
-fn a_value_its_column_cannot_hold_is_null_there_and_a_note_in_details() {
+fn fm_19_a_value_its_column_cannot_hold_is_null_there_and_a_note_in_details() {
     for (field, value, note) in [
         ("aux_id", "2147483648", "2147483648"),
         ("aux_id", "-2147483649", "-2147483649"),
@@ -82,8 +83,9 @@ fn a_text_column_keeps_anything_as_text() {
     }
 }
 
+/// Fault: a field over 64 KB. Shows: it is cut between characters below the limit with a marker of its length and SHA-256, and counted.
 #[test]
-fn a_long_text_is_cut_between_characters_with_length_and_hash() {
+fn fm_17_a_long_text_is_cut_between_characters_with_length_and_hash() {
     for unit in ["x", "ü", "🇬🇧", "\\\""] {
         let long = unit.repeat(70_000 / unit.len());
         let event = json!({"uuid": "A", "aux_info": long}).to_string();

@@ -347,8 +347,9 @@ mod tests {
         assert!(matches!(verdict(Edge::Source, &Failure::NoCredential), Verdict::Unauthorized { .. }));
     }
 
+    /// Fault: a service busy for forty attempts. Shows: waits double to a minute with full jitter and are never shorter than the service asks.
     #[test]
-    fn the_pace_doubles_to_a_minute_with_full_jitter_and_never_undercuts_the_service() {
+    fn fm_11_the_pace_doubles_to_a_minute_with_full_jitter_and_never_undercuts_the_service() {
         for step in 0..100 {
             let unit = f64::from(step) / 100.0;
             let mut pace = Pace::default();
@@ -380,8 +381,9 @@ mod tests {
         }
     }
 
+    /// Fault: Retry-After in seconds, as a date, huge, negative, past and garbage. Shows: what is believed is within 0 to 300 s, the rest counts as absent.
     #[test]
-    fn retry_after_in_all_its_forms() {
+    fn fm_11_retry_after_in_all_its_forms() {
         let now = "2026-11-22T10:00:00Z".parse().ok();
         let seconds = |n| Some(Duration::from_secs(n));
         for (text, expected) in [

@@ -85,7 +85,7 @@ totals! {
     mistyped,
     /// Top-level fields that have no column.
     unknown_fields,
-    /// Items without a readable timestamp or that are no objects.
+    /// Items without a uuid, without a readable timestamp, or that are no objects.
     malformed,
     /// Items too large for any POST, shipped as a stub.
     stubs,

@@ -2,10 +2,12 @@
 
 use super::{Expect, Holder, Key, Object, Store, StoreError, Version};
 use crate::flow::checkpoint::{Checkpoint, Decoded, INTENT_TTL};
+use crate::flow::retry::Pace;
 use crate::flow::{FeedId, Time};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// How old the fallback copy may grow before it is renewed.
 const PREVIOUS_EVERY: Duration = Duration::from_secs(600);
@@ -140,29 +142,52 @@ impl Checkpoints {
         version: Option<&Version>,
         now: Time,
     ) -> Result<Version, CheckpointError> {
+        self.save_within(Duration::ZERO, cp, version, now).await
+    }
+
+    /// The same, tried again for so long while the store is away: always the same bytes, so that a write whose reply was lost is known.
+    pub async fn save_within(
+        &self,
+        patience: Duration,
+        cp: &mut Checkpoint,
+        version: Option<&Version>,
+        now: Time,
+    ) -> Result<Version, CheckpointError> {
         let key = Self::key(&cp.feed());
         cp.write_id = uuid::Uuid::new_v4().simple().to_string();
         cp.written_at = now;
         let bytes = encode(cp, &key)?;
         let expect = version.map_or(Expect::Absent, |version| Expect::Is(version.clone()));
-        let mut tries = 0;
+        let (begun, mut pace, mut tries) = (Instant::now(), Pace::default(), 0);
         loop {
             let error = match self.store.put(&key, bytes.clone(), expect.clone()).await {
                 Ok(version) => return Ok(version),
                 Err(error @ (StoreError::Conflict { .. } | StoreError::Failed { .. })) => error,
                 Err(error) => return Err(error.into()),
             };
-            let stored = self.store.get(&key).await?;
-            match stored {
-                Some(object) if object.bytes == bytes => return Ok(object.version),
-                stored if stored.as_ref().map(|object| &object.version) != version => {
+            let error = match self.store.get(&key).await {
+                Ok(Some(object)) if object.bytes == bytes => return Ok(object.version),
+                Ok(stored) if stored.as_ref().map(|object| &object.version) != version => {
                     return Err(CheckpointError::Lost(key));
                 }
-                _ => tries += 1,
+                Ok(_) => {
+                    tries += 1;
+                    error
+                }
+                Err(away) => {
+                    tries = SAVE_TRIES;
+                    away
+                }
+            };
+            if tries < SAVE_TRIES {
+                continue;
             }
-            if tries >= SAVE_TRIES {
+            let left = patience.saturating_sub(begun.elapsed());
+            if left.is_zero() {
                 return Err(error.into());
             }
+            tracing::warn!(%key, error = %error, "the position is not written yet: trying again");
+            tokio::time::sleep(pace.next(0.5, None).min(left)).await;
         }
     }
 

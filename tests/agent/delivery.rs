@@ -1,5 +1,6 @@
 //! Delivery: intents, doubts, splits, refusals.
 
+use crate::log::Log;
 use crate::oracle::ledger;
 use crate::sink::Outcome;
 use crate::source::{BOTH, Order};
@@ -7,6 +8,7 @@ use crate::store::TTL;
 use crate::world::{CHECKPOINT, World};
 use opship::agent::Trouble;
 use opship::flow::checkpoint::BatchKind;
+use opship::flow::{EventId, Hour};
 use std::time::Duration;
 
 #[tokio::test(start_paused = true)]
@@ -80,8 +82,9 @@ async fn a_doubt_is_stored_before_the_next_post_so_that_a_crash_in_it_forgets_no
     world.is_sound();
 }
 
+/// Fault: the rows are taken but no answer comes. Shows: after 60 s one more copy of that batch alone, recorded with attempt 2 and counted.
 #[tokio::test(start_paused = true)]
-async fn a_post_that_hangs_after_acceptance_is_in_doubt_after_a_minute() {
+async fn fm_08_a_post_that_hangs_after_acceptance_is_in_doubt_after_a_minute() {
     let mut world = World::new(Order::Insertion);
     world.add(3);
     world.posts_end([Outcome::Hang { accepted: true }]);
@@ -89,7 +92,82 @@ async fn a_post_that_hangs_after_acceptance_is_in_doubt_after_a_minute() {
     world.start().good().await;
     assert!((60..70).contains(&begun.elapsed().as_secs()));
     assert_eq!(world.rows(), 6);
+    world.nothing_is_lost();
     world.is_sound();
+    let posts = world.state().sink.posts.clone();
+    assert!(posts.len() == 2 && posts[0] == posts[1], "the same rows and no others");
+    assert!(ledger(&world).values().all(|attempt| *attempt == 2));
+    assert_eq!((world.checkpoint().in_doubt.batches, world.checkpoint().in_doubt.rows), (1, 3));
+}
+
+/// Fault: every POST of a tick is taken and never answered. Shows: the tick ends, no event has more copies than its ledger has attempts.
+#[tokio::test(start_paused = true)]
+async fn fm_08_a_service_that_never_answers_makes_no_more_copies_than_attempts() {
+    let mut world = World::new(Order::Insertion);
+    world.add(6);
+    world.on_post(|_| Outcome::Hang { accepted: true });
+    let mut process = world.start();
+    assert!(matches!(process.bad().await, Trouble::Sink(_)));
+    world.heal();
+    tokio::time::sleep(Duration::from_secs(15 * 60)).await;
+    process.good().await;
+    world.nothing_is_lost();
+    world.is_sound();
+    let attempts = ledger(&world);
+    let events = world.state().source.events.clone();
+    for event in events {
+        let key = (Hour::of(Some(event.timestamp)).to_string(), EventId::of_uuid(&event.uuid));
+        let copies = world.rows_of(&event.uuid);
+        assert!(copies <= attempts[&key] as usize, "{} copies, attempt {}", copies, attempts[&key]);
+    }
+}
+
+/// Fault: the k-th batch of a page is refused. Shows: the batches before it are recorded, the cursor waits for the last, each event has one row.
+#[tokio::test(start_paused = true)]
+async fn fm_09_the_cursor_moves_behind_the_last_batch_of_a_page_only() {
+    for order in BOTH {
+        for k in 1..=3 {
+            let mut world = World::new(order);
+            world.state().source.page_max = 12;
+            world.add(12);
+            let mut posts = 0;
+            world.on_post(move |_| {
+                posts += 1;
+                if posts < k { Outcome::Accept } else { Outcome::Refuse(404) }
+            });
+            let mut process = world.start();
+            assert!(matches!(process.bad().await, Trouble::Undeliverable { .. }));
+            assert_eq!((world.rows(), ledger(&world).len()), ((k - 1) * 4, (k - 1) * 4));
+            assert_eq!(world.checkpoint().cursor, None, "batch {k} of 3");
+            world.the_position_is_covered();
+            world.heal();
+            process.good().await;
+            world.each_event_has_one_row();
+            world.is_sound();
+            let cp = world.checkpoint();
+            assert!(cp.cursor.is_some() && cp.in_doubt.batches == 0);
+        }
+    }
+}
+
+/// Fault: a 429 that asks for 250 s. Shows: no POST sooner, the intent is kept from others, no attempt is burnt, each event has one row.
+#[tokio::test(start_paused = true)]
+async fn fm_11_a_retry_after_is_waited_out_and_burns_no_attempt() {
+    let mut world = World::new(Order::Insertion);
+    world.add(3);
+    world.posts_end([Outcome::Busy(Duration::from_secs(250))]);
+    let (mut holder, mut other) = (world.start(), world.start());
+    let begun = tokio::time::Instant::now();
+    let watch = async {
+        tokio::time::sleep(Duration::from_secs(200)).await;
+        other.bad().await
+    };
+    let (held, watched) = tokio::join!(holder.good(), watch);
+    assert_eq!((held.shipped, begun.elapsed().as_secs()), (3, 250));
+    assert!(matches!(watched, Trouble::Standby { .. }), "{watched}");
+    world.each_event_has_one_row();
+    assert_eq!(world.checkpoint().in_doubt.batches, 0);
+    assert!(ledger(&world).values().all(|attempt| *attempt == 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -100,11 +178,12 @@ async fn a_definite_no_is_never_counted_in_doubt() {
     world.start().good().await;
     world.each_event_has_one_row();
     assert_eq!(world.checkpoint().in_doubt.batches, 0);
-    assert!(crate::oracle::ledger(&world).values().all(|attempt| *attempt == 1));
+    assert!(ledger(&world).values().all(|attempt| *attempt == 1));
 }
 
+/// Fault: a service that takes 1, 2 or 3 rows a POST. Shows: batches are halved until they fit, each event has one row, no doubt is counted.
 #[tokio::test(start_paused = true)]
-async fn a_413_is_halved_until_it_fits_and_only_the_last_part_moves_the_cursor() {
+async fn fm_10_a_413_is_halved_until_it_fits_and_only_the_last_part_moves_the_cursor() {
     for rows_max in 1..4 {
         let mut world = World::new(Order::Insertion);
         world.add(10);
@@ -117,19 +196,23 @@ async fn a_413_is_halved_until_it_fits_and_only_the_last_part_moves_the_cursor()
     }
 }
 
+/// Fault: a crash at each wait between the halves of a 413. Shows: halves ship under intents of kind split, nothing is lost, copies are traced.
 #[tokio::test(start_paused = true)]
-async fn a_split_that_is_cut_short_keeps_its_second_half_for_the_next_process() {
+async fn fm_10_a_split_that_is_cut_short_keeps_its_second_half_for_the_next_process() {
+    let mut splits = 0;
     for k in 1..60 {
         let mut world = World::new(Order::Insertion);
         world.add(9);
         world.state().sink.rows_max = 2;
         world.crash_at(k).await;
+        splits += u32::from(world.open_intent().is_some_and(|intent| intent.kind == BatchKind::Split));
         world.is_sound();
         tokio::time::sleep(TTL).await;
         world.start().good().await;
         world.nothing_is_lost();
         world.is_sound();
     }
+    assert!(splits >= 4, "{splits} crashes with a half under its own intent");
 }
 
 #[tokio::test(start_paused = true)]
@@ -147,23 +230,30 @@ async fn two_broken_connections_are_a_split_whose_parts_stay_in_doubt_across_a_c
     }
 }
 
+/// Fault: a row that the service refuses, as a bad payload or as too large. Shows: its stub and whole neighbours arrive once, the original is kept, counted and told.
 #[tokio::test(start_paused = true)]
-async fn a_refused_row_becomes_a_stub_and_its_neighbours_are_whole() {
-    let mut world = World::new(Order::Insertion);
-    let uuids = world.add(4);
-    let (poison, mut refused) = (uuids[2].clone(), 0);
-    let bad = poison.clone();
-    world.on_post(move |rows| {
-        let poisoned = rows.contains(&bad) && (rows.len() > 1 || refused == 0);
-        refused += u32::from(poisoned && rows.len() == 1);
-        if poisoned { Outcome::RefuseAs(400, "InvalidPayload") } else { Outcome::Accept }
-    });
-    let drained = world.start().good().await;
-    assert_eq!(drained.dead_letters, 1);
-    world.each_event_has_one_row();
-    let state = world.state();
-    assert!(state.sink.bodies.iter().any(|body| body.contains("stub") && body.contains(&poison)));
-    assert_eq!(state.store.blobs.keys().filter(|name| name.starts_with("dead-letters/")).count(), 1);
+async fn fm_17_a_refused_row_becomes_a_stub_and_its_neighbours_are_whole() {
+    for refusal in [Outcome::RefuseAs(400, "InvalidPayload"), Outcome::Refuse(413)] {
+        let (mut world, log) = (World::new(Order::Insertion), Log::listen());
+        let uuids = world.add(4);
+        let (poison, mut refused) = (uuids[2].clone(), 0);
+        let bad = poison.clone();
+        world.on_post(move |rows| {
+            let poisoned = rows.contains(&bad) && (rows.len() > 1 || refused == 0);
+            refused += u32::from(poisoned && rows.len() == 1);
+            if poisoned { refusal.clone() } else { Outcome::Accept }
+        });
+        let drained = world.start().good().await;
+        let totals = world.checkpoint().totals;
+        assert_eq!((drained.dead_letters, totals.dead_letters, totals.stubs), (1, 1, 1));
+        assert_eq!(log.said("its stub is shipped, the original is a dead letter").len(), 1);
+        world.each_event_has_one_row();
+        world.is_sound();
+        let state = world.state();
+        assert!(state.sink.bodies.iter().any(|body| body.contains("stub") && body.contains(&poison)));
+        let letters: Vec<_> = state.store.blobs.iter().filter(|(name, _)| name.starts_with("dead-letters/")).collect();
+        assert!(letters.len() == 1 && String::from_utf8_lossy(&letters[0].1.bytes).contains(&poison));
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -181,7 +271,7 @@ async fn a_refused_stub_halts_without_a_doubt() {
     world.heal();
     process.good().await;
     world.each_event_has_one_row();
-    assert!(crate::oracle::ledger(&world).values().all(|attempt| *attempt == 1));
+    assert!(ledger(&world).values().all(|attempt| *attempt == 1));
 }
 
 #[tokio::test(start_paused = true)]

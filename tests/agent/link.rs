@@ -17,6 +17,8 @@ pub(crate) enum Mishap {
     Stop,
     /// The process hangs for this long, as in a suspended machine.
     Stall(Duration),
+    /// A bug: the feed's task panics.
+    Panic,
 }
 
 #[derive(Clone)]
@@ -122,6 +124,12 @@ impl Link {
                 *self.stalled.lock().unwrap_or_else(PoisonError::into_inner) = Some(time);
                 self.stalls.notify_one();
                 tokio::task::yield_now().await;
+            }
+            Some(Mishap::Panic) => {
+                let mut state = self.state();
+                state.effects_at_panic = Some(state.effects());
+                drop(state);
+                panic!("planted by the test");
             }
             Some(Mishap::Crash) => {
                 self.state().struck.by(Kind::Crash);

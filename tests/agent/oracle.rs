@@ -9,9 +9,28 @@ use std::collections::{HashMap, HashSet};
 /// Attempts by (hour, id).
 type Attempts = HashMap<(String, EventId), u32>;
 
-/// The highest attempt under which each event stands in the ledger. Read without the program's own reader.
+/// One append: these ids were accepted under this batch and attempt.
+pub(crate) struct Frame {
+    pub(crate) batch_id: String,
+    pub(crate) attempt: u32,
+    pub(crate) ids: Vec<(String, EventId)>,
+}
+
+/// The highest attempt under which each event stands in the ledger, by (hour, id).
 pub(crate) fn ledger(world: &World) -> Attempts {
     let mut attempts = HashMap::new();
+    for frame in frames(world) {
+        for id in frame.ids {
+            let entry = attempts.entry(id).or_insert(0);
+            *entry = frame.attempt.max(*entry);
+        }
+    }
+    attempts
+}
+
+/// Every frame of the ledger. Read without the program's own reader.
+pub(crate) fn frames(world: &World) -> Vec<Frame> {
+    let mut frames = Vec::new();
     for (name, blob) in world.state().store.blobs.iter().filter(|(name, _)| name.starts_with("ledger/")) {
         let file = name.rsplit('/').next().expect("a name");
         let hour = file.split('.').next().expect("a name").to_owned();
@@ -19,15 +38,14 @@ pub(crate) fn ledger(world: &World) -> Attempts {
         while let Some((length, after)) = rest.split_first_chunk::<4>() {
             let length = u32::from_le_bytes(*length) as usize;
             let Some(frame) = after.get(..length) else { break };
+            let batch_id = frame[..16].iter().map(|byte| format!("{byte:02x}")).collect();
             let attempt = u32::from_le_bytes(*frame[16..].first_chunk::<4>().expect("a head"));
-            for id in frame[20..length - 4].as_chunks::<16>().0 {
-                let entry = attempts.entry((hour.clone(), EventId(*id))).or_insert(0);
-                *entry = attempt.max(*entry);
-            }
+            let ids = frame[20..length - 4].as_chunks::<16>().0.iter().map(|id| (hour.clone(), EventId(*id))).collect();
+            frames.push(Frame { batch_id, attempt, ids });
             rest = &after[length..];
         }
     }
-    attempts
+    frames
 }
 
 /// What the commits of a watched world have shown so far.
@@ -138,7 +156,7 @@ impl World {
         }
     }
 
-    fn open_intent(&self) -> Option<Intent> {
+    pub(crate) fn open_intent(&self) -> Option<Intent> {
         self.stored_checkpoint()?.intent
     }
 

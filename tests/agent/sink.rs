@@ -9,6 +9,7 @@ use opship::flow::retry::Failure;
 use opship::sink::{Body, Sink, SinkError};
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// What the sink does with a POST.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub(crate) enum Outcome {
     /// Breaks the connection and takes nothing.
     Break,
     Refuse(u16),
+    /// A 429 that says when to come again.
+    Busy(Duration),
     /// A 400 with a code of its own.
     RefuseAs(u16, &'static str),
     /// Never answers; the rows are taken or not.
@@ -43,7 +46,7 @@ impl Outcome {
             Self::Break => Kind::PostBroken,
             Self::Hang { accepted: true } => Kind::PostHungAccepted,
             Self::Hang { accepted: false } => Kind::PostHungRefused,
-            Self::Refuse(429) => Kind::PostThrottled,
+            Self::Refuse(429) | Self::Busy(_) => Kind::PostThrottled,
             Self::Refuse(413) => Kind::PostTooLarge,
             Self::Refuse(503) => Kind::PostUnavailable,
             Self::Refuse(404) => Kind::PostNotFound,
@@ -146,6 +149,10 @@ impl Sink for Link {
             Outcome::Accept => return Ok(()),
             Outcome::LoseReply | Outcome::Break => Failure::Interrupted,
             Outcome::Refuse(code) => status(code),
+            Outcome::Busy(wait) => {
+                let (code, message) = (String::new(), String::new());
+                Failure::Status { status: 429, code, message, retry_after: Some(wait) }
+            }
             Outcome::RefuseAs(status, code) => {
                 Failure::Status { status, code: code.into(), message: String::new(), retry_after: None }
             }

@@ -9,8 +9,9 @@ use opship::flow::retry::Failure;
 use std::time::Duration;
 use tokio::time::Instant;
 
+/// Fault: SIGTERM at each step of a tick, splits included. Shows: an end within 25 s without an open intent, each event has one row.
 #[tokio::test(start_paused = true)]
-async fn a_stop_at_any_step_loses_and_doubles_nothing_and_leaves_no_intent() {
+async fn fm_38_a_stop_at_any_step_loses_and_doubles_nothing_and_leaves_no_intent() {
     for (order, rows_max) in [(BOTH[0], usize::MAX), (BOTH[1], usize::MAX), (BOTH[0], 2)] {
         for k in 1..90 {
             let mut world = World::new(order);
@@ -35,8 +36,9 @@ async fn a_stop_at_any_step_loses_and_doubles_nothing_and_leaves_no_intent() {
     }
 }
 
+/// Fault: SIGTERM at each step of a tick. Shows: no POST begins after it.
 #[tokio::test(start_paused = true)]
-async fn no_post_begins_after_the_stop() {
+async fn fm_38_no_post_begins_after_the_stop() {
     for k in 1..60 {
         let mut world = World::new(crate::source::Order::Insertion);
         world.add(4);
@@ -50,8 +52,9 @@ async fn no_post_begins_after_the_stop() {
     }
 }
 
+/// Fault: SIGTERM while a POST hangs, accepted or not. Shows: it gets 15 s, its intent stays, nothing is lost and copies are traced.
 #[tokio::test(start_paused = true)]
-async fn an_open_post_gets_fifteen_seconds() {
+async fn fm_38_an_open_post_gets_fifteen_seconds() {
     for accepted in [true, false] {
         let mut world = World::new(crate::source::Order::Insertion);
         world.add(3);

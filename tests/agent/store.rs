@@ -132,6 +132,7 @@ impl Container {
         let part = if fault == Some(Fault::Tear) { bytes.len() / 2 } else { bytes.len() };
         stored.extend_from_slice(&bytes[..part]);
         tracing::debug!(%key, part, of = bytes.len(), "an append arrives");
+        self.writes += 1;
         self.set(key.as_str(), stored);
         if fault.is_some() { Err(failed("append", key)) } else { Ok(()) }
     }

@@ -42,6 +42,8 @@ pub(crate) struct State {
     /// Each commit is held against the table; for worlds whose every event becomes a row.
     pub(crate) is_watched: bool,
     pub(crate) seen: Seen,
+    /// What had been written and posted when a task panicked.
+    pub(crate) effects_at_panic: Option<(u64, usize)>,
     base: Time,
 }
 
@@ -53,6 +55,11 @@ impl State {
     /// The source's `Date` header: whole seconds of its own clock.
     pub(crate) fn date(&self) -> Time {
         (self.now() + self.source.skew).trunc_subsecs(0)
+    }
+
+    /// Writes of the store, POSTs begun.
+    pub(crate) fn effects(&self) -> (u64, usize) {
+        (self.store.writes, self.sink.begun)
     }
 
     pub(crate) fn latency(&mut self) -> Duration {
@@ -87,6 +94,7 @@ impl World {
             steps: 0,
             is_watched: false,
             seen: Seen::default(),
+            effects_at_panic: None,
             base: "2026-11-22T10:00:00Z".parse().expect("a date"),
         };
         let widths = Widths { overlap: 5 * MINUTE, late_every: HOUR, late_horizon: 72 * HOUR };
@@ -201,6 +209,15 @@ impl World {
 
     pub(crate) fn rows(&self) -> usize {
         self.state().sink.rows.len()
+    }
+
+    pub(crate) fn uuids(&self) -> Vec<String> {
+        self.state().source.events.iter().map(|event| event.uuid.clone()).collect()
+    }
+
+    /// How many rows this event has.
+    pub(crate) fn rows_of(&self, uuid: &str) -> usize {
+        self.state().sink.copies(uuid)
     }
 
     pub(crate) fn requests(&self) -> Vec<PageRequest> {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 both_stores! {
-    killed_at_any_moment_nothing_is_lost_and_every_copy_is_traceable
+    fm_39_killed_at_any_moment_nothing_is_lost_and_every_copy_is_traceable
 }
 
 const SOON: Duration = Duration::from_secs(60);
@@ -45,7 +45,8 @@ impl Plan {
     }
 }
 
-async fn killed_at_any_moment_nothing_is_lost_and_every_copy_is_traceable(kind: Kind) {
+/// Fault: kill -9 at seeded random moments, again and again. Shows: nothing lost, at most a batch of copies for each feed, kill and doubtful POST, each in the ledger.
+async fn fm_39_killed_at_any_moment_nothing_is_lost_and_every_copy_is_traceable(kind: Kind) {
     let Plan { mut kills, round, mut seed } = Plan::read();
     let (all, mut intents) = (kills, 0);
     while kills > 0 {

@@ -37,12 +37,14 @@ mod filter;
 mod gate;
 mod internet;
 mod kills;
+mod logs;
 mod network;
 mod operator;
 mod refusals;
 mod replicas;
 mod secrets;
 mod shapes;
+mod signals;
 mod stops;
 #[path = "../support/mod.rs"]
 mod support;

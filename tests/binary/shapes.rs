@@ -102,8 +102,9 @@ fn sha256(text: &str) -> String {
     sha2::Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Fault: invalid UTF-8, NaN and a bare number between two good items. Shows: all five arrive once, the neighbours whole, the bad ones as text.
 #[tokio::test]
-async fn broken_items_arrive_and_leave_their_neighbours_alone() {
+async fn fm_18_broken_items_arrive_and_leave_their_neighbours_alone() {
     let world = World::file(history(0)).await;
     let neighbour = |uuid: &str| format!(r#"{{"uuid":"{uuid}","timestamp":"2026-11-22T10:00:00Z","action":"view"}}"#);
     world.item(Stream::AuditEvents, neighbour("BEFORE"));
@@ -148,8 +149,9 @@ async fn timestamps_keep_every_digit_and_offset() {
     }
 }
 
+/// Fault: an event over 1 MB. Shows: its stub and all neighbours arrive once, the original is a dead letter with its hash, exit 2.
 #[tokio::test]
-async fn an_event_too_large_for_any_post_ships_as_a_stub_and_exits_2() {
+async fn fm_17_an_event_too_large_for_any_post_ships_as_a_stub_and_exits_2() {
     let world = World::file(history(30)).await;
     let mut event = json!({"uuid": "HUGE", "timestamp": "2026-11-22T10:00:00Z", "action": "view"});
     let texts = [
