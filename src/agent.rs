@@ -16,6 +16,7 @@ pub use trouble::{Trouble, Waiting, chain};
 
 use crate::flow::checkpoint::{Advance, Fingerprints, Which};
 use crate::flow::decode::{self, Page};
+use crate::flow::planted::{self, Bug};
 use crate::flow::retry::Patience;
 use crate::flow::{FeedId, Time, dedupe};
 use crate::sink::Sink;
@@ -162,6 +163,9 @@ impl Feed {
             while let Some(mut parcel) = parcels.pop_front() {
                 self.keep_dead_letters(&mut packing).await?;
                 self.intend(&parcel).await?;
+                if planted::is(Bug::RecordBeforeDeliver) {
+                    self.record(&parcel).await?;
+                }
                 match self.deliver(&mut parcel, tick).await? {
                     Delivered::Accepted => {
                         self.record(&parcel).await?;

@@ -73,6 +73,12 @@ impl Feed {
         let mut intent = Intent::new(cp, parcel.kind, &rows, parcel.advance.clone(), &owner);
         intent.attempt = parcel.attempt;
         cp.intent = Some(intent);
+        if planted::is(Bug::PostWithoutIntent) {
+            return Ok(());
+        }
+        if planted::is(Bug::CommitBeforeDeliver) {
+            parcel.advance.iter().for_each(|advance| cp.apply(advance.clone()));
+        }
         self.save().await
     }
 
@@ -92,7 +98,10 @@ impl Feed {
                 Ok(()) => return self.accept(parcel),
                 Err(error) => error,
             };
-            if error.failure.may_have_arrived() {
+            if planted::is(Bug::LostReplyIsYes) && error.failure == Failure::Interrupted {
+                return self.accept(parcel);
+            }
+            if error.failure.may_have_arrived() && !planted::is(Bug::LostReplyIsNo) {
                 doubtful = true;
                 parcel.attempt += 1;
                 self.doubt(parcel, &error)?;
@@ -170,7 +179,7 @@ impl Feed {
         let position = self.position()?;
         let cp = &mut position.cp;
         if let Some(intent) = &mut cp.intent {
-            position.unsaved_doubt = true;
+            position.unsaved_doubt = !planted::is(Bug::ForgetDoubts);
             intent.attempt = intent.attempt.max(parcel.attempt);
             let doubt = Doubt {
                 batch_id: intent.batch_id.clone(),
@@ -236,8 +245,11 @@ impl Feed {
             packing.counted.splits += 1;
             let is_part_in_doubt = parcel.attempt > 1;
             let part = Parcel { kind: BatchKind::Split, is_part_in_doubt, ..parcel };
-            parcels.push_front(Parcel { batch: rest, ..part.clone() });
-            parcels.push_front(Parcel { batch: first, advance: None, has_next_part: is_part_in_doubt, ..part });
+            if !planted::is(Bug::LoseSecondHalf) {
+                parcels.push_front(Parcel { batch: rest, ..part.clone() });
+            }
+            let advance = part.advance.clone().filter(|_| planted::is(Bug::SplitMovesEarly));
+            parcels.push_front(Parcel { batch: first, advance, has_next_part: is_part_in_doubt, ..part });
             return Ok(());
         }
         let place = parcel.batch.rows.first().map(|row| row.place);

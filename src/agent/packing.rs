@@ -6,6 +6,7 @@ use crate::flow::decode::{Item, Page};
 use crate::flow::dedupe::Sorted;
 use crate::flow::map::{Changes, Mapper};
 use crate::flow::pack::{Batch, ROW_BYTES_MAX};
+use crate::flow::planted::{self, Bug};
 use crate::flow::{EventKey, Stream};
 use std::collections::VecDeque;
 
@@ -77,6 +78,9 @@ impl<'p, 'a> Packing<'p, 'a> {
                 self.held = Some((place, row));
                 break;
             }
+        }
+        if planted::is(Bug::LoseLastBatch) && self.shipped_any && self.is_done() {
+            return None;
         }
         (!batch.is_empty()).then_some(batch)
     }

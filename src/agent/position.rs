@@ -5,6 +5,7 @@ use super::{Feed, Tick};
 use crate::config::Lookback;
 use crate::flow::checkpoint::{Checkpoint, Doubt, Fingerprints, SweepProgress, Unknown};
 use crate::flow::map::Mapper;
+use crate::flow::planted::{self, Bug};
 use crate::flow::redact::Redact;
 use crate::flow::window::{self, Widths};
 use crate::flow::{Cursor, Stream, Time};
@@ -229,7 +230,7 @@ impl Feed {
             position => {
                 let known = position.as_ref().map(|position| position.cp.write_id.as_str());
                 // Somebody else has shipped: what is cached of the ledger may be stale.
-                if known != Some(loaded.checkpoint.write_id.as_str()) {
+                if known != Some(loaded.checkpoint.write_id.as_str()) && !planted::is(Bug::KeepStaleLedger) {
                     self.ledger.forget();
                 }
                 *position = Some(Position::new(loaded));

@@ -6,6 +6,7 @@ use super::{Feed, Tick};
 use crate::flow::checkpoint::{BatchKind, Doubt, Intent, Totals, Unknown, Which};
 use crate::flow::decode::{self, Item};
 use crate::flow::pack::{BATCH_ROWS_MAX, Batch, ROW_BYTES_MAX};
+use crate::flow::planted::{self, Bug};
 use crate::flow::{EventKey, Hour, Time, window};
 use crate::source::{Answer, Lane, PageRequest};
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -39,6 +40,9 @@ impl Feed {
             self.accepted = None;
             return Ok(());
         };
+        if planted::is(Bug::ForgetIntent) {
+            return self.conclude(&intent, 0, 0).await;
+        }
         self.ledger.forget();
         self.record_what_was_accepted(&intent).await?;
         let keys = intent.keys();
@@ -94,7 +98,7 @@ impl Feed {
         self.go_on()?;
         let (owner, date) = (self.checkpoints.owner().to_owned(), self.date);
         let why = if intent.owner == owner { "a delivery was broken off" } else { "a process ended or was replaced" };
-        let attempt = intent.attempt.saturating_add(1);
+        let attempt = intent.attempt.saturating_add(u32::from(!planted::is(Bug::SameAttemptAgain)));
         tracing::warn!(feed = %self.id, batch = %intent.batch_id, rows, attempt, why, "a batch is in doubt: posting it again");
         let cp = &mut self.position()?.cp;
         let mut taken = intent.clone();
@@ -121,6 +125,7 @@ impl Feed {
             match self.poll(&request, Lane::Live, tick).await {
                 // The window decides.
                 Err(Trouble::Rejected(_) | Trouble::TooLarge(_)) => {}
+                Err(_) if planted::is(Bug::FailedReadIsGone) => return Ok(()),
                 Err(trouble) => return Err(trouble),
                 Ok(answer) => match self.pick(&answer, found).await {
                     Ok(_) | Err(Trouble::Malformed(_)) => {}

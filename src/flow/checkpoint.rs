@@ -3,6 +3,7 @@
 pub use super::totals::{Doubt, InDoubt, Totals};
 
 use super::map::sha256_hex;
+use super::planted::{self, Bug};
 use super::{AccountName, Cursor, EventId, EventKey, FeedId, Hour, Stream, Time};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -319,7 +320,8 @@ impl Checkpoint {
                     Which::Overlap => &mut self.overlap_sweep,
                     Which::Late => &mut self.late_sweep,
                 };
-                let Some(done) = done else {
+                let Some(done) = done.or_else(|| planted::is(Bug::MarkBeforeLastPage).then_some(self.written_at))
+                else {
                     if let Some(progress) = progress {
                         progress.cursor = Some(cursor);
                     }

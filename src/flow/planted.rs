@@ -6,12 +6,80 @@
 /// What is done wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Bug {
-    /// The ledger is not written.
+    /// The ledger is not written: what a crash or a sweep reads again is shipped again, without a trace (A).
     SkipLedger,
+    /// The ledger is written before the POST: a refused batch counts as shipped (L).
+    RecordBeforeDeliver,
+    /// The position moves with the intent, before the 204 (L).
+    CommitBeforeDeliver,
+    /// The last batch of a page is dropped, and the position moves behind the page (L).
+    LoseLastBatch,
+    /// Rows are posted without a stored intent: a crash leaves copies without a trace (A).
+    PostWithoutIntent,
+    /// The checkpoint is written over whatever is there (A, L).
+    NoCompareAndSwap,
+    /// A ledger segment retires by its hour alone, however young its last append is (A).
+    RetireByEventTime,
+    /// Any 26 base32 characters are cut to 128 bits: neighbours become one event (L).
+    CollapseIds,
+    /// The overlap sweep starts 5 minutes ago instead of at its mark; the late sweep has to find the rest, and cannot after an outage (L).
+    SweepFromNow,
+    /// The late sweep starts at `now - horizon` instead of at its mark: an outage leaves a gap (L).
+    LateSweepFromNow,
+    /// A mark rises with the first page of its sweep: the rest of a sweep that is cut short is never read (L).
+    MarkBeforeLastPage,
+    /// A rejected cursor starts again now (L).
+    ResetToNow,
+    /// A batch in doubt is not posted again, and the position moves behind it (L).
+    ForgetIntent,
+    /// A page that cannot be read makes the events of a batch in doubt count as gone (L).
+    FailedReadIsGone,
+    /// A recovery posts and records under the attempt that it found (A).
+    SameAttemptAgain,
+    /// A doubt is kept in memory only: after a crash there are more copies than attempts (A).
+    ForgetDoubts,
+    /// No answer counts as a refusal: the batch is planned anew (A).
+    LostReplyIsNo,
+    /// No answer counts as acceptance (L).
+    LostReplyIsYes,
+    /// The second half of a refused batch is dropped (L).
+    LoseSecondHalf,
+    /// The first half of a split moves the position behind the whole page (L).
+    SplitMovesEarly,
+    /// What is cached of the ledger is kept after another process wrote (A).
+    KeepStaleLedger,
+    /// The same event twice on a page is two rows (A).
+    ShipRepeats,
+    /// A heartbeat is posted although a feed of the account is in trouble (V).
+    HeartbeatInTrouble,
 }
 
 impl Bug {
-    pub const ALL: &[Self] = &[Self::SkipLedger];
+    /// Those that a feed's tick can show.
+    pub const OF_A_TICK: &[Self] = &[
+        Self::SkipLedger,
+        Self::RecordBeforeDeliver,
+        Self::CommitBeforeDeliver,
+        Self::LoseLastBatch,
+        Self::PostWithoutIntent,
+        Self::NoCompareAndSwap,
+        Self::RetireByEventTime,
+        Self::CollapseIds,
+        Self::SweepFromNow,
+        Self::LateSweepFromNow,
+        Self::MarkBeforeLastPage,
+        Self::ResetToNow,
+        Self::ForgetIntent,
+        Self::FailedReadIsGone,
+        Self::SameAttemptAgain,
+        Self::ForgetDoubts,
+        Self::LostReplyIsNo,
+        Self::LostReplyIsYes,
+        Self::LoseSecondHalf,
+        Self::SplitMovesEarly,
+        Self::KeepStaleLedger,
+        Self::ShipRepeats,
+    ];
 }
 
 #[cfg(feature = "planted")]

@@ -1,6 +1,7 @@
 //! The windows that a feed re-reads, and when: where it starts, what a sweep covers, when a late sweep is due.
 
 use super::checkpoint::{Checkpoint, Fingerprints, InDoubt, SweepProgress, Totals, Which};
+use super::planted::{self, Bug};
 use super::{FeedId, Hour, Time};
 use chrono::TimeDelta;
 use std::collections::BTreeSet;
@@ -48,12 +49,17 @@ pub fn first(feed: &FeedId, fingerprints: Fingerprints, floor: Time, date: Time,
 /// Where a stream without a cursor starts: behind the sweep mark, never the watermark, which sweeps and out-of-order pages lift over
 /// events that were not shipped yet.
 pub fn reset_start(cp: &Checkpoint, date: Time, widths: &Widths) -> Time {
+    if planted::is(Bug::ResetToNow) {
+        return date;
+    }
     reached(cp, earlier(cp.sweep_mark.min(date), widths.overlap), date)
 }
 
 /// The window of a new sweep; it ends at the source's now and stands still from then on. `None` when it would be empty.
 pub fn sweep(cp: &Checkpoint, which: Which, date: Time, widths: &Widths) -> Option<SweepProgress> {
     let from = match which {
+        Which::Overlap if planted::is(Bug::SweepFromNow) => earlier(date, widths.overlap),
+        Which::Late if planted::is(Bug::LateSweepFromNow) => earlier(date, widths.late_horizon),
         // A mark ahead of a clock that was set back must not leave a gap behind the clock.
         Which::Overlap => earlier(cp.sweep_mark.min(date), widths.overlap),
         Which::Late => earlier(cp.late_mark.min(date), widths.late_horizon),

@@ -2,6 +2,7 @@
 
 use super::{Expect, Holder, Key, Object, Store, StoreError, Version};
 use crate::flow::checkpoint::{Checkpoint, Decoded, INTENT_TTL};
+use crate::flow::planted::{self, Bug};
 use crate::flow::retry::Pace;
 use crate::flow::{FeedId, Time};
 use bytes::Bytes;
@@ -157,7 +158,11 @@ impl Checkpoints {
         cp.write_id = uuid::Uuid::new_v4().simple().to_string();
         cp.written_at = now;
         let bytes = encode(cp, &key)?;
-        let expect = version.map_or(Expect::Absent, |version| Expect::Is(version.clone()));
+        let expect = match version {
+            _ if planted::is(Bug::NoCompareAndSwap) => Expect::Anything,
+            Some(version) => Expect::Is(version.clone()),
+            None => Expect::Absent,
+        };
         let (begun, mut pace, mut tries) = (Instant::now(), Pace::default(), 0);
         loop {
             let error = match self.store.put(&key, bytes.clone(), expect.clone()).await {

@@ -2,6 +2,7 @@
 //! `{length u32, batch_id [16], attempt u32, ids [16 each], crc32 u32}`, little-endian; `length` counts what follows it.
 
 use super::{Key, Store, StoreError};
+use crate::flow::planted::{self, Bug};
 use crate::flow::{EventId, EventKey, FeedId, Hour};
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -233,7 +234,7 @@ impl Ledger {
         let oldest = crate::flow::window::earlier(now, keep);
         for (hour, parts) in self.list().await? {
             let hour_is_old = hour.start().is_none_or(|start| start < oldest);
-            if hour_is_old && parts.youngest > keep {
+            if hour_is_old && (parts.youngest > keep || planted::is(Bug::RetireByEventTime)) {
                 for part in 0..=parts.last_part {
                     self.store.delete(&self.key(hour, part)).await?;
                     retired += 1;

@@ -10,17 +10,17 @@ use opship::flow::{AccountName, Stream};
 use std::sync::Arc;
 use std::time::Duration;
 
-fn health(world: &World, streams: &[Stream]) -> Health {
+pub(crate) fn health(world: &World, streams: &[Stream]) -> Health {
     let account = Account::new(AccountName::parse("default").expect("legal"), Patience::RUN);
     let link = Arc::new(Link::new(world.state.clone()));
     Health::new(Arc::new(account), link.clone(), link, streams.iter().copied().collect(), 5 * MINUTE)
 }
 
-fn halted() -> Trouble {
+pub(crate) fn halted() -> Trouble {
     Trouble::Halted { what: "x".into(), remedy: "y".into() }
 }
 
-const TWO: [Stream; 2] = [Stream::AuditEvents, Stream::ItemUsages];
+pub(crate) const TWO: [Stream; 2] = [Stream::AuditEvents, Stream::ItemUsages];
 
 #[tokio::test(start_paused = true)]
 async fn a_heartbeat_needs_a_good_tick_of_every_feed() {

@@ -184,7 +184,6 @@ async fn settle(world: &mut World) {
 
 /// Each seed has a runtime, and so a clock, of its own: a replay is the same run.
 fn run_alone(seed: u64) -> Figures {
-    let _named = Named(seed);
     let _log = std::env::var("OPSHIP_SEED_LOG").is_ok().then(|| {
         let log =
             tracing_subscriber::fmt().without_time().with_max_level(tracing::Level::DEBUG).with_writer(std::io::stderr);
@@ -214,7 +213,10 @@ fn whatever_happens_nothing_is_lost_and_every_copy_is_traceable() {
     std::thread::scope(|scope| {
         let work = || {
             let mut figures = Figures::none();
-            std::iter::from_fn(next).for_each(|seed| figures.add(&run_alone(seed)));
+            std::iter::from_fn(next).for_each(|seed| {
+                let _named = Named(seed);
+                figures.add(&run_alone(seed));
+            });
             figures
         };
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
