@@ -17,7 +17,7 @@ const SOON: Duration = Duration::from_secs(60);
 const DRAIN_MAX: Duration = Duration::from_secs(25);
 
 impl World {
-    fn posts(&self) -> usize {
+    pub fn posts(&self) -> usize {
         self.sim.world().journal().iter().filter(|entry| entry.service == Service::Ingestion).count()
     }
 

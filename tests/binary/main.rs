@@ -28,20 +28,28 @@ macro_rules! both_stores {
 
 mod agent;
 mod audit;
+mod canary;
+mod clock;
 mod cursors;
 mod delivery;
+mod disk;
+mod edges;
 mod endings;
 mod filter;
 mod internet;
 mod later;
 mod network;
 mod operator;
+#[path = "../support/raw.rs"]
+mod raw;
 mod refusals;
 mod secrets;
 mod shapes;
+mod slow;
 #[path = "../support/mod.rs"]
 mod support;
 mod times;
+mod tls;
 mod tokens;
 mod weight;
 mod world;
