@@ -21,7 +21,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Ships 1Password events to Microsoft Sentinel: nothing lost, every duplicate traceable.
 #[derive(Debug, Parser)]
@@ -228,7 +228,10 @@ pub fn main() -> ExitCode {
             return Exit::Failed.into();
         }
     };
-    let outcome = runtime.block_on(dispatch(cli));
+    let outcome = match check_clock(SystemTime::now()) {
+        Ok(()) => runtime.block_on(dispatch(cli)),
+        Err(error) => Err(error),
+    };
     // Blocking file operations that hang must not keep the process from ending.
     runtime.shutdown_timeout(Duration::from_millis(500));
     match outcome {
@@ -238,6 +241,16 @@ pub fn main() -> ExitCode {
             error.exit().into()
         }
     }
+}
+
+/// A time that nanoseconds since 1970 cannot hold (before 1970, after 2262) is a clock that was never set. TLS cannot judge
+/// certificates by it, and libraries panic.
+fn check_clock(now: SystemTime) -> Result<(), CliError> {
+    let is_a_time = now.duration_since(UNIX_EPOCH).is_ok_and(|since| i64::try_from(since.as_nanos()).is_ok());
+    let wrong = || {
+        CliError::Failed("the clock of this host is before 1970 or after 2262: set it (NTP), then start again".into())
+    };
+    is_a_time.then_some(()).ok_or_else(wrong)
 }
 
 async fn dispatch(cli: Cli) -> Result<Exit, CliError> {

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Rows whose tests are still being written: exactly those without a test, so that this list can only shrink.
-const IN_THE_MAKING: &[u32] = &[12, 13, 14, 15, 26, 30, 31, 32, 33, 35, 36, 37, 42, 43, 44, 45];
+const IN_THE_MAKING: &[u32] = &[];
 const ROWS: u32 = 45;
 const BEGIN: &str = "<!-- failure modes -->";
 const END: &str = "<!-- /failure modes -->";

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 /// Pages of one hour's window: half a million events.
 const WINDOW_PAGES_MAX: u32 = 500;
+const WINDOW_TOO_LARGE: &str = "the window of a batch in doubt cannot be read to its end";
 /// From this attempt on a pause precedes each: a crash loop must not multiply rows.
 const PAUSE_FROM_ATTEMPT: u32 = 3;
 const PAUSE_MAX: Duration = Duration::from_secs(15 * 60);
@@ -140,7 +141,7 @@ impl Feed {
         for (from, to) in window::recovery(&self.position()?.cp, &hours, from, to, date, &widths) {
             match self.search(from, to, found, tick).await {
                 // Events without a readable time may be too far to be found again: they must not park the feed.
-                Err(Trouble::Stuck(_)) if found.missing.iter().all(|key| key.hour == Hour::Odd) => {}
+                Err(Trouble::Stuck(WINDOW_TOO_LARGE)) if found.missing.iter().all(|key| key.hour == Hour::Odd) => {}
                 searched => searched?,
             }
         }
@@ -175,11 +176,11 @@ impl Feed {
                 return Ok(());
             }
             if !seen.insert(cursor.clone()) {
-                break;
+                return Err(Trouble::Stuck("the window of a batch in doubt repeats a cursor"));
             }
             next = Some(PageRequest::Continue(cursor));
         }
-        Err(Trouble::Stuck("the window of a batch in doubt cannot be read to its end"))
+        Err(Trouble::Stuck(WINDOW_TOO_LARGE))
     }
 
     fn pages_of(&mut self, kind: BatchKind) -> Result<Vec<PageRequest>, Trouble> {

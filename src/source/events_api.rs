@@ -16,6 +16,9 @@ use std::time::Duration;
 use tokio::{sync::Mutex, time};
 use url::Url;
 
+/// Largest introspection read; real ones have a few hundred bytes, and every feed of the account asks at its start.
+const INTROSPECTION_BYTES_MAX: usize = 1024 * 1024;
+
 /// What an [`EventsApi`] is made of.
 pub struct Setup {
     pub name: AccountName,
@@ -61,6 +64,8 @@ struct Question {
     attempted: String,
     path: String,
     body: Option<Vec<u8>>,
+    /// Largest answer read.
+    answer_bytes_max: usize,
     lane: Lane,
 }
 
@@ -176,7 +181,7 @@ impl EventsApi {
             // the same is decoded by the client, and the cap counts what comes out.
             .header(ACCEPT_ENCODING, "identity");
         self.budget.take(question.lane).await;
-        let outcome = match time::timeout(self.deadline, exchange(request)).await {
+        let outcome = match time::timeout(self.deadline, exchange(request, question.answer_bytes_max)).await {
             Ok(outcome) => outcome,
             Err(elapsed) => Err(Trouble(Failure::Interrupted, Some(elapsed.into()))),
         };
@@ -200,7 +205,7 @@ impl EventsApi {
 }
 
 /// One request and its answer to the last byte.
-async fn exchange(request: reqwest::RequestBuilder) -> Result<Answer, Trouble> {
+async fn exchange(request: reqwest::RequestBuilder, answer_bytes_max: usize) -> Result<Answer, Trouble> {
     let response =
         request.send().await.map_err(|error| Trouble(http::failure_of(&error), Some(error.without_url().into())))?;
     if response.status() != reqwest::StatusCode::OK {
@@ -209,7 +214,7 @@ async fn exchange(request: reqwest::RequestBuilder) -> Result<Answer, Trouble> {
     let Some(date) = http::date_of(&response) else {
         return Err(Failure::Malformed("it has no readable Date header, the only clock that is believed".into()).into());
     };
-    let body = http::read_body(response, BODY_BYTES_MAX).await?;
+    let body = http::read_body(response, answer_bytes_max).await?;
     Ok(Answer { body, date })
 }
 
@@ -232,7 +237,13 @@ impl Source for EventsApi {
             ApiVersion::V2 => "/api/v2/auth/introspect",
         };
         let attempted = "introspect the token".to_owned();
-        let question = Question { attempted, path: path.into(), body: None, lane: Lane::Live };
+        let question = Question {
+            attempted,
+            path: path.into(),
+            body: None,
+            answer_bytes_max: INTROSPECTION_BYTES_MAX,
+            lane: Lane::Live,
+        };
         let (answer, credential) = self.ask(&question).await?;
         introspection(&answer, &credential.claims).map_err(|what| SourceError {
             attempted: question.attempted,
@@ -251,6 +262,7 @@ impl Source for EventsApi {
             attempted: format!("read a page of {stream}"),
             path: format!("/api/{version}/{stream}"),
             body: Some(body_of(request)),
+            answer_bytes_max: BODY_BYTES_MAX,
             lane,
         };
         self.ask(&question).await.map(|(answer, _)| answer)

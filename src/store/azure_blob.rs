@@ -4,7 +4,7 @@ use super::azure_fault::{Access, Fault, Scrubbed, header, http_date};
 use super::{Expect, Holder, Key, Listed, Object, Store, StoreError, Version, probe};
 use crate::config::ContainerUrl;
 use crate::flow::Time;
-use crate::http::BODY_BYTES_MAX;
+use crate::http::{BODY_BYTES_MAX, ERROR_BODY_BYTES_MAX};
 use async_trait::async_trait;
 use azure_core::credentials::TokenCredential;
 use azure_core::error::ErrorKind;
@@ -19,7 +19,7 @@ use azure_storage_blob::models::{
 };
 use azure_storage_blob::{BlobClient, BlobContainerClient, BlobContainerClientOptions};
 use bytes::Bytes;
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use std::fmt;
 use std::num::NonZero;
 use std::sync::Arc;
@@ -276,7 +276,7 @@ fn client_options(http: Arc<dyn HttpClient>) -> ClientOptions {
     }
 }
 
-/// Our client with the deadline of one try.
+/// Our client with the deadline of one try and a cap on its answer: the SDK itself reads whatever comes, to the end.
 #[derive(Debug)]
 struct OneTry {
     http: Arc<dyn HttpClient>,
@@ -286,7 +286,17 @@ struct OneTry {
 impl HttpClient for OneTry {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
         let answer = tokio::time::timeout(TRY_DEADLINE, self.http.execute_request(request)).await;
-        answer.unwrap_or_else(|_| Err(azure_core::Error::with_message(ErrorKind::Io, "no answer within 9 s")))
+        let late = |_| Err(azure_core::Error::with_message(ErrorKind::Io, "no answer within 9 s"));
+        let (status, headers, body) = answer.unwrap_or_else(late)?.deconstruct();
+        let most = if status.is_success() { BODY_BYTES_MAX } else { ERROR_BODY_BYTES_MAX };
+        let mut read = 0;
+        let body = body.map(move |chunk| {
+            let chunk = chunk?;
+            read += chunk.len();
+            let is_too_much = || azure_core::Error::with_message(ErrorKind::DataConversion, "the answer is too large");
+            (read <= most).then_some(chunk).ok_or_else(is_too_much)
+        });
+        Ok(AsyncRawResponse::new(status, headers, Box::pin(body)))
     }
 }
 

@@ -166,7 +166,8 @@ impl Ledger {
                     error
                     @ (StoreError::WrongPosition { .. } | StoreError::Failed { .. } | StoreError::Conflict { .. }),
                 ) => {
-                    last = Some(error);
+                    // A full disk says more than the position that its torn write moved.
+                    last = last.filter(|known| matches!(known, StoreError::Failed { .. })).or(Some(error));
                 }
                 Err(error) => return Err(error),
             }

@@ -116,7 +116,14 @@ async fn an_event_without_a_readable_time_is_found_again_when_its_page_is_not() 
         world.add(4);
         world.state().source.events.iter_mut().for_each(|event| event.is_odd = true);
         dies_in_its_post(&mut world, true).await;
-        world.state().source.page_max = 2;
+        world.state().source.page_max = 1;
+        // First its window comes to no end either, which is no proof that the events are gone.
+        world.on_page(|request| match request {
+            PageRequest::Reset { .. } => Some(Reply::Body("{}".into())),
+            PageRequest::Continue(_) => Some(Reply::SameCursor),
+            PageRequest::Window { .. } => None,
+        });
+        assert!(matches!(world.start().bad().await, Trouble::Stuck(_)));
         world.on_page(|request| matches!(request, PageRequest::Reset { .. }).then(|| Reply::Body("{}".into())));
         _ = world.start().tick().await;
         assert_eq!(world.checkpoint().in_doubt.gone, 0);

@@ -142,8 +142,9 @@ async fn a_lost_answer_leaves_the_batch_in_doubt_and_is_not_sent_again() {
     assert_eq!(bench.world.seen("127.0.0.1").len(), 1);
 }
 
+/// Fault: the rule takes a batch and never answers. Shows: given up at the deadline, and the batch is in doubt.
 #[tokio::test]
-async fn a_hanging_service_is_given_up_after_the_deadline_and_leaves_the_batch_in_doubt() {
+async fn fm_08_a_hanging_service_is_given_up_after_the_deadline_and_leaves_the_batch_in_doubt() {
     let bench = Bench::new(|_| Answer::Hang).await;
     let world = bench.world.clone();
     let delivery = tokio::spawn(async move { bench.refusal().await.failure });
@@ -170,8 +171,9 @@ async fn a_refused_connection_and_a_missing_token_are_a_definite_no() {
     assert!(world.seen("127.0.0.1").is_empty());
 }
 
+/// Fault: the rule answers 307 to another server. Shows: the status is the failure, the other server sees no request.
 #[tokio::test]
-async fn a_redirect_is_not_followed() {
+async fn fm_37_a_redirect_is_not_followed() {
     let elsewhere = World::start().await;
     elsewhere.answer("127.0.0.1", |_, _| reply(204, ""));
     let location = elsewhere.url().to_string();

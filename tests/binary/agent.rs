@@ -1,5 +1,6 @@
 //! A child process of the program, ended by its id at the latest when its handle goes.
 
+use crate::canary::Canary;
 use rustix::process::{Pid, Signal, kill_process};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -16,7 +17,7 @@ pub struct Agent {
     started: Instant,
     out: PathBuf,
     err: PathBuf,
-    secrets: Vec<String>,
+    canary: Canary,
 }
 
 /// A process that has ended.
@@ -31,16 +32,23 @@ pub struct Ran {
 
 impl Agent {
     /// Starts `opship ARGS` with this environment and nothing else, in `home`.
-    pub fn start(
+    pub fn start(home: &Path, args: &[&str], env: impl IntoIterator<Item = (String, String)>, canary: Canary) -> Self {
+        Self::start_by(&[env!("CARGO_BIN_EXE_opship")], home, args, env, canary)
+    }
+
+    /// The same by way of a command that ends as the program itself (`exec`).
+    pub fn start_by(
+        launcher: &[&str],
         home: &Path,
         args: &[&str],
         env: impl IntoIterator<Item = (String, String)>,
-        secrets: Vec<String>,
+        canary: Canary,
     ) -> Self {
         let name = uuid::Uuid::new_v4();
         let (out, err) = (home.join(format!("{name}.out")), home.join(format!("{name}.err")));
         let file = |path: &Path| Stdio::from(std::fs::File::create(path).unwrap());
-        let child = Command::new(env!("CARGO_BIN_EXE_opship"))
+        let child = Command::new(launcher[0])
+            .args(&launcher[1..])
             .args(args)
             .env_clear()
             .envs(env)
@@ -51,7 +59,15 @@ impl Agent {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        Self { child, started: Instant::now(), out, err, secrets }
+        let agent = Self { child, started: Instant::now(), out, err, canary };
+        agent.look_at_the_command_line();
+        agent
+    }
+
+    /// Everyone on the machine may read it (unlike the environment, which the kernel shows to the same user alone).
+    fn look_at_the_command_line(&self) {
+        let line = std::fs::read(format!("/proc/{}/cmdline", self.id())).unwrap_or_default();
+        assert_eq!(self.canary.found(&line), None, "a secret stands in the command line");
     }
 
     /// Of a process that has not been waited for.
@@ -68,6 +84,7 @@ impl Agent {
     }
 
     pub fn terminate(&self) {
+        self.look_at_the_command_line();
         let id = Pid::from_raw(i32::try_from(self.id()).unwrap()).unwrap();
         kill_process(id, Signal::TERM).unwrap();
     }
@@ -96,8 +113,8 @@ impl Agent {
     fn ended(&self, status: ExitStatus) -> Ran {
         let stdout = std::fs::read_to_string(&self.out).unwrap();
         let ran = Ran { code: status.code(), stdout, stderr: self.stderr(), took: self.started.elapsed() };
-        for secret in &self.secrets {
-            assert!(!ran.stdout.contains(secret) && !ran.stderr.contains(secret), "a secret was printed: {ran:?}");
+        for said in [&ran.stdout, &ran.stderr] {
+            assert_eq!(self.canary.found(said.as_bytes()), None, "a secret was printed: {ran:?}");
         }
         assert!(!ran.stderr.contains("panicked at"), "{}", ran.stderr);
         ran

@@ -1,11 +1,14 @@
 //! A CONNECT proxy behind which every host is the simulator, with a certificate of a private authority.
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -14,13 +17,22 @@ pub struct Internet {
     pub address: SocketAddr,
     ca: Arc<Authority>,
     hosts: Mutex<Vec<String>>,
+    wants_login: AtomicBool,
 }
+
+/// User and password of the proxy.
+pub const LOGIN: (&str, &str) = ("opship", "canary-proxy-password");
 
 impl Internet {
     pub async fn start(behind: SocketAddr) -> Arc<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let internet = Arc::new(Self { address, ca: Arc::new(Authority::new()), hosts: Mutex::default() });
+        let internet = Arc::new(Self {
+            address,
+            ca: Arc::new(Authority::new()),
+            hosts: Mutex::default(),
+            wants_login: AtomicBool::new(false),
+        });
         let serving = internet.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -29,6 +41,18 @@ impl Internet {
             }
         });
         internet
+    }
+
+    /// From now on only with [`LOGIN`].
+    pub fn demand_login(&self) {
+        self.wants_login.store(true, Ordering::SeqCst);
+    }
+
+    fn lets_in(&self, head: &str) -> bool {
+        let basic =
+            format!("proxy-authorization: Basic {}", BASE64_STANDARD.encode(format!("{}:{}", LOGIN.0, LOGIN.1)));
+        let is_login = |line: &str| line.replacen("Proxy-Authorization", "proxy-authorization", 1) == basic;
+        !self.wants_login.load(Ordering::SeqCst) || head.lines().any(is_login)
     }
 
     /// The hosts that were asked for, each once, in order of their names.
@@ -52,6 +76,11 @@ impl Internet {
         let Some(host) = head.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next()) else {
             return stream.write_all(b"HTTP/1.1 405 Only CONNECT\r\ncontent-length: 0\r\n\r\n").await;
         };
+        if !self.lets_in(&head) {
+            let refusal =
+                b"HTTP/1.1 407 Proxy Authentication Required\r\nproxy-authenticate: Basic\r\ncontent-length: 0\r\n\r\n";
+            return stream.write_all(refusal).await;
+        }
         self.hosts.lock().unwrap().push(host.to_owned());
         stream.write_all(b"HTTP/1.1 200 Connected\r\n\r\n").await?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());

@@ -28,10 +28,14 @@ macro_rules! both_stores {
 
 mod agent;
 mod audit;
+mod canary;
+mod clock;
 mod cursors;
 mod delivery;
 #[path = "../agent/dice.rs"]
 mod dice;
+mod disk;
+mod edges;
 mod endings;
 mod filter;
 mod gate;
@@ -40,15 +44,19 @@ mod kills;
 mod logs;
 mod network;
 mod operator;
+#[path = "../support/raw.rs"]
+mod raw;
 mod refusals;
 mod replicas;
 mod secrets;
 mod shapes;
 mod signals;
+mod slow;
 mod stops;
 #[path = "../support/mod.rs"]
 mod support;
 mod times;
+mod tls;
 mod tokens;
 mod weight;
 mod world;

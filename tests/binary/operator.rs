@@ -35,8 +35,9 @@ async fn the_checkpoint_is_readable_and_a_reset_ships_again_only_with_reship() {
     assert_eq!(world.rows().len(), rows + audit_events);
 }
 
+/// Fault: the configuration names another rule than the checkpoint. Shows: exit 64 with both fingerprints, no row moves, until it is adopted.
 #[tokio::test]
-async fn another_rule_is_refused_with_both_fingerprints_until_it_is_adopted() {
+async fn fm_28_another_rule_is_refused_with_both_fingerprints_until_it_is_adopted() {
     let mut world = World::file(history(90)).await;
     world.once().await.exits(0);
     let ours = world.checkpoint(Stream::AuditEvents).await.fingerprints.sink;
@@ -59,8 +60,9 @@ async fn another_rule_is_refused_with_both_fingerprints_until_it_is_adopted() {
     world.assert_exactly_once();
 }
 
+/// Fault: a misspelt key, a bad value, a foreign host, a missing section. Shows: exit 64 naming key and way out, and nobody is asked anything.
 #[tokio::test]
-async fn errors_of_configuration_exit_64_and_name_the_way_out() {
+async fn fm_43_errors_of_configuration_exit_64_and_name_the_way_out() {
     let mut world = World::file(history(0)).await;
     world.set("OPSHIP_SHEDULE__EVERY", "1m");
     world.once().await.exits(64).says(&["shedule.every", "OPSHIP_SCHEDULE__EVERY"]);

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
 
+/// Fault: the 1Password token is revoked, twice. Shows: exit 77 with the remedy, one health row a change, everything once after it is back.
 #[tokio::test]
-async fn a_refused_token_exits_77_and_tells_each_change_of_state_once() {
+async fn fm_14_a_refused_token_exits_77_and_tells_each_change_of_state_once() {
     let world = World::file(history(60)).await;
     let sim = world.sim.world();
     world.once().await.exits(0);
@@ -31,8 +32,10 @@ async fn a_refused_token_exits_77_and_tells_each_change_of_state_once() {
 #[tokio::test]
 async fn a_token_rotated_in_its_file_is_taken_up_without_a_restart() {
     let mut world = World::file(history(60)).await;
-    let file = world.home.path().join("token");
-    std::fs::write(&file, world.sim.token()).unwrap();
+    let file = world.secret_file("token", &world.sim.token());
+    // The one that the rotation replaces must not be found either.
+    let first = world.sim.token();
+    world.secret(&first);
     world.set("OPSHIP_ACCOUNTS__DEFAULT__TOKEN", format!("file:{}", file.display())).unset("OP_EVENTS_TOKEN");
     let sim = world.sim.world();
     sim.set_live(10.0);
@@ -50,8 +53,9 @@ async fn a_token_rotated_in_its_file_is_taken_up_without_a_restart() {
     world.assert_exactly_once();
 }
 
+/// Fault: the token lacks the feature of one stream. Shows: exit 1, stream and remedy named, no heartbeat, the other streams arrive.
 #[tokio::test]
-async fn a_stream_that_the_token_may_not_read_is_named_and_the_others_go_on() {
+async fn fm_14_a_stream_that_the_token_may_not_read_is_named_and_the_others_go_on() {
     let world = World::file(history(300)).await;
     world.sim.world().remove_feature(Stream::ItemUsages);
     world

@@ -1,6 +1,7 @@
 //! One test's world: a simulator, a store of its own, and the environment of the processes between them.
 
 use crate::agent::{Agent, Ran};
+use crate::canary::{Canary, SECRETS_FOLDER};
 use crate::gate::Gate;
 use crate::support::azurite::Azurite;
 use opship::config::{ContainerUrl, Http};
@@ -12,6 +13,7 @@ use opship::store::azure_blob::AzureBlobStore;
 use opship::store::checkpoints::{Checkpoints, Found};
 use opship::store::file::FileStore;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
@@ -30,6 +32,9 @@ pub struct World {
     container: Option<Url>,
     /// Of a blob store, when the world was made [`World::behind_a_gate`].
     pub gate: Arc<Gate>,
+    /// The container without the gate, which ends with the test.
+    direct: Option<Url>,
+    more_secrets: Vec<String>,
     env: BTreeMap<String, String>,
 }
 
@@ -86,7 +91,9 @@ impl World {
         let sim = Sim::start(options).await.unwrap();
         let home = tempfile::tempdir().unwrap();
         let env = sim.environment().into_iter().collect();
-        let mut world = Self { sim, home, container, gate: Arc::default(), env };
+        let (direct, more_secrets) = (container.clone(), Vec::new());
+        let mut world = Self { sim, home, container, gate: Arc::default(), direct, more_secrets, env };
+        world.set("OPSHIP_LOG__LEVEL", "trace");
         match world.container.clone() {
             Some(url) => world.set("OPSHIP_STORE__KIND", "azure-blob").set("OPSHIP_STORE__CONTAINER_URL", url),
             None => {
@@ -99,6 +106,20 @@ impl World {
 
     pub fn set(&mut self, name: &str, value: impl ToString) -> &mut Self {
         self.env.insert(name.into(), value.to_string());
+        self
+    }
+
+    /// A file that the process reads a secret from.
+    pub fn secret_file(&self, name: &str, text: &str) -> PathBuf {
+        let folder = self.home.path().join(SECRETS_FOLDER);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(name), text).unwrap();
+        folder.join(name)
+    }
+
+    /// A secret of this test's own.
+    pub fn secret(&mut self, secret: &str) -> &mut Self {
+        self.more_secrets.push(secret.to_owned());
         self
     }
 
@@ -122,14 +143,14 @@ impl World {
     }
 
     pub fn start(&self, args: &[&str]) -> Agent {
-        Agent::start(self.home.path(), args, self.env.clone(), self.secrets())
+        Agent::start(self.home.path(), args, self.env.clone(), self.canary())
     }
 
     /// `opship run`, a tick a second.
     pub fn run(&self) -> Agent {
         let mut env = self.env.clone();
         env.insert("OPSHIP_SCHEDULE__EVERY".into(), "1s".into());
-        Agent::start(self.home.path(), &["run"], env, self.secrets())
+        Agent::start(self.home.path(), &["run"], env, self.canary())
     }
 
     pub async fn cli(&self, args: &[&str]) -> Ran {
@@ -140,10 +161,21 @@ impl World {
         self.cli(&["once"]).await
     }
 
+    /// `opship ARGS` by way of a script that ends in `exec "$@"`.
+    pub async fn by_script(&self, script: &str, args: &[&str]) -> Ran {
+        let launcher = ["bash", "-c", script, "bash", env!("CARGO_BIN_EXE_opship")];
+        Agent::start_by(&launcher, self.home.path(), args, self.env.clone(), self.canary()).end().await
+    }
+
+    fn canary(&self) -> Canary {
+        Canary::new(&self.secrets())
+    }
+
     /// What no process may ever print or keep.
     pub fn secrets(&self) -> Vec<String> {
         let world = self.sim.world();
         let mut secrets = vec![self.sim.token(), world.identity_header(), world.client_secret()];
+        secrets.extend(self.more_secrets.iter().cloned());
         if let Some(url) = &self.container {
             let (_, signature) = url.query_pairs().find(|(name, _)| name == "sig").unwrap();
             secrets.push(url::form_urlencoded::byte_serialize(signature.as_bytes()).collect());
@@ -155,10 +187,7 @@ impl World {
     /// A handle of its own, as another process would have.
     pub async fn store(&self) -> Arc<dyn Store> {
         match &self.container {
-            Some(url) => {
-                let http = opship::http::client(&Http::default()).unwrap();
-                Arc::new(AzureBlobStore::open(&ContainerUrl(url.clone()), None, http).await.unwrap())
-            }
+            Some(url) => blobs(url).await,
             None => Arc::new(FileStore::open(&self.home.path().join("state")).await.unwrap()),
         }
     }
@@ -170,6 +199,40 @@ impl World {
             other => panic!("{other:?}"),
         }
     }
+}
+
+async fn blobs(container: &Url) -> Arc<dyn Store> {
+    let http = opship::http::client(&Http::default()).unwrap();
+    Arc::new(AzureBlobStore::open(&ContainerUrl(container.clone()), None, http).await.unwrap())
+}
+
+/// Every test ends with a search: nothing that its processes left behind may hold a secret.
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let canary = self.canary();
+        assert_eq!(canary.found_below(self.home.path()), None, "a secret was left in a file");
+        let Some(container) = self.direct.clone() else { return };
+        // Dropping cannot wait for blobs, a thread can.
+        let search = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(found_in_blobs(&canary, &container))
+        });
+        assert_eq!(search.join().unwrap(), None, "a secret was left in a blob");
+    }
+}
+
+async fn found_in_blobs(canary: &Canary, container: &Url) -> Option<String> {
+    let store = blobs(container).await;
+    for entry in store.list("").await.unwrap() {
+        let bytes = store.read_from(&entry.key, 0).await.unwrap().unwrap_or_default();
+        if canary.found(&bytes).or_else(|| canary.found(entry.key.as_str().as_bytes())).is_some() {
+            return Some(entry.key.as_str().to_owned());
+        }
+    }
+    None
 }
 
 pub fn feed(stream: Stream) -> FeedId {

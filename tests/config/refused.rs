@@ -182,8 +182,9 @@ const BAD_FILES: &[(&str, &str, &[&str])] = &[
     ("\"env:OP_EVENTS_TOKEN\"", "\"CANARY0secret0value", &[": line 3, column"]),
 ];
 
+/// Fault: each kind of mistake in the file: typo, type, empty or pasted secret, http://, foreign host. Shows: refused by file, key and hint, never with the secret.
 #[test]
-fn a_bad_file_is_refused_by_file_key_and_hint_and_without_the_secret() {
+fn fm_43_a_bad_file_is_refused_by_file_key_and_hint_and_without_the_secret() {
     for (from, to, expected) in BAD_FILES {
         assert!(GOOD.contains(from), "{from}");
         let outcome = load_text(&GOOD.replacen(from, to, 1), &[], Need::Everything);
@@ -217,8 +218,9 @@ const BAD_VARIABLES: &[(&str, &str, &[&str])] = &[
     ("OPSHIP_ACCOUNTS__DEFAULT__STREAMS", "auditevents,itemusage", &["did you mean `itemusages`?"]),
 ];
 
+/// Fault: each kind of mistake in the environment. Shows: refused by the name of the variable, never with the secret.
 #[test]
-fn a_bad_variable_is_refused_by_its_name_and_without_the_secret() {
+fn fm_43_a_bad_variable_is_refused_by_its_name_and_without_the_secret() {
     for (name, text, expected) in BAD_VARIABLES {
         let message = refused(GOOD, &[(name, text)]);
         let named = message.contains(&format!("environment variable {name}: ")) || message.contains("missing");

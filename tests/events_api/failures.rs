@@ -49,8 +49,9 @@ async fn an_error_says_what_was_attempted_where_and_what_came() {
     assert_eq!(error.to_string(), expected);
 }
 
+/// Fault: Retry-After in seconds, as a date, past, negative, huge, garbage, empty, fractional and repeated. Shows: what is handed on, clamped to 5 min.
 #[tokio::test]
-async fn retry_after_is_handed_on_in_all_its_forms() {
+async fn fm_11_retry_after_is_handed_on_in_all_its_forms() {
     for (text, seconds) in [
         ("0", Some(0)),
         ("7", Some(7)),
@@ -59,6 +60,9 @@ async fn retry_after_is_handed_on_in_all_its_forms() {
         ("Sun, 22 Nov 2026 09:00:00 GMT", Some(0)),
         ("-1", None),
         ("soon", None),
+        ("", None),
+        ("1.5", None),
+        ("3\r\nretry-after: 9", Some(3)),
     ] {
         let Failure::Status { retry_after, .. } = failure(reply(429, &format!("retry-after: {text}\r\n"), "")).await
         else {
@@ -99,8 +103,9 @@ async fn an_answer_without_a_date_cannot_be_used() {
     assert!(what.contains("Date"), "{what}");
 }
 
+/// Fault: a server that hangs before or in its answer, or drips. Shows: the deadline of the request holds.
 #[tokio::test]
-async fn servers_that_hang_or_drip_are_bounded_by_the_deadline() {
+async fn fm_33_servers_that_hang_or_drip_are_bounded_by_the_deadline() {
     let head = format!("HTTP/1.1 200 OK\r\ndate: {DATE}\r\ncontent-length: 9\r\n\r\n{{");
     for reply in [Reply::Stall(Vec::new()), Reply::Stall(head.into_bytes()), Reply::Drip] {
         let world = World::new([reply]).await;
@@ -111,8 +116,9 @@ async fn servers_that_hang_or_drip_are_bounded_by_the_deadline() {
     }
 }
 
+/// Fault: a body without an end. Shows: reading stops at the cap, whatever more was ready to be sent.
 #[tokio::test]
-async fn an_endless_body_ends_at_the_cap() {
+async fn fm_35_an_endless_body_ends_at_the_cap() {
     let head = format!("HTTP/1.1 200 OK\r\ndate: {DATE}\r\ntransfer-encoding: chunked\r\n\r\n");
     let chunk = [b"100000\r\n".as_slice(), &vec![b'0'; 0x10_0000], b"\r\n"].concat();
     let world = World::new([Reply::Endless(head.into_bytes(), chunk)]).await;
@@ -127,8 +133,9 @@ async fn a_body_announced_too_large_is_not_read() {
     assert_eq!(failure(Reply::Raw(head.into_bytes())).await, Failure::TooLarge);
 }
 
+/// Fault: a gzip body of 80 MiB of zeros. Shows: the cap counts what comes out.
 #[tokio::test]
-async fn a_gzip_bomb_ends_at_the_cap_of_what_comes_out() {
+async fn fm_35_a_gzip_bomb_ends_at_the_cap_of_what_comes_out() {
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     let zeros = vec![0; 0x10_0000];
     for _ in 0..80 {
@@ -139,15 +146,17 @@ async fn a_gzip_bomb_ends_at_the_cap_of_what_comes_out() {
     assert_eq!(failure(reply(200, "content-encoding: gzip\r\n", bomb)).await, Failure::TooLarge);
 }
 
+/// Fault: headers without an end. Shows: the request ends as interrupted.
 #[tokio::test]
-async fn a_header_bomb_is_interrupted() {
+async fn fm_36_a_header_bomb_is_interrupted() {
     let head = b"HTTP/1.1 200 OK\r\n".to_vec();
     let world = World::new([Reply::Endless(head, b"x: y\r\n".repeat(1000))]).await;
     assert_eq!(page(&world).await.unwrap_err().failure, Failure::Interrupted);
 }
 
+/// Fault: 301, 302, 307 and 308 to another server. Shows: the status is the failure, the other server sees no request.
 #[tokio::test]
-async fn a_redirect_is_not_followed() {
+async fn fm_37_a_redirect_is_not_followed() {
     let elsewhere = World::new([ok("{}")]).await;
     let location = format!("location: {}/api/v2/auditevents\r\n", elsewhere.url);
     for code in [301, 302, 307, 308] {

@@ -36,9 +36,10 @@ async fn a_path_that_is_or_runs_through_a_file_is_refused_at_open() {
     }
 }
 
-/// Permission bits do not stop root, who runs the tests in a container; /sys takes new files from nobody.
+// Permission bits do not stop root, who runs the tests in a container; /sys takes new files from nobody.
+/// Fault: a folder that takes no file. Shows: the store is refused at open and the folder named.
 #[tokio::test]
-async fn a_read_only_directory_is_refused_at_open() {
+async fn fm_26_a_read_only_directory_is_refused_at_open() {
     for path in ["/sys/kernel", "/sys/kernel/opship"] {
         let error = FileStore::open(Path::new(path)).await.expect_err("refused");
         assert!(matches!(error, StoreError::Refused { .. }), "{}", chain_of(&error));
@@ -152,9 +153,10 @@ async fn a_killed_owner_is_gone_at_once_and_its_lock_file_is_cleared() {
     assert!(!directory.path().join("locks/child.lock").exists());
 }
 
-/// A limit of the file size cuts writes off in the middle for every user, root included, without any mount.
+// A limit of the file size cuts writes off in the middle for every user, root included, without any mount.
+/// Fault: writes are cut off in the middle. Shows: document and segment keep their old content, and take new content afterwards.
 #[tokio::test]
-async fn a_write_cut_off_in_the_middle_leaves_the_old_content() {
+async fn fm_26_a_write_cut_off_in_the_middle_leaves_the_old_content() {
     let directory = tempfile::tempdir().expect("tempdir");
     let mut limited = Command::new("bash");
     limited.args(["-c", "trap '' XFSZ; ulimit -f 64; exec \"$@\"", "bash"]).arg(this_test());
@@ -166,9 +168,10 @@ async fn a_write_cut_off_in_the_middle_leaves_the_old_content() {
     store.append(&key("segment"), 3, Bytes::from_static(b"new")).await.expect("append");
 }
 
-/// A disk of 64 KiB in a mount namespace of its own; where the kernel forbids that, the limit of the file size above must do.
+// In a mount namespace of its own; where the kernel forbids that, the limit of the file size above must do.
+/// Fault: a disk of 64 KiB that is full. Shows: document and segment keep their old content, and take new content once there is room.
 #[tokio::test]
-async fn a_full_disk_leaves_the_old_content() {
+async fn fm_26_a_full_disk_leaves_the_old_content() {
     let directory = tempfile::tempdir().expect("tempdir");
     let mut small_disk = Command::new("unshare");
     let script = "mount -t tmpfs -o size=64k,mode=700 tmpfs \"$OPSHIP_TEST_STORE\" && exec \"$@\"";

@@ -1,0 +1,115 @@
+//! The clock of the host: wrong, jumping, in odd time zones, and out of all reason.
+
+use crate::agent::wait_until;
+use crate::world::{World, history};
+use opship::flow::Stream;
+use opship::sim::When;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+const DAY: i64 = 86_400;
+const YEAR: i64 = 365 * DAY;
+const SOON: Duration = Duration::from_secs(60);
+
+/// Fakes clock and names for the processes of a world (tests/support/host.c).
+pub trait FakeHost {
+    fn fake_host(&mut self) -> &mut Self;
+}
+
+impl FakeHost for World {
+    fn fake_host(&mut self) -> &mut Self {
+        self.set("LD_PRELOAD", library().display())
+    }
+}
+
+/// Built once per test run.
+fn library() -> &'static Path {
+    static LIBRARY: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = LIBRARY.get_or_init(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("host.so");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/host.c");
+        let built = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&path).arg(source).arg("-ldl").status();
+        assert!(built.unwrap().success(), "cc, which links the program too, could not build the fake host");
+        (folder, path)
+    });
+    path
+}
+
+impl World {
+    fn set_clock(&mut self, seconds: i64) -> &mut Self {
+        let file = self.home.path().join("clock");
+        // Never half a number: the process reads it at any time.
+        let next = self.home.path().join("clock.next");
+        std::fs::write(&next, seconds.to_string()).unwrap();
+        std::fs::rename(next, &file).unwrap();
+        self.fake_host().set("FAKE_CLOCK", file.display())
+    }
+}
+
+/// Fault: a host clock a day off either way, in time zones with odd offsets and summer time. Shows: exit 0, everything arrives once, an event of now included, and no time is changed.
+#[tokio::test]
+async fn fm_15_a_host_clock_a_day_off_and_its_time_zone_change_nothing() {
+    for (seconds, zone) in
+        [(-DAY, "LINT-14"), (DAY, "NST3:30NDT,M3.2.0,M11.1.0"), (0, "LHST-10:30LHDT-11,M10.1.0,M4.1.0")]
+    {
+        let mut world = World::file(history(60)).await;
+        world.set_clock(seconds).set("TZ", zone);
+        world.once().await.exits(0);
+        let now = world.sim.world().append(Stream::ItemUsages, When::Now);
+        let ran = world.once().await.exits(0);
+        world.row(&now);
+        world.assert_exactly_once();
+        assert!(ran.stderr.contains("Z\""), "the log is in UTC: {}", ran.stderr);
+    }
+}
+
+/// Fault: the host clock jumps a day back, then two days ahead, under a living process. Shows: it ticks on, everything arrives once.
+#[tokio::test]
+async fn fm_15_a_host_clock_that_jumps_under_a_living_process_stops_nothing() {
+    let mut world = World::file(history(60)).await;
+    world.set_clock(0);
+    let agent = world.run();
+    for seconds in [-DAY, DAY] {
+        world.set_clock(seconds);
+        let event = world.sim.world().append(Stream::AuditEvents, When::Now);
+        wait_until("an event arrives after the jump", SOON, || {
+            world.sim.world().delivered(Stream::AuditEvents, &event) == 1
+        })
+        .await;
+    }
+    wait_until("everything arrives", SOON, || world.sim.world().compare().lost == 0).await;
+    agent.stop().await.exits(0);
+    world.assert_exactly_once();
+}
+
+/// Fault: the servers' clocks jump a day back, then two days ahead, between runs. Shows: exit 0 each time, everything arrives once.
+#[tokio::test]
+async fn fm_15_clocks_of_the_servers_that_jump_lose_nothing() {
+    let world = World::file(history(60)).await;
+    world.once().await.exits(0);
+    for days in [-1, 2, -1] {
+        world.sim.world().shift_clock(chrono::TimeDelta::days(days));
+        Stream::ALL.into_iter().for_each(|stream| _ = world.sim.world().append(stream, When::Now));
+        world.once().await.exits(0);
+    }
+    world.assert_exactly_once();
+}
+
+/// Fault: a host clock before 1970, and one after 2262. Shows: the start is refused with exit 1 and the remedy, nobody is asked, no panic; with the right clock everything arrives once.
+#[tokio::test]
+async fn fm_45_a_host_clock_out_of_all_reason_refuses_the_start() {
+    let mut world = World::file(history(30)).await;
+    for years in [-70, 300] {
+        world.set_clock(years * YEAR);
+        for command in ["once", "run", "check"] {
+            world.cli(&[command]).await.exits(1).says(&["the clock of this host", "set it"]);
+        }
+    }
+    assert_eq!(world.sim.world().journal().len(), 0);
+    world.set_clock(0);
+    world.once().await.exits(0);
+    world.assert_exactly_once();
+}

@@ -1,0 +1,89 @@
+//! TLS that cannot be trusted: nothing is sent.
+
+use crate::edges::Edge;
+use crate::raw::{Authority, Raw, self_signed};
+use crate::world::{World, history};
+use futures_util::future::join_all;
+use rcgen::{SanType, date_time_ymd};
+use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+const HOST: &str = "localhost";
+const BUSY: &str = "HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n";
+
+impl World {
+    async fn trusting(authority: &Authority) -> Self {
+        let mut world = Self::file(history(30)).await;
+        let ca = world.home.path().join("ca.pem");
+        std::fs::write(&ca, authority.pem()).unwrap();
+        world.set("OPSHIP_HTTP__CA_FILE", ca.display()).set("OPSHIP_DELIVERY__ALLOW_HOSTS", r#"["localhost"]"#);
+        world
+    }
+}
+
+/// Nothing is sent to `server`, whichever edge it stands for; the run fails and names the host.
+async fn fails_closed(authority: &Authority, server: &Raw, reason: &str) {
+    let place = format!("https://{HOST}:{}", server.address.port());
+    let each = [Edge::Source, Edge::Sink].map(|edge| {
+        let place = &place;
+        async move {
+            let mut world = World::trusting(authority).await;
+            world.fails_and_heals(edge, place).await.says(&["could not connect", HOST, reason]);
+        }
+    });
+    join_all(each).await;
+    assert!(server.connections() > 0, "{reason}");
+    assert_eq!(server.heads(), [""; 0], "{reason}: not a byte of a request");
+}
+
+/// Fault: certificates that are expired, for another host, of an unknown authority or self-signed. Shows: exit 1 naming host and reason, no byte of a request; afterwards everything arrives once.
+#[tokio::test]
+async fn fm_31_certificates_that_cannot_be_trusted_get_no_request() {
+    let ours = Authority::new();
+    let elsewhere = vec![SanType::DnsName("elsewhere.example".try_into().unwrap())];
+    let cases = [
+        (ours.server(HOST, |params| params.not_after = date_time_ymd(2020, 1, 1)), "xpired"),
+        (ours.server(HOST, |params| params.subject_alt_names = elsewhere), "not valid for"),
+        (Authority::new().server(HOST, |_| ()), "UnknownIssuer"),
+        (self_signed(HOST), "invalid peer certificate"),
+    ];
+    let each = cases.map(|(config, reason)| {
+        let ours = &ours;
+        async move { fails_closed(ours, &Raw::always(Some(config), BUSY).await, reason).await }
+    });
+    join_all(each).await;
+}
+
+/// Fault: a server that speaks TLS 1.1 only, and one that resets in the handshake. Shows: exit 1 naming the host; afterwards everything arrives once.
+#[tokio::test]
+async fn fm_31_old_versions_and_broken_handshakes_get_no_request() {
+    let ours = Authority::new();
+    let old = Raw::wire(|mut stream| async move {
+        let _ = stream.read(&mut [0; 4096]).await;
+        // ServerHello of version 3.2 with TLS_RSA_WITH_AES_128_CBC_SHA.
+        let hello = [&[0x16, 3, 2, 0, 42, 2, 0, 0, 38, 3, 2][..], &[7; 32], &[0, 0, 0x2f, 0]].concat();
+        let _ = stream.write_all(&hello).await;
+        let _ = stream.read(&mut [0; 4096]).await;
+    })
+    .await;
+    let reset = Raw::wire(|mut stream| async move {
+        // What is left unread turns the close into a reset.
+        let _ = stream.read_exact(&mut [0; 5]).await;
+    })
+    .await;
+    tokio::join!(fails_closed(&ours, &old, "peer"), fails_closed(&ours, &reset, "reset"));
+}
+
+/// Fault: none, the same servers with a certificate that can be trusted. Shows: they do get requests, so that the tests above can fail.
+#[tokio::test]
+async fn fm_31_a_certificate_that_can_be_trusted_gets_requests() {
+    let ours = Authority::new();
+    let server: Arc<_> = ours.server(HOST, |_| ());
+    let good = Raw::always(Some(server), BUSY).await;
+    let mut world = World::trusting(&ours).await;
+    world
+        .fails_and_heals(Edge::Source, &format!("https://{HOST}:{}", good.address.port()))
+        .await
+        .says(&["answered 503"]);
+    assert!(good.heads().iter().any(|head| head.contains("/auth/introspect")), "{:?}", good.heads().len());
+}
