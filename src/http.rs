@@ -125,12 +125,24 @@ pub async fn failure_of_status(response: reqwest::Response) -> Failure {
     Failure::Status { status, code: one_line(&code), message: one_line(&message), retry_after }
 }
 
-/// Caps a foreign text and escapes what could forge or garble a log line (control and bidirectional characters).
+/// Caps a foreign text and escapes what could forge or garble a log line (control, line-breaking and bidirectional characters).
 pub fn one_line(text: &str) -> String {
-    let bidi = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let breaks_or_turns =
+        |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut line = String::new();
     for c in text.trim().chars().take(MESSAGE_CHARS_MAX) {
-        if c.is_control() || bidi(c) { line.extend(c.escape_unicode()) } else { line.push(c) }
+        if c.is_control() || breaks_or_turns(c) { line.extend(c.escape_unicode()) } else { line.push(c) }
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_foreign_text_stays_on_its_line_whatever_breaks_or_turns_it() {
+        let line = one_line(" a\nb\u{2028}c\u{2029}d\u{202e}e\u{61c}f\u{85}g ");
+        assert_eq!(line, "a\\u{a}b\\u{2028}c\\u{2029}d\\u{202e}e\\u{61c}f\\u{85}g");
+    }
 }
