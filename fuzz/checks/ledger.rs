@@ -32,7 +32,7 @@ pub fn check(data: &[u8]) {
 
 /// A frame of one or two ids.
 fn frame(seed: &[u8; 32]) -> Vec<u8> {
-    let ids = if seed[0] % 2 == 0 { &seed[16..] } else { &seed[..] };
+    let ids = if seed[0].is_multiple_of(2) { &seed[16..] } else { &seed[..] };
     let mut frame = (20 + ids.len() as u32 + 4).to_le_bytes().to_vec();
     frame.extend_from_slice(&seed[..16]);
     frame.extend_from_slice(&u32::from(seed[31]).to_le_bytes());

@@ -5,7 +5,7 @@ use opship::flow::{EventId, EventKey, Hour};
 use serde_json::value::RawValue;
 
 /// All rows of one run together.
-const BYTES_MAX: usize = 2_500_000;
+const BYTES_MAX: usize = 1_300_000;
 
 /// The first byte is the configured number of rows (in fours), then each two bytes are the length of a row; 0xff, n: n small rows.
 pub fn check(data: &[u8]) {

@@ -62,24 +62,6 @@ fn a_checkpoint_survives_a_round_trip() {
 }
 
 #[test]
-fn every_truncation_and_every_flipped_bit_is_noticed() {
-    let cp = full();
-    let bytes = cp.encode().unwrap();
-    for end in 0..bytes.len() {
-        assert!(matches!(Checkpoint::decode(&bytes[..end]), Decoded::Corrupt(_)), "{end} bytes");
-    }
-    for bit in 0..bytes.len() * 8 {
-        let mut broken = bytes.clone();
-        broken[bit / 8] ^= 1 << (bit % 8);
-        match Checkpoint::decode(&broken) {
-            Decoded::Corrupt(_) => {}
-            Decoded::Good(read) => assert_eq!(*read, cp, "bit {bit}"),
-            Decoded::TooNew { .. } => panic!("bit {bit}"),
-        }
-    }
-}
-
-#[test]
 fn garbage_is_corrupt_and_never_a_panic() {
     let deep = "[".repeat(10_000);
     for text in ["", "{}", "null", "[]", "\u{feff}{}", r#"{"format":"opship-checkpoint"}"#, "\0\0\0\0", &deep] {
