@@ -216,6 +216,10 @@ impl Hour {
         if name == "odd" {
             return Some(Self::Odd);
         }
+        // The reader below takes a digit from the next field where one is missing: another name would mean the same hour.
+        if name.len() != 10 || !name.bytes().all(|b| b.is_ascii_digit()) {
+            return None;
+        }
         let naive = chrono::NaiveDateTime::parse_from_str(&format!("{name}0000"), "%Y%m%d%H%M%S").ok()?;
         match Self::of(Some(naive.and_utc())) {
             hour @ Self::At(_) => Some(hour),
@@ -268,6 +272,8 @@ mod tests {
         assert_eq!(Hour::of(None), Hour::Odd);
         assert_eq!(Hour::of("1999-12-31T23:59:59Z".parse().ok()), Hour::Odd);
         assert_eq!(Hour::of("2101-01-01T00:00:00Z".parse().ok()), Hour::Odd);
-        assert_eq!(Hour::parse("2026112299"), None);
+        for other in ["2026112299", "202611221", "20261122100", "+202611221", "2026 11221", ""] {
+            assert_eq!(Hour::parse(other), None, "{other}");
+        }
     }
 }

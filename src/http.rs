@@ -136,3 +136,14 @@ pub fn one_line(text: &str) -> String {
     }
     line
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_foreign_text_stays_on_its_line_whatever_breaks_or_turns_it() {
+        let line = one_line(" a\nb\u{2028}c\u{2029}d\u{202e}e\u{61c}f\u{85}g ");
+        assert_eq!(line, "a\\u{a}b\\u{2028}c\\u{2029}d\\u{202e}e\\u{61c}f\\u{85}g");
+    }
+}

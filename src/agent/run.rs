@@ -132,6 +132,8 @@ async fn keep_draining(mut feed: Feed, mut beats: Beats, health: Option<Arc<Heal
         let tick = Tick { patience: Patience::RUN, standby_max: Duration::ZERO, late_gives_way: &gives_way };
         let outcome = feed.drain(tick).await;
         log(&feed.id, &outcome);
+        let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        tracing::debug!(feed = %feed.id, tasks, "tick done");
         role.look(&feed.id, &outcome);
         if let Some(health) = &health {
             let reported = health.report(feed.id.stream, outcome.as_ref().map(|_| feed.date));

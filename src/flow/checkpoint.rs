@@ -344,3 +344,7 @@ impl Checkpoint {
 #[cfg(test)]
 #[path = "checkpoint_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "checkpoint_damage_tests.rs"]
+mod damage;

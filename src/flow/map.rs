@@ -261,13 +261,23 @@ impl Row<'_> {
         };
         self.name("details");
         let members = details.as_deref().and_then(|raw| raw.strip_prefix('{')?.strip_suffix('}')).map(str::trim);
-        let members = members.filter(|members| !members.contains("\"opship\""));
+        let members = members.filter(|_| !details.as_deref().is_some_and(has_notes_of_its_own));
         match (members, details.as_deref()) {
             (Some(""), _) | (None, None) => self.raw(&format!("{{\"opship\":{notes}}}")),
             (Some(members), _) => self.raw(&format!("{{\"opship\":{notes},{members}}}")),
             (None, Some(value)) => self.raw(&format!("{{\"opship\":{notes},\"value\":{value}}}")),
         }
     }
+}
+
+/// Whether an object has a member `opship`, escaped or not: a second one would hide the first.
+fn has_notes_of_its_own(object: &str) -> bool {
+    let is_ours = |key: &str| {
+        key == "opship"
+            || key.contains('\\')
+                && serde_json::from_str::<String>(&format!("\"{key}\"")).is_ok_and(|key| key == "opship")
+    };
+    scan::object(object).is_none_or(|members| members.iter().any(|member| is_ours(member.key)))
 }
 
 fn marker(raw: &str) -> String {

@@ -232,3 +232,15 @@ fn health_rows_have_table_columns() {
         (json!("credentials_failed"), json!("API Key Invalid"))
     );
 }
+
+#[test]
+fn an_escaped_name_of_ours_in_details_does_not_stand_twice() {
+    for (details, inside) in [
+        (r#"{"op\u0073hip":1,"note":2}"#, r#"{"opship":{"aux_id":"1.5"},"value":{"op\u0073hip":1,"note":2}}"#),
+        (r#"{"deep":{"opship":1}}"#, r#"{"opship":{"aux_id":"1.5"},"deep":{"opship":1}}"#),
+    ] {
+        let (_, _, row) = row_with(&[], &format!(r#"{{"uuid":"A","aux_id":1.5,"details":{details}}}"#));
+        let row = String::from_utf8(row).unwrap();
+        assert!(row.ends_with(&format!(r#""details":{inside}}}"#)), "{row}");
+    }
+}

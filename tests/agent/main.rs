@@ -3,6 +3,7 @@
 
 mod crashes;
 mod cursor;
+mod damage;
 mod delivery;
 mod dice;
 mod faults;

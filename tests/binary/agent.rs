@@ -52,6 +52,8 @@ impl Agent {
             .args(args)
             .env_clear()
             .envs(env)
+            // Where scripts/proof/coverage collects what ran.
+            .envs(std::env::var("LLVM_PROFILE_FILE").map(|file| ("LLVM_PROFILE_FILE", file)))
             .current_dir(home)
             .stdin(Stdio::null())
             .stdout(file(&out))
