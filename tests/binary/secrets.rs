@@ -11,7 +11,7 @@ both_stores! {
 const EVERYTHING: &str = "trace,reqwest=trace,hyper=trace,hyper_util=trace,h2=trace,rustls=trace,azure_core=trace,\
     azure_identity=trace,azure_storage_blob=trace,typespec_client_core=trace,tokio=trace,tokio_cron_scheduler=trace";
 
-/// Every helper that ends a process looks for the secrets in what it printed, and every world at its end in what is stored.
+// Every helper that ends a process looks for the secrets in what it printed, and every world at its end in what is stored.
 /// Fault: refusals of every secret, with the log of every library at trace. Shows: no spelling of a secret on stdout, stderr, in the command line or the store.
 async fn fm_42_tokens_client_secret_and_sas_are_never_printed_nor_stored(kind: Kind) {
     let (mut world, _internet) = World::behind_a_proxy(kind, history(90)).await;
