@@ -214,7 +214,7 @@ async fn fm_22_without_its_store_nothing_is_read_or_posted() {
     assert!(busy.heads().iter().all(|head| head.contains("sig=canary-signature")));
 }
 
-/// Fault: events of the source's clock before 1970 and after 2262. Shows: no panic, the position is kept, and once the clock is right everything arrives once.
+/// Fault: the source's clock stands before 1970, then after 2262. Shows: no panic, everything arrives once, and so does an event after the clock is set right.
 #[tokio::test]
 async fn fm_45_a_source_with_an_impossible_clock_panics_nobody() {
     for years in [-60, 300] {

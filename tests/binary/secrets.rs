@@ -1,5 +1,6 @@
 //! No secret leaves the process, however much it is asked to say.
 
+use crate::agent::Agent;
 use crate::world::{Kind, World, history};
 use opship::sim::{Fault, Refusal, Target, What};
 
@@ -62,9 +63,16 @@ async fn fm_42_a_token_stands_in_no_row_of_a_file() {
 fn fm_42_a_planted_secret_fails_the_test_that_left_it() {
     let planted = |plant: fn(&World)| {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        std::thread::spawn(move || runtime.block_on(async { plant(&World::file(history(0)).await) })).join().is_err()
+        let test = std::thread::spawn(move || runtime.block_on(async { plant(&World::file(history(0)).await) }));
+        test.join().err().map(|panic| *panic.downcast::<String>().unwrap()).unwrap_or_default()
     };
-    assert!(!planted(|_| ()));
-    assert!(planted(|world| std::fs::write(world.home.path().join("leak"), world.sim.token()).unwrap()));
-    assert!(planted(|world| drop(world.start(&["once", &world.sim.token()]))));
+    assert_eq!(planted(|_| ()), "");
+    let leak = planted(|world| std::fs::write(world.home.path().join("leak"), world.sim.token()).unwrap());
+    assert!(leak.contains("left in a file"), "{leak}");
+    // A command that lives until it is killed: the command line of a process that has ended is gone.
+    let leaky = |world: &World| {
+        let (home, token) = (world.home.path(), world.sim.token());
+        drop(Agent::start_by(&["tail", "-f", "/dev/null"], home, &[&token], std::env::vars(), world.canary()));
+    };
+    assert!(planted(leaky).contains("command line"));
 }

@@ -1,6 +1,7 @@
 //! Servers that take their time: each test waits for a deadline of the program.
 
 use crate::clock::FakeHost;
+use crate::disk::full_after;
 use crate::edges::Edge;
 use crate::raw::Raw;
 use crate::world::{World, history};
@@ -19,6 +20,19 @@ async fn fm_08_a_post_that_is_accepted_and_never_answered_is_settled_by_the_next
     world.once().await.exits(0);
     let copies = world.assert_nothing_lost_and_copies_traceable().await;
     assert!(copies > 0 && copies <= 500, "{copies}");
+}
+
+/// Fault: the disk is full when the ledger is to record what was accepted. Shows: exit 1; with room again nothing is lost, every copy is of a batch in doubt and in the ledger.
+#[tokio::test]
+async fn fm_26_without_room_for_the_ledger_the_batch_is_in_doubt_and_settled() {
+    let one_segment = Duration::from_secs(600);
+    let mut world = World::file(Options { history_span: one_segment, ..history(1500) }).await;
+    world.set("OPSHIP_LOG__LEVEL", "error").set("OPSHIP_DELIVERY__BATCH_ROWS_MAX", "20");
+    world.by_script(&full_after(4096), &["once"]).await.exits(1).says(&["free space"]);
+    let before = world.rows().len();
+    assert!(before > 100 && before < 1500, "{before} rows before the disk was full");
+    world.once().await.exits(0);
+    world.assert_nothing_lost_and_copies_traceable().await;
 }
 
 /// Fault: source, identity endpoint, rule or blob store send a byte every 20 s. Shows: the total deadline holds (exit 1 within 100 s), nothing is shipped; afterwards everything arrives once.

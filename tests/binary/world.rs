@@ -167,7 +167,7 @@ impl World {
         Agent::start_by(&launcher, self.home.path(), args, self.env.clone(), self.canary()).end().await
     }
 
-    fn canary(&self) -> Canary {
+    pub fn canary(&self) -> Canary {
         Canary::new(&self.secrets())
     }
 
