@@ -29,7 +29,7 @@ const FAULTS = [
 
 const home = "target/soak";
 rmSync(home, { recursive: true, force: true });
-for (const folder of [home, "docs/img", "docs/proof"]) mkdirSync(folder, { recursive: true });
+for (const folder of [home, "docs/img"]) mkdirSync(folder, { recursive: true });
 writeFileSync(`${home}/faults.json`, JSON.stringify(FAULTS));
 
 const binary = "target/release/opship";
@@ -136,10 +136,12 @@ const result = {
   rss_start_mib: samples[0].rss_mib.toFixed(1), rss_max_mib: max("rss_mib").toFixed(1), slope_mib_per_hour: slope.toFixed(2),
   fds_max: max("fds"), threads_max: max("threads"), lag_p99_s: percentile(steady.map((one) => one.lag_s), 0.99).toFixed(1),
 };
-const record = "docs/proof/soak.csv";
+const folder = process.env.OPSHIP_PROOF_DIR;
+const record = `${folder}/soak.csv`;
 if (!existsSync(record)) writeFileSync(record, `${Object.keys(result).join(",")}\n`);
 appendFileSync(record, `${Object.values(result).join(",")}\n`);
-writeFileSync("docs/img/soak.png", plot(samples, `OPSHIP ${commit}: ${minutes} MIN, ${polls} POLLS, ${result.rows} ROWS, ${result.lost} LOST, RSS ${result.slope_mib_per_hour} MIB/H`));
+const picture = folder.endsWith("docs/proof") ? "docs/img/soak.png" : `${home}/soak.png`;
+writeFileSync(picture, plot(samples, `OPSHIP ${commit}: ${minutes} MIN, ${polls} POLLS, ${result.rows} ROWS, ${result.lost} LOST, RSS ${result.slope_mib_per_hour} MIB/H`));
 for (const [name, value] of Object.entries(result)) console.log(`${name.padEnd(20)}${value}`);
 console.log(`slope: least squares over everything after the first ${warmUp} s; ${(polls / minutes / 60).toFixed(1)} polls a second`);
 
