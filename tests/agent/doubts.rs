@@ -1,30 +1,14 @@
 //! Scenes for the crash points: batches that a dead process left in doubt, and a store that fails.
 
-use crate::recovery::dies_in_its_post;
-use crate::scenes::{H, Scene, ticked, with_late_events};
+use crate::points::Scene;
+use crate::recovery::{dies_in_its_post, is_killed_posting};
+use crate::scenes::{H, ticked, with_late_events};
 use crate::sink::Outcome;
 use crate::source::{Reply, status};
 use crate::store::{Fault, Op, TTL};
 use crate::world::{CHECKPOINT, HOUR, MINUTE, World};
 use opship::source::PageRequest;
 use std::time::Duration;
-
-/// A process whose POSTs end like this, and that is killed in the last of them; nobody has waited for its intent.
-async fn is_killed_posting<const N: usize>(world: &mut World, outcomes: [Outcome; N]) {
-    world.posts_end(outcomes);
-    let mut process = world.start();
-    let (link, posts) = (process.link.clone(), world.state().sink.posts.len() + N);
-    let kill = async {
-        while link.state().sink.posts.len() < posts {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        link.dead.cancel();
-    };
-    tokio::join!(process.tick(), kill);
-    world.crashes += 1;
-    world.heal();
-    assert!(world.open_intent().is_some());
-}
 
 const TAKEN: Outcome = Outcome::Hang { accepted: true };
 

@@ -2,10 +2,11 @@
 
 use crate::doubts::{DOUBTS, STORE};
 use crate::link::Mishap;
-use crate::scenes::{DELIVERY, READING, Scene};
+use crate::scenes::{DELIVERY, READING};
 use crate::source::{BOTH, Event, Order};
 use crate::store::TTL;
 use crate::world::{HOUR, MINUTE, ROWS_MAX, World};
+use futures_util::future::LocalBoxFuture;
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
 
@@ -23,6 +24,44 @@ const PAIRS_MIN: u64 = 5_000;
 
 /// No process lives for so many waits.
 const NEVER: u64 = u64::MAX;
+
+type Arrange = for<'a> fn(&'a mut World) -> LocalBoxFuture<'a, ()>;
+
+pub(crate) struct Scene {
+    pub(crate) name: &'static str,
+    pub(crate) arrange: Arrange,
+    /// Each commit is held against the table.
+    pub(crate) is_watched: bool,
+    /// The first process gets a SIGTERM at this step.
+    pub(crate) stop_at: Option<u64>,
+    /// The tick posts rows.
+    pub(crate) ships: bool,
+    /// Only a late sweep of a later tick finds all.
+    pub(crate) is_late: bool,
+}
+
+impl Scene {
+    pub(crate) const fn of(name: &'static str, arrange: Arrange) -> Self {
+        Self { name, arrange, is_watched: true, stop_at: None, ships: true, is_late: false }
+    }
+
+    /// Some events need no row.
+    pub(crate) const fn unwatched(self) -> Self {
+        Self { is_watched: false, ..self }
+    }
+
+    pub(crate) const fn idle(self) -> Self {
+        Self { ships: false, ..self }
+    }
+
+    pub(crate) const fn late(self) -> Self {
+        Self { is_late: true, ..self }
+    }
+
+    pub(crate) const fn stopped_at(self, step: u64) -> Self {
+        Self { stop_at: Some(step), ..self }
+    }
+}
 
 /// Tells which point failed.
 struct Named(String);

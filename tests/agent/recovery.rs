@@ -27,6 +27,23 @@ pub(crate) async fn dies_in_its_post(world: &mut World, accepted: bool) {
     tokio::time::sleep(TTL).await;
 }
 
+/// A process whose POSTs end like this, and that is killed in the last of them; nobody has waited for its intent.
+pub(crate) async fn is_killed_posting<const N: usize>(world: &mut World, outcomes: [Outcome; N]) {
+    world.posts_end(outcomes);
+    let mut process = world.start();
+    let (link, posts) = (process.link.clone(), world.state().sink.posts.len() + N);
+    let kill = async {
+        while link.state().sink.posts.len() < posts {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        link.dead.cancel();
+    };
+    tokio::join!(process.tick(), kill);
+    world.crashes += 1;
+    world.heal();
+    assert!(world.open_intent().is_some());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_batch_in_doubt_is_posted_again_alone_under_its_own_id() {
     for order in BOTH {

@@ -1,53 +1,15 @@
 //! Scenes for the crash points: how the world stands when a fresh process begins the tick in which it is killed. Reading and delivery.
 
+use crate::points::Scene;
 use crate::sink::Outcome;
 use crate::source::{Reply, status};
 use crate::world::{HOUR, MINUTE, World};
 use chrono::TimeDelta;
-use futures_util::future::LocalBoxFuture;
 use opship::flow::Stream;
 use opship::flow::retry::Failure;
 use std::time::Duration;
 
 pub(crate) const H: i64 = 3_600_000;
-
-type Arrange = for<'a> fn(&'a mut World) -> LocalBoxFuture<'a, ()>;
-
-pub(crate) struct Scene {
-    pub(crate) name: &'static str,
-    pub(crate) arrange: Arrange,
-    /// Each commit is held against the table.
-    pub(crate) is_watched: bool,
-    /// The first process gets a SIGTERM at this step.
-    pub(crate) stop_at: Option<u64>,
-    /// The tick posts rows.
-    pub(crate) ships: bool,
-    /// Only a late sweep of a later tick finds all.
-    pub(crate) is_late: bool,
-}
-
-impl Scene {
-    pub(crate) const fn of(name: &'static str, arrange: Arrange) -> Self {
-        Self { name, arrange, is_watched: true, stop_at: None, ships: true, is_late: false }
-    }
-
-    /// Some events need no row.
-    pub(crate) const fn unwatched(self) -> Self {
-        Self { is_watched: false, ..self }
-    }
-
-    pub(crate) const fn idle(self) -> Self {
-        Self { ships: false, ..self }
-    }
-
-    pub(crate) const fn late(self) -> Self {
-        Self { is_late: true, ..self }
-    }
-
-    pub(crate) const fn stopped_at(self, step: u64) -> Self {
-        Self { stop_at: Some(step), ..self }
-    }
-}
 
 /// A process that does its work and ends.
 pub(crate) async fn ticked(world: &mut World, events: usize) {
@@ -402,7 +364,7 @@ pub(crate) const DELIVERY: &[Scene] = &[
     Scene::of("a row that is larger than a request may be", |world| {
         Box::pin(async {
             world.add(1);
-            world.add_at(-1, 0, &too_large());
+            world.add_at(-20 * 60_000, 0, &too_large());
         })
     }),
     Scene::of("a row that is refused for its size", |world| {
