@@ -18,9 +18,9 @@ const PAIRS: [&str; 5] = [
     "a part of a split in doubt",
     "the reply to the write of an intent is lost",
 ];
-const SCENES_MIN: usize = 50;
-const POINTS_MIN: u64 = 5_000;
-const PAIRS_MIN: u64 = 5_000;
+const SCENES_MIN: usize = 90;
+const POINTS_MIN: u64 = 7_000;
+const PAIRS_MIN: u64 = 7_000;
 
 /// No process lives for so many waits.
 const NEVER: u64 = u64::MAX;
