@@ -111,11 +111,19 @@ fn key_of(event: &Event) -> EventKey {
 impl World {
     /// Every visible event newer than the floor is in the table.
     pub(crate) fn nothing_is_lost(&self) {
+        self.nothing_is_lost_but(|_| false);
+    }
+
+    /// The same, but of the events that need no row none is there.
+    pub(crate) fn nothing_is_lost_but(&self, needs_no_row: impl Fn(&Event) -> bool) {
         let floor = self.stored_checkpoint().map(|cp| cp.floor);
         let state = self.state();
         let now = state.now();
-        let is_owed = |event: &Event| event.visible_at <= now && floor.is_none_or(|floor| event.timestamp >= floor);
-        let is_lost = |event: &&Event| is_owed(event) && !state.sink.copies.contains_key(&event.uuid);
+        let shipped = |event: &Event| state.sink.copies.contains_key(&event.uuid);
+        assert!(!state.source.events.iter().any(|event| needs_no_row(event) && shipped(event)), "a row too many");
+        let is_new = |event: &Event| floor.is_none_or(|floor| event.timestamp >= floor);
+        let is_owed = |event: &Event| event.visible_at <= now && is_new(event) && !needs_no_row(event);
+        let is_lost = |event: &&Event| is_owed(event) && !shipped(event);
         let lost: Vec<_> = state.source.events.iter().filter(is_lost).collect();
         assert!(lost.is_empty(), "L: {} events lost: {:?}", lost.len(), &lost[..lost.len().min(5)]);
     }
@@ -149,11 +157,15 @@ impl World {
     }
 
     fn stored_checkpoint(&self) -> Option<Checkpoint> {
-        let key = self.checkpoint_key();
-        match Checkpoint::decode(&self.state().store.blobs.get(&key)?.bytes) {
+        match Checkpoint::decode(&self.stored_bytes()?) {
             Decoded::Good(cp) => Some(*cp),
             _ => None,
         }
+    }
+
+    pub(crate) fn stored_bytes(&self) -> Option<Vec<u8>> {
+        let key = self.checkpoint_key();
+        self.state().store.blobs.get(&key).map(|blob| blob.bytes.clone())
     }
 
     pub(crate) fn open_intent(&self) -> Option<Intent> {
@@ -181,6 +193,14 @@ impl World {
             let cp = self.checkpoint();
             self.state().position_is_covered(&cp);
         }
+    }
+
+    /// No position has to wait for events that were dropped on purpose or that the source no longer has.
+    pub(crate) fn let_go_of_what_nobody_owes(&self, needs_no_row: impl Fn(&Event) -> bool) {
+        let mut state = self.state();
+        let owed = state.source.events.iter().filter(|event| !needs_no_row(event));
+        let owed: HashSet<String> = owed.map(|event| event.uuid.clone()).collect();
+        state.source.told.values_mut().for_each(|told| told.uuids.retain(|uuid| owed.contains(uuid)));
     }
 
     pub(crate) fn is_sound(&self) {

@@ -1,5 +1,6 @@
 //! Recovery: what a dead process left open, in both cursor orders.
 
+use crate::scenes::too_large;
 use crate::sink::Outcome;
 use crate::source::{BOTH, Order, Reply, status};
 use crate::store::{Fault, Op, TTL};
@@ -11,7 +12,7 @@ use opship::source::PageRequest;
 use std::time::Duration;
 
 /// A process that posts its first batch and dies before it hears the answer.
-async fn dies_in_its_post(world: &mut World, accepted: bool) {
+pub(crate) async fn dies_in_its_post(world: &mut World, accepted: bool) {
     world.posts_end([Outcome::Hang { accepted }]);
     let mut process = world.start();
     let dead = process.link.dead.clone();
@@ -24,6 +25,23 @@ async fn dies_in_its_post(world: &mut World, accepted: bool) {
     world.heal();
     assert!(world.checkpoint().intent.is_some());
     tokio::time::sleep(TTL).await;
+}
+
+/// A process whose POSTs end like this, and that is killed in the last of them; nobody has waited for its intent.
+pub(crate) async fn is_killed_posting<const N: usize>(world: &mut World, outcomes: [Outcome; N]) {
+    world.posts_end(outcomes);
+    let mut process = world.start();
+    let (link, posts) = (process.link.clone(), world.state().sink.posts.len() + N);
+    let kill = async {
+        while link.state().sink.posts.len() < posts {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        link.dead.cancel();
+    };
+    tokio::join!(process.tick(), kill);
+    world.crashes += 1;
+    world.heal();
+    assert!(world.open_intent().is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -157,30 +175,8 @@ async fn a_failed_read_is_not_gone_and_burns_no_attempt() {
 #[tokio::test(start_paused = true)]
 async fn a_dead_letter_that_cannot_be_kept_in_recovery_loses_no_event() {
     let mut world = World::new(Order::Insertion);
-    // 30 fields of 60 KB: no row can carry them.
-    let long = "x".repeat(60_000);
-    let fields = [
-        "session_uuid",
-        "country",
-        "category",
-        "type",
-        "actor_uuid",
-        "actor_type",
-        "actor_account_uuid",
-        "action",
-        "object_type",
-        "object_uuid",
-        "aux_uuid",
-        "aux_info",
-        "vault_uuid",
-        "item_uuid",
-        "user_type",
-        "user_account_uuid",
-    ];
-    let big = fields.map(|field| format!(r#","{field}":"{long}""#)).concat();
-    let more = format!("{big},\"session\":\"{long}\",\"client\":\"{long}\"");
     world.add(1);
-    let stub = world.add_at(-1, 0, &more);
+    let stub = world.add_at(-1, 0, &too_large());
     dies_in_its_post(&mut world, false).await;
     world.on_store(|op, key| (op == Op::Put && key.starts_with("dead-letters/")).then_some(Fault::Fail));
     let mut process = world.start();
