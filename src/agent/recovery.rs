@@ -15,8 +15,8 @@ use std::time::Duration;
 /// Pages of one hour's window: half a million events.
 const WINDOW_PAGES_MAX: u32 = 500;
 const WINDOW_TOO_LARGE: &str = "the window of a batch in doubt cannot be read to its end";
-/// From this attempt on a pause precedes each: a crash loop must not multiply rows.
-const PAUSE_FROM_ATTEMPT: u32 = 3;
+/// From this start of the batch on, the first delivery included, a pause precedes each: a crash loop must not multiply rows.
+const PAUSE_FROM_START: u32 = 3;
 const PAUSE_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// Rows whose 204 this process has seen but not yet recorded.
@@ -81,10 +81,11 @@ impl Feed {
         Ok(())
     }
 
-    /// Waits out the pause that follows repeated attempts, counted from the last write of the intent.
+    /// Waits out the pause that follows repeated recoveries, counted from the last write of the intent. Retries inside a tick have a pace
+    /// of their own and don't count here: a minute of refused POSTs must not keep a healthy feed waiting for a quarter of an hour.
     async fn cool_down(&mut self, intent: &Intent, tick: Tick<'_>) -> Result<(), Trouble> {
-        let next = intent.attempt.saturating_add(1);
-        if next < PAUSE_FROM_ATTEMPT {
+        let next = intent.recoveries.saturating_add(2);
+        if next < PAUSE_FROM_START {
             return Ok(());
         }
         let pause = Duration::from_secs(2_u64.saturating_pow(next)).min(PAUSE_MAX);
@@ -104,6 +105,7 @@ impl Feed {
         let cp = &mut self.position()?.cp;
         let mut taken = intent.clone();
         (taken.owner, taken.attempt) = (owner, attempt);
+        taken.recoveries += 1;
         cp.intent = Some(taken);
         let batch_id = intent.batch_id.clone();
         cp.in_doubt.add(Doubt {

@@ -170,7 +170,11 @@ pub struct Intent {
     pub to: Option<Time>,
     pub advance: Option<Advance>,
     pub owner: String,
+    /// POSTs of this batch so far that may have been accepted, and the one under way.
     pub attempt: u32,
+    /// How often the batch was taken over after a crash or a tick that gave up: paces the recoveries.
+    #[serde(default)]
+    pub recoveries: u32,
     pub ttl_s: u64,
     #[serde(flatten)]
     unknown: Unknown,
@@ -202,6 +206,7 @@ impl Intent {
             advance,
             owner: owner.to_owned(),
             attempt: 1,
+            recoveries: 0,
             ttl_s: INTENT_TTL.as_secs(),
             unknown: Unknown::new(),
         }

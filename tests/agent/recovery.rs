@@ -1,5 +1,6 @@
 //! Recovery: what a dead process left open, in both cursor orders.
 
+use crate::oracle::ledger;
 use crate::scenes::too_large;
 use crate::sink::Outcome;
 use crate::source::{BOTH, Order, Reply, status};
@@ -7,7 +8,7 @@ use crate::store::{Fault, Op, TTL};
 use crate::world::{CHECKPOINT, HOUR, MINUTE, World};
 use chrono::TimeDelta;
 use opship::agent::Trouble;
-use opship::flow::retry::Failure;
+use opship::flow::retry::{Failure, Patience};
 use opship::source::PageRequest;
 use std::time::Duration;
 
@@ -125,6 +126,23 @@ async fn events_that_the_source_no_longer_returns_are_let_go_and_counted() {
         assert_eq!(world.state().sink.copies(&gone.uuid), 0);
         world.nothing_is_lost();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tick_of_unanswered_posts_does_not_hold_up_the_next() {
+    let mut world = World::new(Order::Insertion);
+    world.patience = Patience::ONCE;
+    world.add(3);
+    world.on_post(|_| Outcome::Refuse(503));
+    assert!(matches!(world.start().bad().await, Trouble::Sink(_)));
+    assert_eq!(world.state().sink.posts.len(), 6, "as many as a tick of once may have");
+    world.heal();
+    tokio::time::sleep(TTL).await;
+    let asked = tokio::time::Instant::now();
+    world.start().good().await;
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    assert!(ledger(&world).values().all(|attempt| *attempt >= 7), "each of them may have been accepted");
+    world.each_event_has_one_row();
 }
 
 #[tokio::test(start_paused = true)]

@@ -106,8 +106,8 @@ impl Run {
 
     /// Events of the coming hour, some of them in one burst.
     fn happen(&mut self, ticks: u64) {
-        let burst = if self.dice.one_in(8) { 25 } else { 0 };
-        (0..self.dice.below(12) + burst).for_each(|_| self.world.happen(&mut self.dice, false));
+        let burst = if self.dice.one_in(10) { 20 } else { 0 };
+        (0..self.dice.below(9) + burst).for_each(|_| self.world.happen(&mut self.dice, false));
         if self.ticks + 1 == ticks {
             let there = self.world.state().source.events.len();
             (there..EVENTS_MIN).for_each(|_| self.world.happen(&mut self.dice, false));
