@@ -158,7 +158,8 @@ impl Feed {
         let (settings, account_uuid) = (self.settings.clone(), self.account.uuid());
         let mut packing = Packing::new(page, sorted, self.id.stream, &settings, account_uuid.as_deref());
         while let Some(batch) = packing.next_batch() {
-            let advance = packing.is_done().then(|| advance.clone());
+            let is_last = packing.is_done() || planted::is(Bug::EachBatchMoves);
+            let advance = is_last.then(|| advance.clone());
             let mut parcels = VecDeque::from([Parcel::new(batch, origin.kind(), advance)]);
             while let Some(mut parcel) = parcels.pop_front() {
                 self.keep_dead_letters(&mut packing).await?;

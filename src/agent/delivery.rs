@@ -243,7 +243,7 @@ impl Feed {
         tracing::warn!(feed = %self.id, rows = parcel.batch.rows.len(), error = %chain(error), "a batch was refused: trying smaller ones");
         if let Some((first, rest)) = parcel.batch.halve() {
             packing.counted.splits += 1;
-            let is_part_in_doubt = parcel.attempt > 1;
+            let is_part_in_doubt = parcel.attempt > 1 && !planted::is(Bug::PartsForgetDoubt);
             let part = Parcel { kind: BatchKind::Split, is_part_in_doubt, ..parcel };
             if !planted::is(Bug::LoseSecondHalf) {
                 parcels.push_front(Parcel { batch: rest, ..part.clone() });

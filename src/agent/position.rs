@@ -228,9 +228,9 @@ impl Feed {
         match &mut self.position {
             Some(position) if position.version == loaded.version => position.age = loaded.age,
             position => {
-                let known = position.as_ref().map(|position| position.cp.write_id.as_str());
-                // Somebody else has shipped: what is cached of the ledger may be stale.
-                if known != Some(loaded.checkpoint.write_id.as_str()) && !planted::is(Bug::KeepStaleLedger) {
+                // Somebody else has shipped: what is cached of the ledger may be stale. Even below a write that is known: it may have
+                // been restored over what others wrote since.
+                if !planted::is(Bug::KeepStaleLedger) {
                     self.ledger.forget();
                 }
                 *position = Some(Position::new(loaded));

@@ -30,10 +30,20 @@ pub enum Bug {
     MarkBeforeLastPage,
     /// A rejected cursor starts again now (L).
     ResetToNow,
+    /// A rejected cursor starts again at the watermark, which sweeps lift over events not shipped yet (L).
+    ResetToWatermark,
+    /// A client with a wrong clock carries watermark and marks into the future (L).
+    BelieveTheFuture,
+    /// Each batch of a page moves the position behind the whole page (L).
+    EachBatchMoves,
     /// A batch in doubt is not posted again, and the position moves behind it (L).
     ForgetIntent,
     /// A page that cannot be read makes the events of a batch in doubt count as gone (L).
     FailedReadIsGone,
+    /// A batch in doubt is looked for on its page alone: when the cursor is gone, its events count as gone (A).
+    RecoverWithoutWindow,
+    /// A part of a batch in doubt ships under an intent of its own (A).
+    PartsForgetDoubt,
     /// A recovery posts and records under the attempt that it found (A).
     SameAttemptAgain,
     /// A doubt is kept in memory only: after a crash there are more copies than attempts (A).
@@ -69,8 +79,13 @@ impl Bug {
         Self::LateSweepFromNow,
         Self::MarkBeforeLastPage,
         Self::ResetToNow,
+        Self::ResetToWatermark,
+        Self::BelieveTheFuture,
+        Self::EachBatchMoves,
         Self::ForgetIntent,
         Self::FailedReadIsGone,
+        Self::RecoverWithoutWindow,
+        Self::PartsForgetDoubt,
         Self::SameAttemptAgain,
         Self::ForgetDoubts,
         Self::LostReplyIsNo,

@@ -52,6 +52,9 @@ pub fn reset_start(cp: &Checkpoint, date: Time, widths: &Widths) -> Time {
     if planted::is(Bug::ResetToNow) {
         return date;
     }
+    if planted::is(Bug::ResetToWatermark) {
+        return reached(cp, earlier(cp.watermark, widths.overlap), date);
+    }
     reached(cp, earlier(cp.sweep_mark.min(date), widths.overlap), date)
 }
 

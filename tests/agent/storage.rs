@@ -195,6 +195,25 @@ async fn fm_25_an_older_checkpoint_over_the_ledger_ships_nothing_twice() {
     }
 }
 
+/// Fault: a checkpoint goes back to the one that a replica knows, over what another shipped since. Shows: each event has one row.
+#[tokio::test(start_paused = true)]
+async fn fm_25_a_replica_does_not_trust_its_memory_of_the_ledger_below_a_restored_checkpoint() {
+    for order in BOTH {
+        let mut world = World::new(order);
+        world.add(6);
+        let (mut one, mut other) = (world.start(), world.start());
+        one.good().await;
+        other.good().await;
+        let known = world.state().store.blobs[CHECKPOINT].bytes.clone();
+        world.add(6);
+        one.good().await;
+        world.state().store.set(CHECKPOINT, known);
+        other.good().await;
+        world.each_event_has_one_row();
+        world.is_sound();
+    }
+}
+
 /// Fault: checkpoint and ledger go back together. Shows: nothing is lost, only rows since then have a copy, who saw it counts and tells them.
 #[tokio::test(start_paused = true)]
 async fn fm_25_an_older_checkpoint_and_ledger_lose_nothing() {
