@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 const SEEDS: u64 = 2_000;
 const EVENTS_MIN: usize = 200;
+/// Later than any run ends.
+const NEVER: Duration = Duration::from_secs(1_000 * 86_400);
 /// Outages of days; two at most, so that the source still has everything.
 const LONG_OUTAGES_MAX: u32 = 2;
 
@@ -73,8 +75,11 @@ impl Run {
             state.source.page_max = 3 + dice.below(30) as usize;
             state.store.can_cut = dice.one_in(2);
         }
-        (0..dice.below(150)).for_each(|_| world.happen(&mut dice, true));
         let weather = Weather::of(&mut dice);
+        (0..dice.below(150)).for_each(|_| world.happen(&mut dice, weather, true));
+        if weather.overlap_alone {
+            world.settings.widths.late_every = NEVER;
+        }
         weather.blow(&world, seed);
         let replicas = 1 + dice.below(6).saturating_sub(2).min(2);
         match replicas {
@@ -107,10 +112,10 @@ impl Run {
     /// Events of the coming hour, some of them in one burst.
     fn happen(&mut self, ticks: u64) {
         let burst = if self.dice.one_in(10) { 20 } else { 0 };
-        (0..self.dice.below(9) + burst).for_each(|_| self.world.happen(&mut self.dice, false));
+        (0..self.dice.below(9) + burst).for_each(|_| self.world.happen(&mut self.dice, self.weather, false));
         if self.ticks + 1 == ticks {
             let there = self.world.state().source.events.len();
-            (there..EVENTS_MIN).for_each(|_| self.world.happen(&mut self.dice, false));
+            (there..EVENTS_MIN).for_each(|_| self.world.happen(&mut self.dice, self.weather, false));
         }
     }
 

@@ -16,6 +16,8 @@ const HOUR_MS: u64 = 3_600_000;
 /// An event becomes visible at most this long after its timestamp; the source's clock may be ahead by `AHEAD_MAX_S` besides, and both
 /// together stay within the late sweep's horizon of 72 hours.
 const LATE_MAX_MS: u64 = 60 * HOUR_MS;
+/// Where no late sweep helps, no event is later than the overlap.
+const LATE_MAX_OF_OVERLAP_MS: u64 = 295_000;
 const AHEAD_MAX_S: u64 = 11 * 3600;
 
 /// One call in so many fails; 0 is never.
@@ -28,6 +30,8 @@ pub(crate) struct Weather {
     crash: u64,
     reject: u64,
     calamity: u64,
+    /// The overlap has to carry the feed alone: no late sweep, no event later than the overlap, no clock of the source ahead.
+    pub(crate) overlap_alone: bool,
 }
 
 fn hits(dice: &mut Dice, odds: u64) -> bool {
@@ -44,6 +48,7 @@ impl Weather {
             crash: pick([0, 8, 3, 2]),
             reject: pick([0, 20, 6, 3]),
             calamity: pick([0, 0, 20, 6]),
+            overlap_alone: pick([0, 0, 0, 1]) == 1,
         }
     }
 
@@ -96,7 +101,7 @@ impl Weather {
         }
         if hits(dice, self.calamity) {
             match dice.below(6) {
-                0 => world.skew(dice),
+                0 => world.skew(dice, self.overlap_alone),
                 1 => {
                     let mut state = world.state();
                     state.store.clock_error = dice.below(600) as i64 - 300;
@@ -177,9 +182,9 @@ impl Backup {
 }
 
 impl World {
-    fn skew(&self, dice: &mut Dice) {
+    fn skew(&self, dice: &mut Dice, never_ahead: bool) {
         let mut state = self.state();
-        if dice.one_in(2) {
+        if dice.one_in(2) && !never_ahead {
             state.source.skew = TimeDelta::seconds(dice.below(AHEAD_MAX_S) as i64);
             state.struck.by(Kind::SourceClockAhead);
         } else {
@@ -223,11 +228,12 @@ impl World {
     }
 
     /// An event of the coming hour or, with `back`, of the past: on time, a little late, very late, future-dated or without a time.
-    pub(crate) fn happen(&self, dice: &mut Dice, back: bool) {
+    pub(crate) fn happen(&self, dice: &mut Dice, weather: Weather, back: bool) {
         let stamp = if back { -(dice.below(29 * 24 * HOUR_MS) as i64) } else { dice.below(HOUR_MS) as i64 };
+        let most = if weather.overlap_alone { LATE_MAX_OF_OVERLAP_MS } else { LATE_MAX_MS };
         let late = match dice.below(6) {
-            0 if !back => dice.below(LATE_MAX_MS) as i64,
-            1 if !back => dice.below(600_000) as i64,
+            0 if !back => dice.below(most) as i64,
+            1 if !back => dice.below(most.min(600_000)) as i64,
             _ => dice.below(1_000) as i64,
         };
         let (future, odd) = (!back && dice.one_in(100), dice.one_in(100));
