@@ -92,7 +92,7 @@ impl Run {
     }
 
     async fn go(mut self) -> Figures {
-        let ticks = 20 + self.dice.below(16);
+        let ticks = 20 + self.dice.below(8);
         while self.ticks < ticks {
             self.happen(ticks);
             self.weather.strike(&self.world, &mut self.backup, &mut self.dice);
