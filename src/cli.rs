@@ -23,6 +23,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// The work is waiting for others; one thread would do, a second one keeps the timer exact.
+const WORKERS: usize = 2;
+/// Threads for files, compression and name look-ups. Each has a heap of its own, so that more of them make the memory creep.
+const BLOCKING_THREADS_MAX: usize = 16;
+
 /// Ships 1Password events to Microsoft Sentinel: nothing lost, every duplicate traceable.
 #[derive(Debug, Parser)]
 #[command(name = "opship", version, arg_required_else_help = true, after_help = EXAMPLES)]
@@ -221,7 +226,12 @@ pub fn main() -> ExitCode {
             return exit.into();
         }
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(WORKERS)
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .enable_all()
+        .build();
+    let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("opship: start the async runtime: {error}");

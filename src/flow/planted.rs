@@ -1,6 +1,6 @@
 //! Faults planted on purpose: the proof shows with them that it would see a real one. Each stands where its opposite is done right.
 //!
-//! The feature `planted` is turned on by this package's own tests and by nothing else; without it [`is`] is `false` at compile time,
+//! The feature `planted` is turned on by this package's own tests and by nothing else; without it every bug is absent at compile time,
 //! so that no shipped program has a switch to be turned. A fault is planted for one thread: seeded runs stay independent.
 
 /// What is done wrong.
