@@ -53,12 +53,12 @@ const lines = createInterface({ input: sim.stdout });
 const { url, environment } = JSON.parse((await lines[Symbol.asyncIterator]().next()).value);
 const control = async (method, path) => (await fetch(`${url}/sim/${path}`, { method })).text();
 
+writeFileSync(`${home}/opship.toml`, `[schedule]\nevery = "1s"\n[store]\nkind = "file"\npath = "${home}/state"\n`);
 const agent = start(["run", "--config", `${home}/opship.toml`], {
   ...environment,
   OPSHIP_LOG__LEVEL: "info,opship::agent::run=debug",
   OPSHIP_LOG__FORMAT: "json",
 }, ["ignore", "ignore", "pipe"]);
-writeFileSync(`${home}/opship.toml`, `[schedule]\nevery = "1s"\n[store]\nkind = "file"\npath = "${home}/state"\n`);
 
 let [polls, tasks] = [0, 0];
 const log = openSync(`${home}/agent.log`, "w");
