@@ -7,18 +7,19 @@ mod demo_place;
 mod demo_progress;
 mod demo_report;
 mod doctor;
+mod exit;
 mod ship;
 mod signals;
+mod simulator;
 
-use crate::agent::{Trouble, chain};
+use crate::agent::chain;
 use crate::config::{Config, ConfigError, ConfigFile, Need, load, show};
 use crate::flow::{AccountName, Stream};
-use crate::store::StoreError;
-use crate::store::checkpoints::CheckpointError;
-use crate::wire::WireError;
-use crate::{sim, telemetry};
+use crate::telemetry;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use std::net::SocketAddr;
+use exit::advice;
+pub(crate) use exit::{CliError, Exit, exit_of};
+pub(crate) use simulator::CursorOrder;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -69,7 +70,7 @@ enum Command {
     /// The same agent against the built-in simulator; rows land in demo-out/
     Demo(demo::DemoArgs),
     /// Only the simulator: prints one JSON line with its URLs and the environment a client needs; ends on SIGTERM
-    Sim(SimArgs),
+    Sim(simulator::SimArgs),
     /// Check every part of the setup: a line each, with the remedy
     Check,
     /// Look at or change the stored position
@@ -92,127 +93,6 @@ enum ConfigCommand {
     Show,
     /// JSON schema of the configuration file, for editors
     Schema,
-}
-
-#[derive(Debug, Args)]
-struct SimArgs {
-    /// Where to listen; port 0 picks a free one
-    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR")]
-    listen: SocketAddr,
-    /// Everything the simulator makes up follows from it
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
-    /// JSON file with scripted faults
-    #[arg(long, value_name = "FILE")]
-    faults: Option<PathBuf>,
-    /// Serve https with a CA of its own
-    #[arg(long)]
-    tls: bool,
-    /// The order in which cursors walk
-    #[arg(long, value_enum, default_value_t = CursorOrder::Insert)]
-    order: CursorOrder,
-    /// Events that exist at the start
-    #[arg(long, default_value_t = 1000)]
-    history: usize,
-    /// How far back they reach
-    #[arg(long, value_parser = humantime::parse_duration, default_value = "7d", value_name = "DURATION")]
-    history_span: Duration,
-    /// Live events a second
-    #[arg(long, default_value_t = 0.0)]
-    live: f64,
-    /// Share of events that become visible late, 0 to 1
-    #[arg(long, default_value_t = 0.0)]
-    late_share: f64,
-    /// How late at most
-    #[arg(long, value_parser = humantime::parse_duration, default_value = "1h", value_name = "DURATION")]
-    late_max: Duration,
-    /// Refuse bodies over 1 MiB uncompressed too
-    #[arg(long)]
-    strict: bool,
-    /// Don't enforce the request limits of the real services
-    #[arg(long)]
-    no_rate_limits: bool,
-    /// Append accepted rows to this file
-    #[arg(long, value_name = "FILE")]
-    rows_out: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum CursorOrder {
-    Insert,
-    EventTime,
-}
-
-/// How the program ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Exit {
-    Done = 0,
-    /// Try again.
-    Failed = 1,
-    DeadLetters = 2,
-    /// Usage, configuration, or a checkpoint that belongs elsewhere.
-    Usage = 64,
-    Credentials = 77,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
-}
-
-/// Why a command could not do its work.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum CliError {
-    #[error(transparent)]
-    Config(#[from] ConfigError),
-    #[error(transparent)]
-    Wire(#[from] WireError),
-    #[error(transparent)]
-    Sim(#[from] sim::SimError),
-    #[error(transparent)]
-    Trouble(#[from] Trouble),
-    #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
-    #[error("{0}")]
-    Usage(String),
-    #[error("{0}")]
-    Failed(String),
-}
-
-impl CliError {
-    fn exit(&self) -> Exit {
-        match self {
-            Self::Config(_) | Self::Usage(_) => Exit::Usage,
-            Self::Wire(WireError::Http(_) | WireError::Setting(_)) => Exit::Usage,
-            Self::Wire(WireError::Secret(_)) => Exit::Usage,
-            Self::Wire(_) | Self::Sim(_) | Self::Failed(_) => Exit::Failed,
-            Self::Trouble(trouble) => exit_of(trouble),
-            Self::Checkpoint(CheckpointError::TooNew { .. }) => Exit::Usage,
-            Self::Checkpoint(_) => Exit::Failed,
-        }
-    }
-}
-
-/// What to do about errors whose cause is a library's own words.
-fn advice(error: &CliError) -> Option<&'static str> {
-    match error {
-        CliError::Wire(WireError::Store(StoreError::Failed { .. })) => Some(
-            "the store did not answer as it should: check store.container_url or store.path, the network and http.proxy; \
-             nothing was read or shipped, try again",
-        ),
-        _ => None,
-    }
-}
-
-/// The exit code that a feed's trouble asks for.
-pub(crate) fn exit_of(trouble: &Trouble) -> Exit {
-    match trouble {
-        Trouble::Stopped => Exit::Done,
-        Trouble::Misfit { .. } | Trouble::Store(CheckpointError::TooNew { .. }) => Exit::Usage,
-        Trouble::Unauthorized { .. } => Exit::Credentials,
-        _ => Exit::Failed,
-    }
 }
 
 /// Runs the program.
@@ -269,11 +149,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Run => ship::run(&started(config, Need::Everything)?).await,
         Command::Once { max_duration } => ship::once(&started(config, Need::Everything)?, max_duration, output).await,
         Command::Demo(args) => demo::demo(args, output).await,
-        Command::Sim(args) => {
-            let (options, faults) = args.options();
-            sim::serve(options, faults).await?;
-            Ok(Exit::Done)
-        }
+        Command::Sim(args) => simulator::simulate(args).await,
         Command::Check => doctor::check(loaded(config, Need::Everything), output).await,
         Command::Checkpoint { command } => {
             checkpoint::checkpoint(&started(config, Need::Everything)?, command, output).await
@@ -318,36 +194,6 @@ fn started(file: Option<PathBuf>, need: Need) -> Result<Config, ConfigError> {
     let config = loaded(file, need)?;
     telemetry::init(&config.log);
     Ok(config)
-}
-
-impl SimArgs {
-    fn options(self) -> (sim::Options, Option<PathBuf>) {
-        let options = sim::Options {
-            listen: self.listen,
-            seed: self.seed,
-            tls: self.tls,
-            order: self.order.into(),
-            history: self.history,
-            history_span: self.history_span,
-            live_per_second: self.live,
-            late_share: self.late_share,
-            late_max: self.late_max,
-            strict_uncompressed: self.strict,
-            rate_limits: !self.no_rate_limits,
-            rows_out: self.rows_out,
-            ..sim::Options::default()
-        };
-        (options, self.faults)
-    }
-}
-
-impl From<CursorOrder> for sim::Order {
-    fn from(order: CursorOrder) -> Self {
-        match order {
-            CursorOrder::Insert => Self::Insert,
-            CursorOrder::EventTime => Self::EventTime,
-        }
-    }
 }
 
 /// Which feeds a command is about.
