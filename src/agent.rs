@@ -1,5 +1,6 @@
 //! agent: one feed's tick. poll, decode, dedupe, map, pack, intend, deliver, record, commit.
 
+pub mod board;
 mod delivery;
 pub mod health;
 mod operator;
@@ -25,6 +26,7 @@ use crate::store::Store;
 use crate::store::checkpoints::Checkpoints;
 use crate::store::dead_letters::DeadLetters;
 use crate::store::ledger::Ledger;
+use board::Panel;
 use delivery::{Delivered, Parcel};
 use health::Account;
 use packing::Packing;
@@ -59,6 +61,8 @@ pub struct Feed {
     /// Items asked for per page; halved when an answer is over the body cap.
     page_limit: u32,
     jitter: Jitter,
+    /// Where the feed shows what it does.
+    panel: Arc<Panel>,
 }
 
 /// What a tick may use.
@@ -97,11 +101,12 @@ pub struct Parts {
     pub stop: CancellationToken,
     /// Seeds the jitter of waits.
     pub seed: u64,
+    pub panel: Arc<Panel>,
 }
 
 impl Feed {
     pub fn new(parts: Parts) -> Self {
-        let Parts { id, account, source, sink, store, owner, settings, stop, seed } = parts;
+        let Parts { id, account, source, sink, store, owner, settings, stop, seed, panel } = parts;
         let sink_fingerprint = Fingerprints::new("", None, &sink.place()).sink;
         Self {
             ledger: Ledger::new(store.clone(), &id, &sink_fingerprint),
@@ -119,6 +124,7 @@ impl Feed {
             sink,
             settings,
             stop,
+            panel,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The composition root: the only file that names concrete sources, sinks and stores.
 
+use crate::agent::board::Board;
 use crate::agent::health::{Account, Health};
 use crate::agent::run::Agent;
 use crate::agent::{Feed, Parts, Settings};
@@ -130,6 +131,7 @@ impl Outside {
         let sink = self.sink()?;
         let redact = self.redact().await?;
         let (mut feeds, mut health) = (Vec::new(), BTreeMap::new());
+        let board = Arc::new(self.board());
         for (account_name, account) in &self.config.accounts {
             let source = self.source(account_name)?;
             let shared = Arc::new(Account::new(account_name.clone(), patience));
@@ -138,8 +140,10 @@ impl Outside {
             let rows = Health::new(shared.clone(), sink.clone(), store.clone(), streams, every);
             health.insert(account_name.clone(), Arc::new(rows));
             for stream in &account.streams {
+                let id = FeedId { account: account_name.clone(), stream: *stream };
                 feeds.push(Feed::new(Parts {
-                    id: FeedId { account: account_name.clone(), stream: *stream },
+                    panel: board.panel(&id),
+                    id,
                     account: shared.clone(),
                     source: source.clone(),
                     sink: sink.clone(),
@@ -151,7 +155,15 @@ impl Outside {
                 }));
             }
         }
-        Ok(Agent { feeds, health, stop })
+        Ok(Agent { feeds, health, stop, board })
+    }
+
+    fn board(&self) -> Board {
+        let feeds = |(account, settings): (&AccountName, &config::Account)| {
+            let id = |stream: &Stream| FeedId { account: account.clone(), stream: *stream };
+            settings.streams.iter().map(id).collect::<Vec<_>>()
+        };
+        Board::new(self.config.accounts.iter().flat_map(feeds))
     }
 
     fn settings(&self, stream: Stream, redact: &Redact) -> Settings {

@@ -102,6 +102,7 @@ impl Feed {
         let why = if intent.owner == owner { "a delivery was broken off" } else { "a process ended or was replaced" };
         let attempt = intent.attempt.saturating_add(u32::from(!planted::is(Bug::SameAttemptAgain)));
         tracing::warn!(feed = %self.id, batch = %intent.batch_id, rows, attempt, why, "a batch is in doubt: posting it again");
+        self.panel.doubted(rows as u64);
         let cp = &mut self.position()?.cp;
         let mut taken = intent.clone();
         (taken.owner, taken.attempt) = (owner, attempt);
@@ -274,6 +275,7 @@ impl Feed {
                 "events of a batch in doubt are no longer returned by the source: they may or may not be in the table");
         }
         let shipped = (rows - gone) as u64;
+        self.panel.recovered(shipped);
         let position = self.position()?;
         position.cp.totals.add(&Totals { read: shipped, shipped, batches: 1, ..Totals::default() });
         position.cp.in_doubt.gone += gone as u64;

@@ -138,6 +138,7 @@ impl World {
         let edge = Arc::new(link.clone());
         let owner = format!("owner-{}", self.started);
         let feed = Feed::new(Parts {
+            panel: Arc::default(),
             id: FeedId { account: account.clone(), stream: self.stream },
             account: Arc::new(Account::new(account, self.patience)),
             source: edge.clone(),
