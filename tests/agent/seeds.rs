@@ -16,6 +16,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const SEEDS: u64 = 2_000;
+/// Seeds beyond those in which a record run found something.
+const FOUND: [u64; 1] = [226_728];
 const EVENTS_MIN: usize = 200;
 /// Later than any run ends.
 const NEVER: Duration = Duration::from_secs(1_000 * 86_400);
@@ -231,6 +233,14 @@ fn whatever_happens_nothing_is_lost_and_every_copy_is_traceable() {
     });
     all.every_kind_struck();
     all.tell(&range, started.elapsed());
+}
+
+#[test]
+fn what_the_record_runs_found_stays_mended() {
+    for seed in FOUND {
+        let _named = Named(seed);
+        run_alone(seed);
+    }
 }
 
 #[test]
