@@ -152,6 +152,8 @@ pub struct Azure {
     /// PEM file with certificate and private key.
     pub certificate: Option<SecretRef>,
     pub workspace_id: Option<String>,
+    /// Default: the query API of the cloud.
+    pub workspace_url: Option<Url>,
     pub cloud: Cloud,
 }
 

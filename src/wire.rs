@@ -21,6 +21,9 @@ use crate::source::token::Allow;
 use crate::store::azure_blob::AzureBlobStore;
 use crate::store::file::FileStore;
 use crate::store::{Store, StoreError};
+use crate::table::ndjson::NdjsonTable;
+use crate::table::workspace::{Place, Workspace};
+use crate::table::{Table, TableError};
 use azure_core::credentials::TokenCredential;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
@@ -40,9 +43,15 @@ pub enum WireError {
     Sink(#[from] SinkError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Table(#[from] TableError),
     #[error("{0}")]
     Setting(String),
 }
+
+/// Why rows cannot be read back.
+const NO_WORKSPACE: &str = "azure.workspace_id is not set: to read rows back, set it to the id (a GUID) of the Log Analytics workspace \
+     and give the identity the role Log Analytics Reader on the workspace, or read access to the table";
 
 /// What everything else is built from: the client, the secrets and the Azure identity. Nothing is asked of the network yet.
 pub struct Outside {
@@ -105,6 +114,26 @@ impl Outside {
             config::Sink::Ndjson { path, stream } => Arc::new(Ndjson::open(path, stream)?),
             config::Sink::Unset => return Err(WireError::Setting("sink.kind is not set".into())),
         })
+    }
+
+    /// Where the sink's rows are read back. Nothing is asked or opened yet.
+    pub fn table(&self) -> Result<Arc<dyn Table>, WireError> {
+        let missing = |what: &str| WireError::Setting(what.into());
+        match &self.config.sink {
+            config::Sink::Azure { stream, .. } => {
+                let azure = &self.config.azure;
+                let workspace_id = azure.workspace_id.clone().ok_or_else(|| missing(NO_WORKSPACE))?;
+                let names = places(azure.cloud);
+                let url = azure.workspace_url.clone().map_or_else(|| names.query_url.parse(), Ok);
+                let url = url.map_err(|_| missing("azure.workspace_url is not set"))?;
+                let credential = self.credential.clone().ok_or_else(|| missing("azure.credential is not set"))?;
+                let tokens = Arc::new(Tokens::new(credential, names.query_scope));
+                let place = Place { url, workspace_id, stream: stream.clone() };
+                Ok(Arc::new(Workspace::new(&place, tokens, self.http.clone())?))
+            }
+            config::Sink::Ndjson { path, stream } => Ok(Arc::new(NdjsonTable::new(path, stream))),
+            config::Sink::Unset => Err(missing("sink.kind is not set")),
+        }
     }
 
     /// Opens the store; a container is created when it is missing.

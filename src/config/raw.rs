@@ -233,6 +233,10 @@ pub(super) struct RawAzure {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = "00000000-0000-0000-0000-000000000000")]
     pub(super) workspace_id: Option<String>,
+    /// Address of the query API, where it is not the cloud's own: a proxy of yours, or the simulator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("writeOnly" = true), example = "https://api.loganalytics.azure.com")]
+    pub(super) workspace_url: Option<String>,
     /// Which Azure cloud: decides hosts and token audiences.
     pub(super) cloud: Cloud,
 }

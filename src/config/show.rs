@@ -136,6 +136,7 @@ fn shown_azure(azure: &Azure) -> RawAzure {
         client_secret: shown_secret(&azure.client_secret),
         certificate: shown_secret(&azure.certificate),
         workspace_id: azure.workspace_id.clone(),
+        workspace_url: azure.workspace_url.as_ref().map(ToString::to_string),
         cloud: azure.cloud,
     }
 }
