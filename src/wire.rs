@@ -65,10 +65,6 @@ impl Outside {
     /// # Errors
     /// A CA file, proxy, client secret or certificate that cannot be used.
     pub async fn new(config: &Config) -> Result<Self, WireError> {
-        if config.delivery.on_in_doubt == config::OnInDoubt::Verify {
-            let what = "delivery.on_in_doubt = \"verify\" is not available in this version: use \"resend\"";
-            return Err(WireError::Setting(what.into()));
-        }
         let http = http::client(&config.http)?;
         let local = LocalSecrets::new(None);
         let credential = if wants_azure(config) { Some(identity(config, &local, &http).await?) } else { None };
@@ -159,6 +155,8 @@ impl Outside {
         store.announce(&name).await?;
         let sink = self.sink()?;
         let redact = self.redact().await?;
+        let verify = self.config.delivery.on_in_doubt == config::OnInDoubt::Verify;
+        let table = if verify { Some(self.table()?) } else { None };
         let (mut feeds, mut health) = (Vec::new(), BTreeMap::new());
         let board = Arc::new(self.board());
         for (account_name, account) in &self.config.accounts {
@@ -172,6 +170,7 @@ impl Outside {
                 let id = FeedId { account: account_name.clone(), stream: *stream };
                 feeds.push(Feed::new(Parts {
                     panel: board.panel(&id),
+                    table: table.clone(),
                     id,
                     account: shared.clone(),
                     source: source.clone(),
@@ -205,6 +204,8 @@ impl Outside {
             drop_audit_actions: config.filter.drop_audit_actions.clone(),
             redact: redact.clone(),
             ledger_keep: config.ledger_keep,
+            verify_after: (config.delivery.on_in_doubt == config::OnInDoubt::Verify)
+                .then_some(config.delivery.verify_after),
         }
     }
 

@@ -77,6 +77,14 @@ impl Run {
             state.source.page_max = 3 + dice.below(30) as usize;
             state.store.can_cut = dice.one_in(2);
         }
+        // Dice of its own: the other runs stay as they were.
+        let mut verify = Dice::new(seed ^ 0x7e);
+        if verify.one_in(6) {
+            world.settings.verify_after = Some(Duration::from_secs(60 + verify.below(900)));
+            let mut state = world.state();
+            state.sink.shows_after = Duration::from_secs(verify.below(900));
+            state.sink.is_silent = verify.one_in(4);
+        }
         let weather = Weather::of(&mut dice);
         (0..dice.below(150)).for_each(|_| world.happen(&mut dice, weather, true));
         if weather.overlap_alone {

@@ -58,5 +58,6 @@ mod support;
 mod times;
 mod tls;
 mod tokens;
+mod verify;
 mod weight;
 mod world;
