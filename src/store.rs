@@ -13,6 +13,7 @@ mod disk;
 pub mod file;
 pub mod ledger;
 mod probe;
+pub mod survey;
 
 /// A `/`-separated name inside the store: segments of `[A-Za-z0-9._-]`, no empty, `.` or `..` segment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,5 +1,7 @@
 //! The store in a container of Azure Blob Storage: block blobs for documents, append blobs for segments.
 
+pub use super::azure_fault::Sas;
+
 use super::azure_fault::{Access, Fault, Scrubbed, header, http_date};
 use super::{Expect, Holder, Key, Listed, Object, Store, StoreError, Version, probe};
 use crate::config::ContainerUrl;
@@ -72,6 +74,36 @@ impl AzureBlobStore {
         credential: Option<Arc<dyn TokenCredential>>,
         http: Arc<dyn HttpClient>,
     ) -> Result<Self, StoreError> {
+        let store = Self::at(container, credential, http)?;
+        store.bounded("open of", "", store.ensure_container()).await?;
+        Ok(store)
+    }
+
+    /// Opens the container if it is there, and changes nothing: `None` when it is missing.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn look(
+        container: &ContainerUrl,
+        credential: Option<Arc<dyn TokenCredential>>,
+        http: reqwest::Client,
+    ) -> Result<Option<Self>, StoreError> {
+        let store = Self::at(container, credential, Arc::new(http))?;
+        let looked = async {
+            match store.list_page_of_one().await {
+                Err(fault) if fault.is(404, "ContainerNotFound") => Ok(false),
+                outcome => outcome.map(|()| true),
+            }
+        };
+        let is_there = store.bounded("open of", "", looked).await?;
+        Ok(is_there.then_some(store))
+    }
+
+    fn at(
+        container: &ContainerUrl,
+        credential: Option<Arc<dyn TokenCredential>>,
+        http: Arc<dyn HttpClient>,
+    ) -> Result<Self, StoreError> {
         let container = &without_trailing_slash(container);
         let access = Access::to(container);
         let refuse = |remedy: &str| StoreError::Refused {
@@ -90,9 +122,7 @@ impl AzureBlobStore {
         let options = BlobContainerClientOptions { client_options: client_options(http), ..Default::default() };
         let client = BlobContainerClient::new(container.0.clone(), credential, Some(options))
             .map_err(|error| access.error("open of", "", Fault::of(error)))?;
-        let store = Self { container: client, access };
-        store.bounded("open of", "", store.ensure_container()).await?;
-        Ok(store)
+        Ok(Self { container: client, access })
     }
 
     /// Lists before it creates: the usual case needs no right to create containers.

@@ -1,0 +1,123 @@
+//! How `check` looks: aligned lines on a terminal, one JSON object a step for machines.
+
+use super::doctor_step::{Status, Step};
+use super::{CliError, Exit, Output, print};
+use serde_json::json;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+/// Where the time starts: behind the longest usual name.
+const NAME_WIDTH: usize = 29;
+/// Where remedies start: under the names.
+const INDENT: usize = 6;
+
+/// What the steps came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tally {
+    ok: usize,
+    warn: usize,
+    fail: usize,
+    skipped: usize,
+    pub(super) exit: Exit,
+}
+
+impl Tally {
+    pub(super) fn of<'a>(steps: impl IntoIterator<Item = &'a Step>) -> Self {
+        let mut tally = Self { ok: 0, warn: 0, fail: 0, skipped: 0, exit: Exit::Done };
+        for step in steps {
+            match step.finding.status {
+                Status::Ok => tally.ok += 1,
+                Status::Warn => tally.warn += 1,
+                Status::Fail => tally.fail += 1,
+                Status::Skipped => tally.skipped += 1,
+            }
+            let exit = step.finding.exit;
+            if weight(exit) > weight(tally.exit) {
+                tally.exit = exit;
+            }
+        }
+        tally
+    }
+}
+
+/// What a person must do comes first: neither credentials nor settings heal by trying again.
+const fn weight(exit: Exit) -> u8 {
+    match exit {
+        Exit::Done => 0,
+        Exit::DeadLetters => 1,
+        Exit::Failed => 2,
+        Exit::Usage => 3,
+        Exit::Credentials => 4,
+    }
+}
+
+/// Prints steps as they end.
+pub(super) struct Printer {
+    output: Output,
+    coloured: bool,
+}
+
+impl Printer {
+    /// Colours on a terminal only, and not where the user asks for none (<https://no-color.org>).
+    pub(super) fn new(output: Output) -> Self {
+        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        Self { output, coloured: std::io::stdout().is_terminal() && !unwanted }
+    }
+
+    pub(super) fn step(&self, step: &Step) -> Result<Exit, CliError> {
+        match self.output {
+            Output::Text => print(&self.line(step)),
+            Output::Json => print(&json_of(step).to_string()),
+        }
+    }
+
+    fn line(&self, step: &Step) -> String {
+        let (mark, colour) = match step.finding.status {
+            Status::Ok => ("ok  ", "32"),
+            Status::Warn => ("WARN", "33"),
+            Status::Fail => ("FAIL", "31"),
+            Status::Skipped => ("skip", "2"),
+        };
+        let mark = if self.coloured { format!("\u{1b}[{colour}m{mark}\u{1b}[0m") } else { mark.to_owned() };
+        let mut line = format!("{mark}  {:<NAME_WIDTH$} {:>8}  {}", step.title(), took(step), step.finding.said);
+        for remedy in step.finding.remedy.iter().flat_map(|remedy| remedy.lines()) {
+            line.push_str(&format!("\n{:INDENT$}-> {remedy}", ""));
+        }
+        line
+    }
+
+    pub(super) fn summary(&self, tally: Tally, took: Duration) -> Result<Exit, CliError> {
+        let Tally { ok, warn, fail, skipped, exit } = tally;
+        let (ready, seconds) = (exit == Exit::Done, took.as_secs_f64());
+        match self.output {
+            Output::Text => {
+                let counts = [(ok, "ok"), (warn, "to look at"), (fail, "failed"), (skipped, "skipped")];
+                let counts =
+                    counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+                let verdict = if ready { "opship can ship" } else { "opship cannot ship everything" };
+                print(&format!("\n{verdict}: {} in {seconds:.1} s", counts.collect::<Vec<_>>().join(", ")))
+            }
+            Output::Json => print(
+                &json!({ "summary": true, "ready": ready, "ok": ok, "warn": warn, "fail": fail, "skipped": skipped,
+                    "exit_code": exit as u8, "ms": millis(took), "version": env!("CARGO_PKG_VERSION") })
+                .to_string(),
+            ),
+        }
+    }
+}
+
+fn json_of(step: &Step) -> serde_json::Value {
+    json!({ "step": step.step, "of": step.of, "status": step.finding.status.name(), "finding": step.finding.said,
+        "remedy": step.finding.remedy, "ms": millis(step.took) })
+}
+
+fn millis(took: Duration) -> u64 {
+    u64::try_from(took.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn took(step: &Step) -> String {
+    match step.finding.status {
+        Status::Skipped => String::new(),
+        Status::Ok | Status::Warn | Status::Fail => format!("{} ms", millis(step.took)),
+    }
+}
