@@ -7,6 +7,7 @@ use crate::flow::Time;
 use crate::flow::retry::Failure;
 use crate::wire::{Greeting, Outside};
 use chrono::TimeDelta;
+use futures_util::future::join_all;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::net::TcpStream;
 use url::Url;
@@ -164,11 +165,13 @@ fn last_word(why: &str) -> &str {
 
 /// This host's clock against those of the servers.
 pub(super) fn clock(clocks: &Arc<Clocks>, connections: &[Pending]) -> Pending {
-    let clocks = clocks.clone();
+    let (clocks, asked) = (clocks.clone(), connections.to_vec());
     Plan::new("clock", "").after(connections).run(async move {
         let seen = clocks.seen();
         let Some((host, ahead)) = seen.iter().max_by_key(|(_, ahead)| ahead.abs()) else {
-            return Finding::skipped("a server that answers");
+            let silent = join_all(asked).await;
+            let needed = silent.iter().find_map(|connection| connection.blocks());
+            return Finding::skipped(&needed.unwrap_or_else(|| "a server that tells its time".into()));
         };
         let direction = if *ahead > TimeDelta::zero() { "ahead of" } else { "behind" };
         let said = format!("this host is {} {direction} {host}", long(ahead.abs()));

@@ -2,6 +2,7 @@
 
 use super::doctor_step::{Status, Step};
 use super::{CliError, Exit, Output, print};
+use serde::Serialize;
 use serde_json::json;
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -67,7 +68,7 @@ impl Printer {
     pub(super) fn step(&self, step: &Step) -> Result<Exit, CliError> {
         match self.output {
             Output::Text => print(&self.line(step)),
-            Output::Json => print(&json_of(step).to_string()),
+            Output::Json => print(&json_of(step)?),
         }
     }
 
@@ -94,7 +95,7 @@ impl Printer {
                 let counts = [(ok, "ok"), (warn, "to look at"), (fail, "failed"), (skipped, "skipped")];
                 let counts =
                     counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
-                let verdict = if ready { "opship can ship" } else { "opship cannot ship everything" };
+                let verdict = if ready { "Ready to ship" } else { "Not ready" };
                 print(&format!("\n{verdict}: {} in {seconds:.1} s", counts.collect::<Vec<_>>().join(", ")))
             }
             Output::Json => print(
@@ -106,9 +107,27 @@ impl Printer {
     }
 }
 
-fn json_of(step: &Step) -> serde_json::Value {
-    json!({ "step": step.step, "of": step.of, "status": step.finding.status.name(), "finding": step.finding.said,
-        "remedy": step.finding.remedy, "ms": millis(step.took) })
+/// A step as JSON: these names are documented and stay.
+#[derive(Serialize)]
+struct Record<'a> {
+    step: &'a str,
+    of: &'a str,
+    status: &'a str,
+    finding: &'a str,
+    remedy: Option<&'a str>,
+    ms: u64,
+}
+
+fn json_of(step: &Step) -> Result<String, CliError> {
+    let record = Record {
+        step: step.step,
+        of: &step.of,
+        status: step.finding.status.name(),
+        finding: &step.finding.said,
+        remedy: step.finding.remedy.as_deref(),
+        ms: millis(step.took),
+    };
+    serde_json::to_string(&record).map_err(|error| CliError::Failed(error.to_string()))
 }
 
 fn millis(took: Duration) -> u64 {

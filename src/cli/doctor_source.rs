@@ -150,7 +150,7 @@ impl Subject {
                 return Finding::fail(Exit::Credentials, said, self.new_token());
             }
             Some(end) => format!("expires in {}, on {}", long(end - now), day(&end)),
-            None => "names no expiry date".into(),
+            None => "no expiry date".into(),
         };
         let audience = claims.audience.clone().unwrap_or_default();
         match (&self.account.events_url, address) {
@@ -173,7 +173,7 @@ impl Subject {
             (_, Ok(wanted)) => _ = self.address.set(wanted),
             (Some(_), Err(_)) => {}
         }
-        let said = format!("for {audience}, names {}; {expires}", list(&claims.features));
+        let said = format!("for {audience}; {}; {expires}", list(&claims.features));
         match claims.expires {
             Some(end) if end - now < EXPIRY_NOTED => Finding::warn(said, self.new_token()),
             Some(_) | None => Finding::ok(said),
@@ -204,7 +204,7 @@ impl Subject {
         match source.introspect().await {
             Ok(who) => {
                 let uuid = who.account_uuid.clone().unwrap_or_else(|| "of no known id".into());
-                let said = format!("1Password accepts the token: account {uuid}, may read {}", list(&who.features));
+                let said = format!("1Password accepts the token, of account {uuid}");
                 let _ = self.who.set(who);
                 Finding::ok(said)
             }
@@ -246,7 +246,7 @@ impl Subject {
         let missing: Vec<_> =
             self.account.streams.iter().filter(|stream| !may(stream)).map(|s| s.to_string()).collect();
         if missing.is_empty() {
-            return Finding::ok(format!("the token has all that is configured: {}", list(&self.account.streams)));
+            return Finding::ok(format!("the token may read all that is configured: {}", list(&self.account.streams)));
         }
         Finding::fail(
             Exit::Credentials,
@@ -269,7 +269,7 @@ impl Subject {
             Err(error) => return self.refused(&error),
         };
         match decode::page(&decode::text(&answer.body).0) {
-            Ok(_) => Finding::ok("readable: a page of one event was asked for and came"),
+            Ok(_) => Finding::ok("readable"),
             Err(error) => Finding::fail(
                 Exit::Failed,
                 error.to_string(),

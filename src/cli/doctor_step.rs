@@ -78,7 +78,7 @@ impl Step {
     }
 
     /// What later steps have to wait for in vain.
-    fn blocks(&self) -> Option<String> {
+    pub(super) fn blocks(&self) -> Option<String> {
         match self.finding.status {
             Status::Ok | Status::Warn => None,
             Status::Fail => Some(self.title()),

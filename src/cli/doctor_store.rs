@@ -182,7 +182,7 @@ fn brief(text: &str) -> String {
 
 fn first_start(config: &Config) -> String {
     let from = match config.schedule.lookback {
-        Lookback::Back(by) => format!("{} back", humantime::format_duration(by)),
+        Lookback::Back(by) => format!("{} back", long(TimeDelta::from_std(by).unwrap_or_default())),
         Lookback::From(time) => format!("at {time}"),
         Lookback::Now => "with what happens from now on".into(),
     };

@@ -35,6 +35,8 @@ mod delivery;
 #[path = "../agent/dice.rs"]
 mod dice;
 mod disk;
+mod doctor;
+mod doctor_cases;
 mod edges;
 mod endings;
 mod filter;
