@@ -23,12 +23,12 @@ impl Destination {
     /// The identity for Azure, where one is needed.
     pub(super) fn identity(&self, trouble: Option<WireError>, authority: Option<&Pending>) -> Option<Pending> {
         let (who, tokens) = self.outside.identity()?;
-        let outside = self.outside.clone();
+        let (config, outside) = (self.config.clone(), self.outside.clone());
         Some(Plan::new("identity", "").needs(authority).run(async move {
             match (trouble, tokens) {
                 (Some(trouble), _) => no_identity(&trouble),
                 (None, Some(tokens)) => match asked(&tokens, &outside).await {
-                    Ok(passport) => Finding::ok(format!("{who}: {}", described(&passport))),
+                    Ok(passport) => Finding::ok(format!("{who}: {}", described(&passport, &config))),
                     Err(error) => no_token(&error),
                 },
                 (None, None) => Finding::fail(Exit::Usage, "no identity is set up", "set azure.credential"),
@@ -70,8 +70,10 @@ async fn asked(tokens: &Tokens, outside: &Outside) -> Result<Passport, AzureErro
     Ok(outside.passport(&tokens.token().await?))
 }
 
-fn described(passport: &Passport) -> String {
+fn described(passport: &Passport, config: &Config) -> String {
     let Passport { tenant, object, application, expires } = passport;
+    // A configured one stands in the name already.
+    let application = &application.clone().filter(|_| config.azure.client_id.is_none());
     let named = [("client id", application), ("object id", object), ("tenant", tenant)];
     let named = named.iter().filter_map(|(what, id)| Some(format!("{what} {}", id.as_ref()?)));
     let expires = expires.map(|end| format!("token good for {}", long(end - chrono::Utc::now())));
@@ -81,11 +83,11 @@ fn described(passport: &Passport) -> String {
 
 fn no_identity(trouble: &WireError) -> Finding {
     match trouble {
-        WireError::Secret(error) => Finding::fail(
-            Exit::Usage,
-            format!("{}: {}", error.reference, error.why),
-            "put the secret there, or correct azure.client_secret or azure.certificate",
-        ),
+        WireError::Secret(error) => {
+            let (what, remedy) = error.why.split_once(": ").unwrap_or((&error.why, "correct it"));
+            let said = format!("{}: {what}", error.reference);
+            Finding::fail(Exit::Usage, said, format!("{remedy}; azure.client_secret or azure.certificate names it"))
+        }
         trouble => {
             Finding::fail(Exit::Usage, chain(trouble), "correct [azure]: the credential and the keys that it needs")
         }
@@ -136,17 +138,7 @@ async fn posted(config: &Config, outside: &Outside) -> Finding {
             "check that azure.cloud is the cloud of sink.endpoint, and azure.tenant_id the rule's tenant",
         ),
         Failure::Status { status: 403, .. } => no_role(outside, dcr_immutable_id).await,
-        Failure::Status { status: 404, .. } => Finding::fail(
-            Exit::Usage,
-            format!("{host} knows no data collection rule {dcr_immutable_id} (404)"),
-            "correct sink.dcr_immutable_id (the rule's properties.immutableId) or sink.endpoint (of the same rule, or of an \
-             endpoint that is linked to it); if the rule was deleted, deploy it again",
-        ),
-        Failure::Status { status: 400, .. } => Finding::fail(
-            Exit::Usage,
-            format!("the rule {dcr_immutable_id} has no stream {stream} ({})", answered(&error)),
-            "correct sink.stream: it must stand under the rule's streamDeclarations, and in one of its dataFlows",
-        ),
+        Failure::Status { status: status @ (400 | 404), .. } => not_there(*status, &error, &config.sink),
         Failure::Status { status: 408 | 429 | 500.., .. } => Finding::fail(Exit::Failed, answered(&error), AGAIN),
         _ => Finding::fail(Exit::Failed, chain(&error), AGAIN),
     }
@@ -164,6 +156,34 @@ async fn no_role(outside: &Outside, rule: &str) -> Finding {
         "give it the role \"Monitoring Metrics Publisher\" with the data collection rule as scope; a new role takes up to 30 \
          minutes to work, so after that wait and check again",
     )
+}
+
+/// The codes are not documented: the words tell a stream from a rule where they name one of them, else the status does.
+fn not_there(status: u16, error: &SinkError, sink: &config::Sink) -> Finding {
+    let config::Sink::Azure { endpoint, dcr_immutable_id, stream, .. } = sink else {
+        return Finding::skipped("sink.kind azure");
+    };
+    let (answer, host) = (answered(error), endpoint.host_str().unwrap_or_default());
+    let words = answer.to_ascii_lowercase();
+    let is_of_the_stream = words.contains("stream") && (status == 400 || !words.contains("rule"));
+    match (status, is_of_the_stream) {
+        (_, true) => Finding::fail(
+            Exit::Usage,
+            format!("the rule {dcr_immutable_id} has no stream {stream} ({answer})"),
+            "correct sink.stream: it must stand under the rule's streamDeclarations, and in one of its dataFlows",
+        ),
+        (404, false) => Finding::fail(
+            Exit::Usage,
+            format!("{host} knows no data collection rule {dcr_immutable_id} (404)"),
+            "correct sink.dcr_immutable_id (the rule's properties.immutableId) or sink.endpoint (of the same rule, or of an \
+             endpoint that is linked to it); if the rule was deleted, deploy it again",
+        ),
+        (_, false) => Finding::fail(
+            Exit::Usage,
+            format!("the rule {dcr_immutable_id} takes nothing for the stream {stream} ({answer})"),
+            "check sink.stream and sink.dcr_immutable_id against the rule",
+        ),
+    }
 }
 
 /// Status and words of the service, without what was attempted.

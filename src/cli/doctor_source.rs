@@ -103,10 +103,10 @@ impl Subject {
         let secret = match self.outside.secret(reference).await {
             Ok(secret) => secret,
             Err(WireError::Secret(error)) => {
-                let why = error.cause.as_deref().map(|cause| format!(" ({})", chain(cause))).unwrap_or_default();
-                let remedy =
-                    format!("put the token where accounts.{}.token points, or correct that setting", self.name);
-                return Finding::fail(Exit::Usage, format!("{reference}: {}{why}", error.why), remedy);
+                let cause = error.cause.as_deref().map(|cause| format!(" ({})", chain(cause))).unwrap_or_default();
+                let (what, remedy) = error.why.split_once(": ").unwrap_or((&error.why, "correct it"));
+                let remedy = format!("{remedy}; accounts.{}.token names it", self.name);
+                return Finding::fail(Exit::Usage, format!("{reference}: {what}{cause}"), remedy);
             }
             Err(error) => return Finding::fail(Exit::Usage, chain(&error), "correct the setting"),
         };
@@ -181,11 +181,12 @@ impl Subject {
     }
 
     fn new_token(&self) -> String {
-        format!(
-            "issue a new token in 1Password (Integrations, Events Reporting) and put it into {}; no restart is needed \
-             unless it is an environment variable",
-            self.account.token
-        )
+        let then = match &self.account.token {
+            SecretRef::Env(_) => "then restart opship",
+            SecretRef::File(_) | SecretRef::KeyVault(_) => "no restart is needed",
+        };
+        let reference = &self.account.token;
+        format!("issue a new token in 1Password (Integrations, Events Reporting) and put it into {reference}; {then}")
     }
 
     async fn connect(&self) -> Finding {

@@ -49,7 +49,7 @@ impl Keeping {
         let sas = self.outside.sas()?;
         Some(Plan::new("store", "SAS").run(async move {
             let now = chrono::Utc::now();
-            let day = |time: crate::flow::Time| time.format("%Y-%m-%d %H:%M UTC").to_string();
+            let day = |time: crate::flow::Time| time.format("%Y-%m-%dT%H:%MZ").to_string();
             if let Some(end) = sas.expires.filter(|end| *end <= now) {
                 let said = format!("expired {} ago, on {}", long(now - end), day(end));
                 return Finding::fail(Exit::Credentials, said, RENEW);
@@ -155,16 +155,19 @@ fn refused(config: &Config, error: &StoreError) -> Finding {
     let of_blobs = matches!(config.store, config::Store::AzureBlob { .. });
     match error {
         StoreError::Refused { attempted, on, remedy, cause } => {
-            let why = cause.as_deref().map(|cause| format!(": {}", brief(&chain(cause)))).unwrap_or_default();
+            let why = cause.as_deref().map(|cause| brief(&chain(cause))).unwrap_or_default();
+            // The status and the code; Azure's own sentence names causes that are none.
+            let why = if of_blobs { why.split(' ').take(3).collect::<Vec<_>>().join(" ") } else { why };
+            let why = if why.is_empty() { why } else { format!(": {why}") };
             let exit = if of_blobs { Exit::Credentials } else { Exit::Failed };
-            Finding::fail(exit, format!("{attempted} {on} was refused{why}"), remedy.clone())
+            Finding::fail(exit, format!("{on}: {} was refused{why}", act(attempted)), remedy.clone())
         }
         StoreError::Failed { attempted, on, cause } => {
             let (why, remedy) = match cause.source() {
                 Some(system) if !of_blobs => (chain(system), cause.to_string()),
                 _ => (brief(&chain(&**cause)), if of_blobs { BLOB_FAILED.into() } else { FILE_FAILED.into() }),
             };
-            Finding::fail(Exit::Failed, format!("{attempted} {on} failed: {why}"), remedy)
+            Finding::fail(Exit::Failed, format!("{on}: {} failed: {why}", act(attempted)), remedy)
         }
         StoreError::Conflict { .. } | StoreError::WrongPosition { .. } | StoreError::Full { .. } => {
             Finding::fail(Exit::Failed, error.to_string(), "check again: somebody else wrote at the same place")
@@ -174,6 +177,12 @@ fn refused(config: &Config, error: &StoreError) -> Finding {
 
 const BLOB_FAILED: &str = "check that store.container_url names a container of a storage account for blobs, then again";
 const FILE_FAILED: &str = "check the disk and its mount, or point store.path elsewhere";
+
+/// "write of", "append to": what was tried, to be followed by what became of it.
+fn act(attempted: &str) -> String {
+    let act = attempted.trim_end_matches(" of").trim_end_matches(" to");
+    format!("the {act}")
+}
 
 /// Without the request's number and time that Azure appends.
 fn brief(text: &str) -> String {

@@ -76,8 +76,13 @@ async fn line_of(case: Case) -> String {
     for name in names {
         assert!(step.finding.contains(name) || step.remedy.contains(name), "{broken}: {name} is not in {step:?}");
     }
-    let said = Shown::of(&setup.world).text(&format!("{}<br>→ {}", step.finding, step.remedy));
-    format!("| {broken} | `{mark} {title}` {} |", said.replace('|', "\\|"))
+    let line = |step: &Told| {
+        let mark = if step.status == "fail" { "FAIL" } else { "WARN" };
+        format!("`{mark} {}` {} <br>→ {}", step.title, step.finding, step.remedy)
+    };
+    let said: Vec<String> = steps.iter().filter(|step| !step.remedy.is_empty()).map(line).collect();
+    let said = Shown::of(&setup.world).text(&said.join(" <br>"));
+    format!("| {broken} | {} |", said.replace('|', "\\|"))
 }
 
 /// Makes texts the same on every machine and day.
@@ -103,7 +108,7 @@ impl Shown {
         for container in ["/check-", "/test-"] {
             text = after(&text, container, |c| c.is_ascii_hexdigit() || c == '-', "").replace(container, "/opship");
         }
-        words(&text)
+        text.lines().map(words).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -119,17 +124,17 @@ fn after(text: &str, start: &str, kind: impl Fn(char) -> bool, by: &str) -> Stri
     whole
 }
 
-/// Durations that depend on the day, and dates that are not the year that the cases chose.
-fn words(text: &str) -> String {
-    let words: Vec<&str> = text.split(' ').collect();
+/// Durations that depend on the day, and dates that the cases did not choose.
+fn words(line: &str) -> String {
+    let words: Vec<&str> = line.split(' ').collect();
     let next = |at: usize| words.get(at + 1).map_or("", |word| word.trim_end_matches([',', ';']));
     let previous = |at: usize| at.checked_sub(1).and_then(|at| words.get(at)).copied().unwrap_or_default();
     let shown = |(at, word): (usize, &&str)| {
         let number = word.chars().all(|c| c.is_ascii_digit()) && !word.is_empty();
-        match number && ["days", "h"].contains(&next(at)) && ["expired", "in", "for", "written"].contains(&previous(at))
-        {
+        let of_the_day = ["days", "h", "s"].contains(&next(at));
+        match number && of_the_day && ["expired", "in", "for", "written"].contains(&previous(at)) {
             true => "N".to_owned(),
-            false if is_date(word) && !word.starts_with("2026-01-31") => "YYYY-MM-DD".to_owned(),
+            false if is_date(word) && !word.starts_with("2026-01-31") => format!("YYYY-MM-DD{}", &word[10..]),
             false => (*word).to_owned(),
         }
     };
@@ -163,15 +168,12 @@ async fn each_broken_thing_is_named_by_one_step_with_its_remedy_and_nothing_else
     stands_in_the_readme(README, &lines.join("\n"));
 }
 
-/// The lines of the text output without their times.
+/// The lines of the text output, N for the time that each step took.
 fn timeless(text: &str) -> String {
     let line = |line: &str| {
         let Some((head, tail)) = line.split_once(" ms  ") else { return line.to_owned() };
         let name = head.trim_end_matches(|c: char| c.is_ascii_digit());
-        format!(
-            "{}N ms  {tail}",
-            &head[..name.len().max(head.len() - 1)].trim_end_matches(|c: char| c.is_ascii_digit())
-        )
+        format!("{name}{:>width$} ms  {tail}", "N", width = head.len() - name.len())
     };
     text.lines().map(line).collect::<Vec<_>>().join("\n")
 }

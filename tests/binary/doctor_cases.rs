@@ -1,9 +1,9 @@
 //! What can be wrong with a setup, one thing at a time, and what `opship check` must say to it.
 
-use crate::disk::full_after;
+use crate::doctor_places::{containers, destinations, folders};
 use crate::edges::Edge;
 use crate::raw::{Authority, Raw, closed};
-use crate::world::{Kind, World, azurite, feed, history};
+use crate::world::{Kind, World, azurite, history};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use chrono::{TimeDelta, Utc};
@@ -11,9 +11,7 @@ use futures_util::future::BoxFuture;
 use opship::config::{ContainerUrl, Http};
 use opship::flow::Stream;
 use opship::sim::{Fault, Options, Refusal, Target, What};
-use opship::store::Expect;
 use opship::store::azure_blob::AzureBlobStore;
-use opship::store::checkpoints::Checkpoints;
 use serde_json::json;
 use std::any::Any;
 use std::os::unix::fs::PermissionsExt;
@@ -22,7 +20,7 @@ use std::time::Duration;
 /// A setup with one thing broken, and what keeps it so.
 pub struct Setup {
     pub world: World,
-    _kept: Box<dyn Any + Send>,
+    pub _kept: Box<dyn Any + Send>,
     /// A shell script that ends in the program, instead of the program itself.
     pub script: Option<String>,
 }
@@ -67,7 +65,7 @@ const BEHIND_PROXY: &[&str] = &[
 ];
 
 /// `step` is `"FAIL title"` or `"WARN title"`.
-fn case<S: Into<Setup>>(
+pub fn case<S: Into<Setup>>(
     broken: &'static str,
     step: &'static str,
     exit: i32,
@@ -79,7 +77,7 @@ fn case<S: Into<Setup>>(
 }
 
 impl Case {
-    const fn skips(mut self, skipped: &'static [&'static str]) -> Self {
+    pub const fn skips(mut self, skipped: &'static [&'static str]) -> Self {
         self.skipped = skipped;
         self
     }
@@ -90,21 +88,21 @@ impl Case {
     }
 }
 
-async fn file(change: impl FnOnce(&mut World) + Send) -> World {
+pub async fn file(change: impl FnOnce(&mut World) + Send) -> World {
     let mut world = World::file(history(30)).await;
     change(&mut world);
     world
 }
 
 /// With the rule and 1Password under their real names, behind a proxy.
-async fn proxied(change: impl FnOnce(&mut World) + Send) -> Setup {
+pub async fn proxied(change: impl FnOnce(&mut World) + Send) -> Setup {
     let (mut world, internet) = World::behind_a_proxy(Kind::File, history(30)).await;
     change(&mut world);
     Setup { _kept: Box::new(internet), ..world.into() }
 }
 
 /// With a container that is there, reached by a SAS of its own.
-async fn blob(permissions: &'static str, expires: String) -> World {
+pub async fn blob(permissions: &'static str, expires: String) -> World {
     let name = format!("check-{}", uuid::Uuid::new_v4());
     let http = opship::http::client(&Http::default()).unwrap();
     let whole = ContainerUrl(azurite().await.container_sas_url(&name));
@@ -112,18 +110,18 @@ async fn blob(permissions: &'static str, expires: String) -> World {
     in_container(azurite().await.container_service_sas_url(&name, permissions, &expires)).await
 }
 
-async fn in_container(url: url::Url) -> World {
+pub async fn in_container(url: url::Url) -> World {
     let mut world = World::new(Kind::Blob, history(30)).await;
     let signature = url.query_pairs().find(|(name, _)| name == "sig").unwrap().1.into_owned();
     world.secret(&signature).set("OPSHIP_STORE__CONTAINER_URL", url);
     world
 }
 
-fn in_days(days: i64) -> String {
-    (Utc::now() + TimeDelta::days(days)).format("%Y-%m-%dT%H:%M:%SZ").to_string()
+pub fn in_days(days: i64) -> String {
+    (Utc::now() + TimeDelta::days(days)).format("%Y-%m-%dT12:00:00Z").to_string()
 }
 
-const RIGHTS: &str = "racwdl";
+pub const RIGHTS: &str = "racwdl";
 
 /// A token by its looks, which no service ever sees.
 fn token(audience: &str, expires: i64) -> String {
@@ -137,11 +135,11 @@ fn set_token(world: &mut World, token: &str) {
     world.secret(token).set("OP_EVENTS_TOKEN", token);
 }
 
-fn answers(world: &World, target: Target, status: u16) {
+pub fn answers(world: &World, target: Target, status: u16) {
     world.fault(Fault::new(target, What::Status(Refusal::status(status))));
 }
 
-fn state(world: &World) -> std::path::PathBuf {
+pub fn state(world: &World) -> std::path::PathBuf {
     world.home.path().join("state")
 }
 
@@ -331,179 +329,4 @@ async fn inspected() -> Setup {
     world.set("OPSHIP_DELIVERY__ALLOW_HOSTS", r#"["localhost"]"#);
     world.point(Edge::Source, &format!("https://localhost:{}", server.address.port()));
     Setup { _kept: Box::new(server), ..world.into() }
-}
-
-fn destinations() -> Vec<Case> {
-    vec![
-        case(
-            "the managed identity is not there",
-            "FAIL identity",
-            77,
-            &["managed-identity", "azure.client_id"],
-            file(|world| {
-                answers(world, Target::Identity, 400);
-            }),
-        )
-        .skips(&["rule"]),
-        case(
-            "the client secret is wrong",
-            "FAIL identity",
-            77,
-            &["AADSTS7000215", "azure.client_secret"],
-            proxied(|world| {
-                world.secret("not-the-secret").set("AZURE_SECRET", "not-the-secret");
-            }),
-        )
-        .skips(&["rule"]),
-        case(
-            "the role is missing",
-            "FAIL rule",
-            77,
-            &["object id", "Monitoring Metrics Publisher", "data collection rule as scope", "30 minutes"],
-            file(|world| {
-                world.sim.world().revoke_role();
-            }),
-        ),
-        case(
-            "the rule's id is wrong",
-            "FAIL rule",
-            64,
-            &["dcr-ffff", "sink.dcr_immutable_id"],
-            file(|world| {
-                world.set("OPSHIP_SINK__DCR_IMMUTABLE_ID", "dcr-ffffffffffffffffffffffffffffffff");
-            }),
-        ),
-        case(
-            "the stream's name is wrong",
-            "FAIL rule",
-            64,
-            &["Custom-Nonsense_CL", "sink.stream"],
-            file(|world| {
-                world.set("OPSHIP_SINK__STREAM", "Custom-Nonsense_CL");
-            }),
-        ),
-    ]
-}
-
-fn containers() -> Vec<Case> {
-    const BEHIND_STORE: &[&str] = &["state default"];
-    const BEHIND_SAS: &[&str] = &["store", "state default"];
-    vec![
-        case(
-            "the container does not exist, and the SAS cannot create it",
-            "FAIL store",
-            64,
-            &["no container", "store.container_url"],
-            async { in_container(azurite().await.container_service_sas_url("missing", RIGHTS, &in_days(400))).await },
-        )
-        .skips(BEHIND_STORE),
-        case("the container does not exist yet", "WARN store", 0, &["the first run creates it"], async {
-            in_container(azurite().await.container_sas_url(&format!("check-{}", uuid::Uuid::new_v4()))).await
-        }),
-        case(
-            "the container's name is misspelt: the SAS is of another",
-            "FAIL store",
-            77,
-            &["403", "store.container_url"],
-            async {
-                let mut url = azurite().await.container_service_sas_url("opship", RIGHTS, &in_days(400));
-                url.set_path(&url.path().replace("opship", "opshp"));
-                in_container(url).await
-            },
-        )
-        .skips(BEHIND_STORE),
-        case(
-            "the SAS has expired",
-            "FAIL store SAS",
-            77,
-            &["2026-01-31", "store.container_url"],
-            blob(RIGHTS, "2026-01-31T12:00:00Z".into()),
-        )
-        .skips(BEHIND_SAS),
-        case("the SAS ends in five days", "WARN store SAS", 0, &["store.container_url"], async {
-            blob(RIGHTS, in_days(5)).await
-        }),
-        case("the SAS has no right to write", "FAIL store SAS", 77, &["write", "sp=racwdl"], async {
-            blob("rl", in_days(400)).await
-        })
-        .skips(BEHIND_SAS),
-        case(
-            "there is neither a SAS nor an identity for the container",
-            "FAIL identity",
-            64,
-            &["azure.client_secret"],
-            without_credential(),
-        )
-        .skips(&["rule", "store", "state default"]),
-    ]
-}
-
-async fn without_credential() -> Setup {
-    let (mut world, internet) = World::behind_a_proxy(Kind::File, history(30)).await;
-    world
-        .unset("AZURE_SECRET")
-        .unset("OPSHIP_STORE__PATH")
-        .set("OPSHIP_STORE__KIND", "azure-blob")
-        .set("OPSHIP_STORE__CONTAINER_URL", "https://account.blob.core.windows.net/opship");
-    Setup { _kept: Box::new(internet), ..world.into() }
-}
-
-fn folders() -> Vec<Case> {
-    const BEHIND_STORE: &[&str] = &["state default"];
-    vec![
-        case(
-            "the store is on a file system that takes no writes",
-            "FAIL store",
-            1,
-            &["/sys/kernel/opship", "store"],
-            file(|world| {
-                world.set("OPSHIP_STORE__PATH", "/sys/kernel/opship");
-            }),
-        )
-        .skips(BEHIND_STORE),
-        case(
-            "a file stands where the store should be",
-            "FAIL store",
-            1,
-            &["store.path must name a directory"],
-            file(|world| {
-                std::fs::write(state(world), "").unwrap();
-            }),
-        )
-        .skips(BEHIND_STORE),
-        case("the disk is full", "FAIL store", 1, &["free space"], full_disk()).skips(BEHIND_STORE),
-        case(
-            "other users may look into the store",
-            "WARN store",
-            0,
-            &["0755", "0700"],
-            file(|world| {
-                std::fs::create_dir(state(world)).unwrap();
-                std::fs::set_permissions(state(world), std::fs::Permissions::from_mode(0o755)).unwrap();
-            }),
-        ),
-        case(
-            "the position is that of another account",
-            "FAIL state default",
-            64,
-            &["auditevents", "another 1Password account", "opship checkpoint adopt"],
-            async {
-                let world = World::file(history(30)).await;
-                world.once().await.exits(0);
-                let mut checkpoint = world.checkpoint(Stream::AuditEvents).await;
-                checkpoint.fingerprints.account = Some("0123456789abcdef".into());
-                let key = Checkpoints::key(&feed(Stream::AuditEvents));
-                let bytes = checkpoint.encode().unwrap();
-                world.store().await.put(&key, bytes.into(), Expect::Anything).await.unwrap();
-                world
-            },
-        ),
-    ]
-}
-
-/// Not a byte fits into any file, so that what the program says must go through a pipe.
-async fn full_disk() -> Setup {
-    let world = World::file(history(30)).await;
-    let script = format!("set -o pipefail; ({}) 2>&1 | cat", full_after(0).replace("exec ", ""));
-    Setup { script: Some(script), ..world.into() }
 }

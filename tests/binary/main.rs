@@ -37,6 +37,7 @@ mod dice;
 mod disk;
 mod doctor;
 mod doctor_cases;
+mod doctor_places;
 mod edges;
 mod endings;
 mod filter;
