@@ -5,12 +5,13 @@
 use super::doctor_azure::Destination;
 use super::doctor_network::{Clocks, Place, clock, connection, proxy};
 use super::doctor_print::{Printer, Tally};
-use super::doctor_source::Subject;
+use super::doctor_source::{Subject, secret};
 use super::doctor_step::{Finding, Pending, Plan};
 use super::doctor_store::Keeping;
 use super::{CliError, Exit, Output, loaded};
 use crate::agent::chain;
 use crate::config::{self, Config, ConfigError, Log, Need, Timer};
+use crate::secret::SecretRef;
 use crate::telemetry;
 use crate::wire::{Outside, WireError};
 use futures_util::FutureExt;
@@ -57,16 +58,26 @@ async fn steps(file: Option<PathBuf>) -> Vec<Pending> {
     }
 }
 
-/// A variable that holds a secret and is not set is told by the step of that secret, so that the rest can be looked at.
+/// Variables of secrets that are not set are told by the steps of those secrets, so that the rest can be looked at all the same.
 fn load(file: Option<PathBuf>) -> Result<Config, ConfigError> {
-    loaded(file.clone(), Need::Everything).or_else(|error| match loaded(file, Need::WhatIsThere) {
-        Ok(config) if is_whole(&config) => Ok(config),
+    let error = match loaded(file.clone(), Need::Everything) {
+        Ok(config) => return Ok(config),
+        Err(error) => error,
+    };
+    let has_a_step = |key: &str| {
+        let of_an_account = key.strip_prefix("accounts.").and_then(|rest| rest.strip_suffix(".token"));
+        of_an_account.is_some() || ["azure.client_secret", "azure.certificate"].contains(&key)
+    };
+    match loaded(file, Need::WhatIsThere) {
+        Ok(config) if is_whole(&config) && error.problems.iter().all(|problem| has_a_step(&problem.key)) => Ok(config),
         _ => Err(error),
-    })
+    }
 }
 
-const fn is_whole(config: &Config) -> bool {
-    !matches!((&config.sink, &config.store), (config::Sink::Unset, _) | (_, config::Store::Unset))
+/// Whether there is something to ship and a place for it in Azure, whose steps name the rest.
+fn is_whole(config: &Config) -> bool {
+    let has_store = !matches!(config.store, config::Store::Unset);
+    !config.accounts.is_empty() && has_store && matches!(config.sink, config::Sink::Azure { .. })
 }
 
 fn plan(config: Config, outside: Arc<Outside>, trouble: Option<WireError>, from: &str) -> Vec<Pending> {
@@ -83,7 +94,7 @@ fn plan(config: Config, outside: Arc<Outside>, trouble: Option<WireError>, from:
 
     let keeping = Keeping { config: config.clone(), outside: outside.clone() };
     let store_connection = keeping.place().map(&connect);
-    let sas = keeping.sas();
+    let sas = keeping.sas(&clocks, store_connection.as_ref());
     let credential = if keeping.is_by_identity() { identity.as_ref() } else { sas.as_ref() };
     let store = keeping.works(store_connection.iter().chain(credential));
 
@@ -100,6 +111,7 @@ fn plan(config: Config, outside: Arc<Outside>, trouble: Option<WireError>, from:
 
     all.extend(proxy.iter().cloned());
     all.extend(accounts);
+    all.extend(more_secrets(&config, &outside, identity.as_ref()));
     all.extend(authority);
     all.extend(identity);
     all.extend(rule_connection);
@@ -111,6 +123,18 @@ fn plan(config: Config, outside: Arc<Outside>, trouble: Option<WireError>, from:
     all.extend(states);
     all.push(clock);
     all
+}
+
+/// The secrets that belong to no account and not to the identity.
+fn more_secrets(config: &Config, outside: &Arc<Outside>, identity: Option<&Pending>) -> Vec<Pending> {
+    let named = [("filter.redact_key", &config.filter.redact_key), ("admin.token", &config.admin.token)];
+    let step = |(key, reference): (&'static str, &Option<SecretRef>)| {
+        let (reference, outside) = (reference.clone()?, outside.clone());
+        let vault = identity.filter(|_| matches!(reference, SecretRef::KeyVault(_)));
+        let plan = Plan::new("secret", key).needs(vault);
+        Some(plan.run(async move { secret(&outside, &reference, key).await.1 }))
+    };
+    named.into_iter().filter_map(step).collect()
 }
 
 /// The configuration itself: over before anything else begins.

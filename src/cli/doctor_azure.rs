@@ -122,13 +122,9 @@ async fn posted(config: &Config, outside: &Outside) -> Finding {
         Ok(sink) => sink.probe().await,
         Err(error) => return Finding::fail(Exit::Usage, chain(&error), "correct [sink]"),
     };
-    let error = match probed {
-        Ok(_) => {
-            return Finding::ok(format!(
-                "{dcr_immutable_id} takes rows for {stream}: endpoint, role, rule and stream are right"
-            ));
-        }
-        Err(error) => error,
+    let Err(error) = probed else {
+        let said = format!("{dcr_immutable_id} takes rows for {stream}: endpoint, role, rule and stream are right");
+        return Finding::ok(said);
     };
     let host = endpoint.host_str().unwrap_or_default();
     match &error.failure {
@@ -189,4 +185,34 @@ fn not_there(status: u16, error: &SinkError, sink: &config::Sink) -> Finding {
 /// Status and words of the service, without what was attempted.
 fn answered(error: &SinkError) -> String {
     error.failure.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_and_a_stream_are_told_apart_as_far_as_the_answers_go() {
+        let sink = config::Sink::Azure {
+            endpoint: "https://a.ingest.monitor.azure.com".parse().unwrap(),
+            dcr_immutable_id: "dcr-1".into(),
+            stream: "Custom-X_CL".into(),
+            gzip_level: 1,
+        };
+        let of = |status, code: &str, message: &str| {
+            let (code, message) = (code.into(), message.into());
+            let failure = Failure::Status { status, code, message, retry_after: None };
+            let error = SinkError { attempted: "probe".into(), on: "there".into(), failure, cause: None };
+            not_there(status, &error, &sink).said
+        };
+        for (status, code, message) in
+            [(400, "InvalidStream", ""), (400, "BadRequest", "Unknown stream"), (404, "NotFound", "Stream not found")]
+        {
+            assert!(of(status, code, message).contains("dcr-1 has no stream Custom-X_CL"), "{status} {code} {message}");
+        }
+        for message in ["", "Data collection rule with immutable Id 'dcr-1' not found.", "<html>404</html>"] {
+            assert!(of(404, "NotFound", message).contains("knows no data collection rule dcr-1"), "{message}");
+        }
+        assert!(of(400, "", "Bad Request").contains("takes nothing for the stream Custom-X_CL"));
+    }
 }

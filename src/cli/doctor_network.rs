@@ -9,6 +9,7 @@ use crate::wire::{Greeting, Outside};
 use chrono::TimeDelta;
 use futures_util::future::join_all;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::net::TcpStream;
 use url::Url;
 
@@ -16,6 +17,9 @@ use url::Url;
 const SKEW_NOTED: TimeDelta = TimeDelta::seconds(30);
 /// From here on Entra ID refuses signed assertions.
 const SKEW_MAX: TimeDelta = TimeDelta::minutes(5);
+
+/// Longest wait for a place: sooner than the step's own deadline, so that the place can be named.
+const HELLO_DEADLINE: Duration = Duration::from_secs(12);
 
 /// An address that everything at it depends on.
 pub(super) struct Place {
@@ -92,7 +96,19 @@ pub(super) fn connection(
 
 pub(super) async fn connected(place: &Place, outside: &Outside, clocks: &Clocks) -> Finding {
     let host = host_of(&place.url);
-    let greeting = outside.greet(&place.url).await;
+    let Ok(greeting) = tokio::time::timeout(HELLO_DEADLINE, outside.greet(&place.url)).await else {
+        let way = outside.proxy_for(&place.url).map(|proxy| format!(" by the proxy {proxy}")).unwrap_or_default();
+        let remedy = format!(
+            "something on the way swallows the packets: let this host through the firewall to {host}, set http.proxy if the \
+             way out is a proxy, or correct {}",
+            place.key
+        );
+        return Finding::fail(
+            Exit::Failed,
+            format!("{host}{way} does not answer within {} s", HELLO_DEADLINE.as_secs()),
+            remedy,
+        );
+    };
     let by = greeting.proxy.as_ref().map(|proxy| format!(", by the proxy {proxy}")).unwrap_or_default();
     match &greeting.answer {
         Ok(date) => {

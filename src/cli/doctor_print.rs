@@ -140,3 +140,35 @@ fn took(step: &Step) -> String {
         Status::Ok | Status::Warn | Status::Fail => format!("{} ms", millis(step.took)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::doctor_step::{Finding, Plan};
+
+    async fn step(finding: Finding) -> Step {
+        (*Plan::new("rule", "").run(async { finding }).await).clone()
+    }
+
+    #[tokio::test]
+    async fn credentials_weigh_more_than_settings_and_settings_more_than_the_rest() {
+        let fail = |exit| Finding::fail(exit, "x", "y");
+        let (plain, setting, refused) =
+            (step(fail(Exit::Failed)).await, step(fail(Exit::Usage)).await, step(fail(Exit::Credentials)).await);
+        let good =
+            [step(Finding::ok("x")).await, step(Finding::warn("x", "y")).await, step(Finding::skipped("z")).await];
+        assert_eq!(Tally::of(&good).exit, Exit::Done);
+        assert_eq!(Tally::of([&plain, &good[0]]).exit, Exit::Failed);
+        assert_eq!(Tally::of([&setting, &plain]).exit, Exit::Usage);
+        assert_eq!(Tally::of([&plain, &refused, &setting]).exit, Exit::Credentials);
+    }
+
+    #[tokio::test]
+    async fn colours_are_for_terminals_and_each_line_of_a_remedy_is_marked() {
+        let failed = step(Finding::fail(Exit::Failed, "broken", "do this\nthen that")).await;
+        let line = |coloured| Printer { output: Output::Text, coloured }.line(&failed);
+        let plain = line(false);
+        assert!(plain.starts_with("FAIL  rule ") && plain.ends_with("  broken\n      -> do this\n      -> then that"));
+        assert_eq!(line(true).replace("\u{1b}[31m", "").replace("\u{1b}[0m", ""), plain);
+    }
+}

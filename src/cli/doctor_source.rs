@@ -99,26 +99,13 @@ impl Subject {
     }
 
     async fn secret(&self) -> Finding {
-        let reference = &self.account.token;
-        let secret = match self.outside.secret(reference).await {
-            Ok(secret) => secret,
-            Err(WireError::Secret(error)) => {
-                let cause = error.cause.as_deref().map(|cause| format!(" ({})", chain(cause))).unwrap_or_default();
-                let (what, remedy) = error.why.split_once(": ").unwrap_or((&error.why, "correct it"));
-                let remedy = format!("{remedy}; accounts.{}.token names it", self.name);
-                return Finding::fail(Exit::Usage, format!("{reference}: {what}{cause}"), remedy);
-            }
-            Err(error) => return Finding::fail(Exit::Usage, chain(&error), "correct the setting"),
-        };
-        // Set once: this step runs once.
-        let _ = self.token.set(secret);
-        match self.outside.open_to_others(reference) {
-            Some(mode) => Finding::warn(
-                format!("read from {reference}, which other users may read or replace (mode {mode:04o})"),
-                "chmod it to 0640 or less (a secret mounted by Kubernetes: set defaultMode)",
-            ),
-            None => Finding::ok(format!("read from {reference}")),
+        let key = format!("accounts.{}.token", self.name);
+        let (secret, finding) = secret(&self.outside, &self.account.token, &key).await;
+        if let Some(secret) = secret {
+            // Set once: this step runs once.
+            let _ = self.token.set(secret);
         }
+        finding
     }
 
     fn read_token(&self) -> Finding {
@@ -278,6 +265,28 @@ impl Subject {
             ),
         }
     }
+}
+
+/// Reads the secret that this key of the configuration names.
+pub(super) async fn secret(outside: &Outside, reference: &SecretRef, key: &str) -> (Option<SecretString>, Finding) {
+    let secret = match outside.secret(reference).await {
+        Ok(secret) => secret,
+        Err(WireError::Secret(error)) => {
+            let cause = error.cause.as_deref().map(|cause| format!(" ({})", chain(cause))).unwrap_or_default();
+            let (what, remedy) = error.why.split_once(": ").unwrap_or((&error.why, "correct it"));
+            let said = format!("{reference}: {what}{cause}");
+            return (None, Finding::fail(Exit::Usage, said, format!("{remedy}; {key} names it")));
+        }
+        Err(error) => return (None, Finding::fail(Exit::Usage, chain(&error), format!("correct {key}"))),
+    };
+    let finding = match outside.open_to_others(reference) {
+        Some(mode) => Finding::warn(
+            format!("read from {reference}, which other users may read or replace (mode {mode:04o})"),
+            "chmod it to 0640 or less (a secret mounted by Kubernetes: set defaultMode)",
+        ),
+        None => Finding::ok(format!("read from {reference}")),
+    };
+    (Some(secret), finding)
 }
 
 fn list(names: &[impl ToString]) -> String {

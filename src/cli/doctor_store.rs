@@ -2,7 +2,7 @@
 
 use super::Exit;
 use super::doctor::plural;
-use super::doctor_network::{Place, long};
+use super::doctor_network::{Clocks, Place, long};
 use super::doctor_source::Subject;
 use super::doctor_step::{Finding, Pending, Plan};
 use crate::agent::chain;
@@ -45,10 +45,10 @@ impl Keeping {
     }
 
     /// What the SAS says of itself.
-    pub(super) fn sas(&self) -> Option<Pending> {
-        let sas = self.outside.sas()?;
-        Some(Plan::new("store", "SAS").run(async move {
-            let now = chrono::Utc::now();
+    pub(super) fn sas(&self, clocks: &Arc<Clocks>, connection: Option<&Pending>) -> Option<Pending> {
+        let (sas, clocks) = (self.outside.sas()?, clocks.clone());
+        Some(Plan::new("store", "SAS").after(connection).run(async move {
+            let now = clocks.now();
             let day = |time: crate::flow::Time| time.format("%Y-%m-%dT%H:%MZ").to_string();
             if let Some(end) = sas.expires.filter(|end| *end <= now) {
                 let said = format!("expired {} ago, on {}", long(now - end), day(end));
@@ -115,16 +115,16 @@ impl Keeping {
 
 /// What the folder itself adds to what was proved.
 fn grounded(said: String, ground: Option<Ground>) -> Finding {
-    let Some(Ground { exists, open_to_others, free_bytes }) = ground else { return Finding::ok(said) };
+    let Some(Ground { exists, writable_by_others, free_bytes }) = ground else { return Finding::ok(said) };
     let said = if exists { said } else { format!("{said}; the folder is made by the first run") };
-    match (open_to_others, free_bytes) {
+    match (writable_by_others, free_bytes) {
         (_, Some(free)) if free < ROOM_NOTED => Finding::warn(
             format!("{said}; only {} MiB are free", free >> 20),
             "free space on this file system: without room nothing is shipped",
         ),
         (Some(mode), _) => Finding::warn(
-            format!("{said}; other users may look into it (mode {mode:04o})"),
-            "chmod the folder to 0700 (it holds positions and ids of events, and dead letters hold events)",
+            format!("{said}; other users may replace or delete what is in it (mode {mode:04o})"),
+            "chmod the folder to 0700: it holds the positions and the ledger",
         ),
         _ => Finding::ok(said),
     }
@@ -154,13 +154,13 @@ fn no_container(config: &Config, outside: &Outside) -> Finding {
 fn refused(config: &Config, error: &StoreError) -> Finding {
     let of_blobs = matches!(config.store, config::Store::AzureBlob { .. });
     match error {
-        StoreError::Refused { attempted, on, remedy, cause } => {
+        StoreError::Refused { attempted: _, on, remedy, cause } => {
             let why = cause.as_deref().map(|cause| brief(&chain(cause))).unwrap_or_default();
             // The status and the code; Azure's own sentence names causes that are none.
             let why = if of_blobs { why.split(' ').take(3).collect::<Vec<_>>().join(" ") } else { why };
             let why = if why.is_empty() { why } else { format!(": {why}") };
             let exit = if of_blobs { Exit::Credentials } else { Exit::Failed };
-            Finding::fail(exit, format!("{on}: {} was refused{why}", act(attempted)), remedy.clone())
+            Finding::fail(exit, format!("{on}: access was refused{why}"), remedy.clone())
         }
         StoreError::Failed { attempted, on, cause } => {
             let (why, remedy) = match cause.source() {

@@ -15,8 +15,9 @@ use std::path::{Path, PathBuf};
 pub struct Ground {
     /// The directory is there.
     pub exists: bool,
-    /// Its permissions, where users other than its owner may read or change what is in it.
-    pub open_to_others: Option<u32>,
+    /// Its permissions, where users other than its owner may replace or delete what is in it. That they may list it is no harm:
+    /// every file and folder inside is its owner's alone.
+    pub writable_by_others: Option<u32>,
     /// Of its file system, or of that on which it would be made.
     pub free_bytes: Option<u64>,
 }
@@ -24,10 +25,10 @@ pub struct Ground {
 /// Looks at the directory and its file system.
 pub fn ground(path: &Path) -> Ground {
     let mode = fs::metadata(path).ok().filter(fs::Metadata::is_dir).map(|found| found.permissions().mode() & 0o777);
-    let room = rustix::fs::statvfs(&nearest(path)).ok();
+    let room = rustix::fs::statvfs(nearest(path)).ok();
     Ground {
         exists: mode.is_some(),
-        open_to_others: mode.filter(|mode| mode & 0o077 != 0),
+        writable_by_others: mode.filter(|mode| mode & 0o022 != 0),
         free_bytes: room.map(|room| room.f_bavail.saturating_mul(room.f_frsize)),
     }
 }

@@ -286,7 +286,7 @@ fn ways() -> Vec<Case> {
             "a firewall swallows everything to 1Password",
             "FAIL connection default",
             1,
-            &["15 s", "firewall"],
+            &["12 s", "firewall"],
             async {
                 let hole = Raw::wire(|stream| async move {
                     std::future::pending::<()>().await;

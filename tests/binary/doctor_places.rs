@@ -165,13 +165,13 @@ pub fn folders() -> Vec<Case> {
         .skips(BEHIND_STORE),
         case("the disk is full", "FAIL store", 1, &["free space"], full_disk()).skips(BEHIND_STORE),
         case(
-            "other users may look into the store",
+            "other users may write into the store",
             "WARN store",
             0,
-            &["0755", "0700"],
+            &["0777", "0700"],
             file(|world| {
                 std::fs::create_dir(state(world)).unwrap();
-                std::fs::set_permissions(state(world), std::fs::Permissions::from_mode(0o755)).unwrap();
+                std::fs::set_permissions(state(world), std::fs::Permissions::from_mode(0o777)).unwrap();
             }),
         ),
         case(
