@@ -88,7 +88,8 @@ fn plan(config: Config, outside: Arc<Outside>, trouble: Option<WireError>, from:
 
     let destination = Destination { config: config.clone(), outside: outside.clone() };
     let authority = outside.authority().map(|url| connect(Place::of("identity", url, "azure.cloud")));
-    let identity = destination.identity(trouble, authority.as_ref());
+    let key = identity_secret(&config, &outside);
+    let identity = destination.identity(trouble, key.iter().chain(&authority));
     let rule_connection = destination.place().map(&connect);
     let rule = destination.accepts(rule_connection.as_ref(), identity.as_ref());
 
@@ -112,6 +113,7 @@ fn plan(config: Config, outside: Arc<Outside>, trouble: Option<WireError>, from:
     all.extend(proxy.iter().cloned());
     all.extend(accounts);
     all.extend(more_secrets(&config, &outside, identity.as_ref()));
+    all.extend(key);
     all.extend(authority);
     all.extend(identity);
     all.extend(rule_connection);
@@ -123,6 +125,16 @@ fn plan(config: Config, outside: Arc<Outside>, trouble: Option<WireError>, from:
     all.extend(states);
     all.push(clock);
     all
+}
+
+/// The secret of the Azure identity, where it has one and is needed.
+fn identity_secret(config: &Config, outside: &Arc<Outside>) -> Option<Pending> {
+    outside.identity()?;
+    let named =
+        [("azure.client_secret", &config.azure.client_secret), ("azure.certificate", &config.azure.certificate)];
+    let (key, reference) = named.into_iter().find_map(|(key, reference)| Some((key, reference.clone()?)))?;
+    let outside = outside.clone();
+    Some(Plan::new("secret", key).run(async move { secret(&outside, &reference, key).await.1 }))
 }
 
 /// The secrets that belong to no account and not to the identity.

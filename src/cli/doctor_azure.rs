@@ -21,12 +21,19 @@ pub(super) struct Destination {
 
 impl Destination {
     /// The identity for Azure, where one is needed.
-    pub(super) fn identity(&self, trouble: Option<WireError>, authority: Option<&Pending>) -> Option<Pending> {
+    pub(super) fn identity<'a>(
+        &self,
+        trouble: Option<WireError>,
+        needs: impl IntoIterator<Item = &'a Pending>,
+    ) -> Option<Pending> {
         let (who, tokens) = self.outside.identity()?;
         let (config, outside) = (self.config.clone(), self.outside.clone());
-        Some(Plan::new("identity", "").needs(authority).run(async move {
+        Some(Plan::new("identity", "").needs(needs).run(async move {
             match (trouble, tokens) {
-                (Some(trouble), _) => no_identity(&trouble),
+                (Some(trouble), _) => {
+                    let remedy = "correct [azure]: the credential and the keys that it needs";
+                    Finding::fail(Exit::Usage, chain(&trouble), remedy)
+                }
                 (None, Some(tokens)) => match asked(&tokens, &outside).await {
                     Ok(passport) => Finding::ok(format!("{who}: {}", described(&passport, &config))),
                     Err(error) => no_token(&error),
@@ -79,19 +86,6 @@ fn described(passport: &Passport, config: &Config) -> String {
     let expires = expires.map(|end| format!("token good for {}", long(end - chrono::Utc::now())));
     let said: Vec<String> = named.chain(expires).collect();
     if said.is_empty() { "a token was issued".into() } else { said.join(", ") }
-}
-
-fn no_identity(trouble: &WireError) -> Finding {
-    match trouble {
-        WireError::Secret(error) => {
-            let (what, remedy) = error.why.split_once(": ").unwrap_or((&error.why, "correct it"));
-            let said = format!("{}: {what}", error.reference);
-            Finding::fail(Exit::Usage, said, format!("{remedy}; azure.client_secret or azure.certificate names it"))
-        }
-        trouble => {
-            Finding::fail(Exit::Usage, chain(trouble), "correct [azure]: the credential and the keys that it needs")
-        }
-    }
 }
 
 fn no_token(error: &AzureError) -> Finding {

@@ -121,12 +121,12 @@ pub fn containers() -> Vec<Case> {
         .skips(BEHIND_STORE),
         case(
             "the variable that holds the client secret is not set",
-            "FAIL identity",
+            "FAIL secret azure.client_secret",
             64,
-            &["azure.client_secret"],
+            &["env:AZURE_SECRET", "azure.client_secret"],
             without_secret(),
         )
-        .skips(&["rule", "store", "state default"]),
+        .skips(&["identity", "rule", "store", "state default"]),
     ]
 }
 
