@@ -7,6 +7,12 @@ mod demo_place;
 mod demo_progress;
 mod demo_report;
 mod doctor;
+mod doctor_azure;
+mod doctor_network;
+mod doctor_print;
+mod doctor_source;
+mod doctor_step;
+mod doctor_store;
 mod exit;
 mod ship;
 mod signals;
@@ -150,7 +156,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Once { max_duration } => ship::once(&started(config, Need::Everything)?, max_duration, output).await,
         Command::Demo(args) => demo::demo(args, output).await,
         Command::Sim(args) => simulator::simulate(args).await,
-        Command::Check => doctor::check(loaded(config, Need::Everything), output).await,
+        Command::Check => doctor::check(config, output).await,
         Command::Checkpoint { command } => {
             checkpoint::checkpoint(&started(config, Need::Everything)?, command, output).await
         }

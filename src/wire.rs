@@ -1,5 +1,9 @@
 //! The composition root: the only file that names concrete sources, sinks and stores.
 
+mod look;
+
+pub use look::{Greeting, Ground};
+
 use crate::agent::board::Board;
 use crate::agent::health::{Account, Health};
 use crate::agent::run::Agent;

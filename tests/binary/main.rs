@@ -35,6 +35,9 @@ mod delivery;
 #[path = "../agent/dice.rs"]
 mod dice;
 mod disk;
+mod doctor;
+mod doctor_cases;
+mod doctor_places;
 mod edges;
 mod endings;
 mod filter;
