@@ -8,6 +8,8 @@ mod demo_progress;
 mod demo_report;
 mod doctor;
 mod exit;
+mod help;
+mod man;
 mod ship;
 mod signals;
 mod simulator;
@@ -16,7 +18,7 @@ use crate::agent::chain;
 use crate::config::{Config, ConfigError, ConfigFile, Need, load, show};
 use crate::flow::{AccountName, Stream};
 use crate::telemetry;
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use exit::advice;
 pub(crate) use exit::{CliError, Exit, exit_of};
 pub(crate) use simulator::CursorOrder;
@@ -31,7 +33,7 @@ const BLOCKING_THREADS_MAX: usize = 16;
 
 /// Ships 1Password events to Microsoft Sentinel: nothing lost, every duplicate traceable.
 #[derive(Debug, Parser)]
-#[command(name = "opship", version, arg_required_else_help = true, after_help = EXAMPLES)]
+#[command(name = "opship", version, arg_required_else_help = true)]
 struct Cli {
     /// Configuration file [default: ./opship.toml, else /etc/opship/config.toml, else the environment alone]
     #[arg(long, global = true, value_name = "FILE")]
@@ -42,14 +44,6 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
 }
-
-const EXAMPLES: &str = "Examples:
-  opship demo --for 20s                 the whole path against a built-in simulator, no account needed
-  opship check                          is everything right? one line per step, with the remedy
-  opship run                            ship for ever (Container App, systemd service)
-  opship once                           ship what there is and exit (Container Apps job, systemd timer)
-
-Exit codes: 0 done, 1 failed (try again), 2 done with dead letters, 64 usage or configuration, 77 credentials refused";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
@@ -83,8 +77,10 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
-    /// Print completions for a shell
-    Completions { shell: clap_complete::Shell },
+    /// Print completions for a shell, or write those of all shells
+    Completions(man::CompletionsArgs),
+    /// Print the manual, or write a page for each command and one for the configuration
+    Man(man::ManArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -97,7 +93,8 @@ enum ConfigCommand {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let parsed = help::command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
@@ -162,11 +159,8 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
                 Output::Json => print(&show::normalised_json(&config)),
             }
         }
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "opship", &mut script);
-            print(&String::from_utf8_lossy(&script))
-        }
+        Command::Completions(args) => man::completions(&args),
+        Command::Man(args) => man::manual(&args),
     }
 }
 
