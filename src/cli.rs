@@ -9,7 +9,9 @@ mod demo_report;
 mod doctor;
 mod exit;
 mod help;
+mod letters;
 mod man;
+mod replay;
 mod ship;
 mod signals;
 mod simulator;
@@ -71,6 +73,11 @@ enum Command {
     Checkpoint {
         #[command(subcommand)]
         command: checkpoint::CheckpointCommand,
+    },
+    /// Events that could not be shipped whole: look, ship again, delete
+    DeadLetters {
+        #[command(subcommand)]
+        command: letters::LettersCommand,
     },
     /// Look at the configuration
     Config {
@@ -150,6 +157,9 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Check => doctor::check(loaded(config, Need::Everything), output).await,
         Command::Checkpoint { command } => {
             checkpoint::checkpoint(&started(config, Need::Everything)?, command, output).await
+        }
+        Command::DeadLetters { command } => {
+            letters::letters(&started(config, Need::Everything)?, command, output).await
         }
         Command::Config { command: ConfigCommand::Schema } => print(&show::schema()),
         Command::Config { command: ConfigCommand::Show } => {

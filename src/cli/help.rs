@@ -17,7 +17,7 @@ const EXAMPLES: &[(&str, &[Example])] = &[
             ("opship check", "is everything right? a line per step, with the remedy"),
             ("opship run", "ship for ever (service, Container App)"),
             ("opship once", "ship what there is and exit (timer, job)"),
-            ("opship checkpoint show", "where each feed stands, what is in doubt"),
+            ("opship dead-letters list", "what could not be shipped whole, and why"),
         ],
     ),
     (
@@ -85,6 +85,42 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         &[
             ("opship checkpoint adopt", "the rule or the account was changed knowingly"),
             ("opship checkpoint adopt --account acme", "for one account"),
+        ],
+    ),
+    (
+        "dead-letters",
+        &[
+            ("opship dead-letters list", "which events could not be shipped whole, and why"),
+            ("opship dead-letters replay 5f2c9a01", "ship one again after the cause was repaired"),
+        ],
+    ),
+    (
+        "dead-letters list",
+        &[
+            ("opship dead-letters list", "every letter, the oldest first"),
+            ("opship dead-letters list --stream auditevents --output json", "of one stream, a line of JSON each"),
+        ],
+    ),
+    (
+        "dead-letters show",
+        &[
+            ("opship dead-letters show 5f2c9a01", "by the beginning of its id"),
+            ("opship dead-letters show 7K7TACGOPFNKNZ6UX3EUPNGKDI --output json", "by the uuid_s of its row"),
+        ],
+    ),
+    (
+        "dead-letters replay",
+        &[
+            ("opship dead-letters replay 5f2c9a01", "one event; its stub row stays, the whole row is a second one"),
+            ("opship dead-letters replay --all --account acme", "every letter of an account"),
+        ],
+    ),
+    (
+        "dead-letters purge",
+        &[
+            ("opship dead-letters purge 5f2c9a01", "one letter, after a question"),
+            ("opship dead-letters purge --older-than 7d", "what was kept more than a week ago"),
+            ("opship dead-letters purge --all --yes", "everything, without a question"),
         ],
     ),
     (

@@ -41,6 +41,7 @@ mod filter;
 mod gate;
 mod internet;
 mod kills;
+mod letters;
 mod logs;
 mod network;
 mod operator;
