@@ -8,10 +8,12 @@ mod position;
 mod reading;
 mod recovery;
 mod refusals;
+mod replay;
 pub mod run;
 mod trouble;
 
 pub use position::Settings;
+pub use replay::Replayed;
 pub use trouble::{Trouble, Waiting, chain};
 
 use crate::flow::checkpoint::{Advance, Fingerprints, Which};

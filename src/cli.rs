@@ -1,17 +1,20 @@
 //! The command line: parse, dispatch, exit codes.
 
+mod archive;
 mod checkpoint;
 mod demo;
 mod demo_child;
 mod demo_place;
 mod demo_progress;
 mod demo_report;
+mod diagnostics;
 mod doctor;
 mod exit;
 mod help;
 mod letters;
 mod man;
 mod replay;
+mod scrub;
 mod ship;
 mod signals;
 mod simulator;
@@ -84,6 +87,8 @@ enum Command {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    /// One redacted archive for a support ticket: configuration, positions, logs, metrics, check
+    Diagnostics(diagnostics::DiagnosticsArgs),
     /// Print completions for a shell, or write those of all shells
     Completions(man::CompletionsArgs),
     /// Print the manual, or write a page for each command and one for the configuration
@@ -158,9 +163,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Checkpoint { command } => {
             checkpoint::checkpoint(&started(config, Need::Everything)?, command, output).await
         }
-        Command::DeadLetters { command } => {
-            letters::letters(&started(config, Need::Everything)?, command, output).await
-        }
+        Command::DeadLetters { command } => letters::letters(&started(config, command.need())?, command, output).await,
         Command::Config { command: ConfigCommand::Schema } => print(&show::schema()),
         Command::Config { command: ConfigCommand::Show } => {
             let config = loaded(config, Need::WhatIsThere)?;
@@ -169,6 +172,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
                 Output::Json => print(&show::normalised_json(&config)),
             }
         }
+        Command::Diagnostics(args) => diagnostics::diagnostics(config, args, output).await,
         Command::Completions(args) => man::completions(&args),
         Command::Man(args) => man::manual(&args),
     }

@@ -139,6 +139,14 @@ const EXAMPLES: &[(&str, &[Example])] = &[
     ),
     ("config schema", &[("opship config schema > opship.schema.json", "for editors and linters")]),
     (
+        "diagnostics",
+        &[
+            ("opship diagnostics", "an archive in this folder; its MANIFEST.txt says what it holds"),
+            ("opship diagnostics --out /tmp/opship.tar.gz", "in another place"),
+            ("opship diagnostics --out - > opship.tar.gz", "out of a container"),
+        ],
+    ),
+    (
         "completions",
         &[
             ("opship completions bash > /etc/bash_completion.d/opship", "for one shell"),

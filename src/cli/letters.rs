@@ -3,19 +3,23 @@
 use super::replay::replay;
 use super::{CliError, Exit, Output, Which, print};
 use crate::agent::chain;
-use crate::config::Config;
+use crate::config::{Config, Need};
 use crate::flow::decode;
 use crate::flow::{EventId, Time};
+use crate::store::Store;
 use crate::store::dead_letters::{DeadLetter, DeadLetters, Entry, Unreadable};
 use crate::wire::{Outside, WireError};
 use clap::{Args, Subcommand};
 use indicatif::{HumanBytes, HumanDuration};
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Characters of an id that a table shows; so many are enough to name a letter.
 const ID_SHOWN: usize = 12;
+/// Letters that a support archive names.
+const SUPPORT_LETTERS_MAX: usize = 1_000;
 /// Shortest beginning of an id that names a letter.
 const ID_MIN: usize = 4;
 
@@ -35,6 +39,16 @@ pub(super) enum LettersCommand {
     Replay(ReplayArgs),
     /// Delete letters: their originals stand nowhere else once 1Password has forgotten them
     Purge(PurgeArgs),
+}
+
+impl LettersCommand {
+    /// To look and to delete takes the store alone.
+    pub(super) const fn need(&self) -> Need {
+        match self {
+            Self::Replay(_) => Need::Everything,
+            Self::List(_) | Self::Show { .. } | Self::Purge(_) => Need::WhatIsThere,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -88,7 +102,7 @@ pub(super) async fn letters(config: &Config, command: LettersCommand, output: Ou
         LettersCommand::Replay(args) => {
             let entries = entries(config, &letters, &args.which).await?;
             let entries = if args.these.all { entries } else { picked(&entries, &args.these.ids)? };
-            replay(config, store, entries, output).await
+            replay(config, &outside, store, entries, output).await
         }
         LettersCommand::Purge(args) => {
             let entries = entries(config, &letters, &args.which).await?;
@@ -214,6 +228,15 @@ fn as_json(entry: &Entry, seen: &Result<Seen, Unreadable>) -> Value {
     let members =
         [place, said].into_iter().filter_map(|part| if let Value::Object(map) = part { Some(map) } else { None });
     Value::Object(members.flatten().collect())
+}
+
+/// A line of JSON per letter for a support archive: without the uuid, which names an event.
+pub(super) async fn for_support(store: Arc<dyn Store>) -> Result<String, CliError> {
+    let letters = DeadLetters::new(store);
+    let mut entries = letters.entries().await.map_err(WireError::from)?;
+    entries.truncate(SUPPORT_LETTERS_MAX);
+    let seen = letters.look(entries, |letter| Seen { uuid: None, ..Seen::new(letter) }).await;
+    Ok(seen.iter().map(|(entry, seen)| format!("{}\n", as_json(entry, seen))).collect())
 }
 
 fn table(seen: &[(Entry, Result<Seen, Unreadable>)]) -> String {

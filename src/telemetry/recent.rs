@@ -102,7 +102,10 @@ mod tests {
     fn the_last_thousand_lines_stay_in_order() {
         let all = filled((0..2_500).map(|n| n.to_string()));
         assert_eq!(all.lines.len(), 1_000);
-        assert_eq!((all.lines.front().map(String::as_str), all.lines.back().map(String::as_str)), (Some("1500"), Some("2499")));
+        assert_eq!(
+            (all.lines.front().map(String::as_str), all.lines.back().map(String::as_str)),
+            (Some("1500"), Some("2499"))
+        );
     }
 
     #[test]
@@ -131,7 +134,10 @@ mod tests {
             OWN.lines().lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), 2);
         let [first, second] = [&lines[0], &lines[1]];
-        assert_eq!((&first["message"], &first["rows"], &first["level"]), (&"shipped".into(), &7.into(), &"INFO".into()));
+        assert_eq!(
+            (&first["message"], &first["rows"], &first["level"]),
+            (&"shipped".into(), &7.into(), &"INFO".into())
+        );
         assert_eq!((&second["message"], &second["error"]), (&"broken".into(), &"two\nlines".into()));
     }
 }

@@ -1,28 +1,26 @@
 //! Dead letters: looked at, shipped again, deleted.
 
-use crate::agent::wait_until;
 use crate::world::{Kind, World, feed, history};
 use chrono::TimeDelta;
 use opship::flow::{EventId, Stream};
 use opship::sim::{Fault, Target, What};
 use opship::store::{Expect, Key};
 use serde_json::{Value, json};
-use std::time::Duration;
 
 /// Uuids of the events of these tests: canonical, so that their ids are their own bytes.
-const UUIDS: [&str; 3] = ["LETTERAAAAAAAAAAAAAAAAAAAA", "LETTERBBBBBBBBBBBBBBBBBBBA", "LETTERCCCCCCCCCCCCCCCCCCCA"];
+pub const UUIDS: [&str; 3] = ["LETTERAAAAAAAAAAAAAAAAAAAA", "LETTERBBBBBBBBBBBBBBBBBBBA", "LETTERCCCCCCCCCCCCCCCCCCCA"];
 /// A rule that takes no more than this in a request: the stub of an event fits, the event does not.
 const SMALL: usize = 6_000;
 /// What only the whole event holds.
-const MARK: &str = "mark-of-the-whole-event";
+pub const MARK: &str = "mark-of-the-whole-event";
 
-fn id(uuid: &str) -> String {
+pub fn id(uuid: &str) -> String {
     EventId::of_uuid(uuid).to_string()
 }
 
 impl World {
     /// Audit events of a few kilobytes, in a world whose rule is [`SMALL`]: they become stubs and dead letters.
-    async fn with_letters(kind: Kind, letters: usize) -> Self {
+    pub async fn with_letters(kind: Kind, letters: usize) -> Self {
         let world = Self::behind_a_gate(kind, history(30)).await;
         for uuid in &UUIDS[..letters] {
             world.large_event(uuid, 8_000);
@@ -33,7 +31,7 @@ impl World {
         world
     }
 
-    fn large_event(&self, uuid: &str, bytes: usize) {
+    pub fn large_event(&self, uuid: &str, bytes: usize) {
         let sim = self.sim.world();
         let at = sim.now() - TimeDelta::minutes(1);
         // No field is over the column's limit: only the request is too large.
@@ -44,18 +42,18 @@ impl World {
         sim.append_raw(Stream::AuditEvents, at, event.to_string());
     }
 
-    fn small_rule(&self) {
+    pub fn small_rule(&self) {
         self.fault(Fault::new(Target::Ingestion, What::SizeLimit { bytes: SMALL }));
     }
 
     /// `dead-letters list --output json`.
-    async fn letters(&self) -> Vec<Value> {
+    pub async fn letters(&self) -> Vec<Value> {
         let listed = self.cli(&["dead-letters", "list", "--output", "json"]).await.exits(0).stdout;
         listed.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// The rows of an event in the order of their arrival.
-    fn rows_of(&self, uuid: &str) -> Vec<Value> {
+    pub fn rows_of(&self, uuid: &str) -> Vec<Value> {
         self.rows().into_iter().filter(|row| row["uuid_s"] == uuid).collect()
     }
 }

@@ -48,6 +48,7 @@ mod operator;
 #[path = "../support/raw.rs"]
 mod raw;
 mod refusals;
+mod replays;
 mod replicas;
 mod secrets;
 mod shapes;
