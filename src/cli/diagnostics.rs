@@ -12,6 +12,8 @@ use crate::http;
 use crate::secret::SecretRef;
 use crate::store::Store;
 use crate::wire::Outside;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use secrecy::ExposeSecret;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -93,7 +95,7 @@ async fn secrets(config: &Result<Config, ConfigError>) -> Vec<String> {
     let Ok(outside) = Outside::new(config).await else { return Vec::new() };
     let tokens = config.accounts.values().map(|account| &account.token);
     let others = [&config.admin.token, &config.azure.client_secret, &config.filter.redact_key];
-    let mut secrets: Vec<String> = in_urls(config).collect();
+    let mut secrets: Vec<String> = in_urls(config).chain(std::env::var("IDENTITY_HEADER")).collect();
     for reference in tokens.chain(others.into_iter().flatten()) {
         if let Ok(Ok(secret)) = tokio::time::timeout(ADMIN_DEADLINE, outside.secret(reference)).await {
             secrets.push(secret.expose_secret().to_owned());
@@ -113,8 +115,10 @@ fn in_urls(config: &Config) -> impl Iterator<Item = String> {
         pairs.filter(|(name, _)| name == "sig").map(|(_, signature)| signature.into_owned()).next()
     };
     let signature = sas.as_ref().and_then(signature);
-    let password = config.http.proxy.as_ref().and_then(|ProxyUrl(url)| url.password().map(str::to_owned));
-    [sas, signature, password].into_iter().flatten()
+    let proxy = config.http.proxy.as_ref().map(|ProxyUrl(url)| url);
+    let password = proxy.and_then(|url| url.password().map(str::to_owned));
+    let basic = proxy.and_then(|url| Some(BASE64_STANDARD.encode(format!("{}:{}", url.username(), url.password()?))));
+    [sas, signature, password, basic].into_iter().flatten()
 }
 
 fn version(now: chrono::DateTime<chrono::Utc>, file: Option<&Path>) -> String {

@@ -19,8 +19,13 @@ pub(super) struct Scrub {
 
 impl Scrub {
     pub(super) fn new(secrets: impl IntoIterator<Item = String>) -> Self {
-        let long = |secret: &String| secret.len() >= SECRET_BYTES_MIN;
-        Self { secrets: secrets.into_iter().filter(long).collect() }
+        let encoded = |secret: &String| url::form_urlencoded::byte_serialize(secret.as_bytes()).collect::<String>();
+        let long = secrets.into_iter().filter(|secret| secret.len() >= SECRET_BYTES_MIN);
+        let mut secrets: Vec<String> = long.flat_map(|secret| [encoded(&secret), secret]).collect();
+        // A query before the signature in it.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets.dedup();
+        Self { secrets }
     }
 
     /// The text without them, and how many there were. Lines of JSON stay JSON.

@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn what_is_logged_arrives_as_one_json_object_a_line() {
         static OWN: Ring = Ring(Mutex::new(Lines { lines: VecDeque::new(), bytes: 0 }));
-        let subscriber = crate::telemetry::subscriber("info", || io::sink(), true, &OWN);
+        let subscriber = crate::telemetry::subscriber("info", io::sink, true, &OWN);
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(feed = "default/auditevents", rows = 7, "shipped");
             tracing::debug!("below the level");

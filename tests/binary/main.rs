@@ -32,6 +32,7 @@ mod canary;
 mod clock;
 mod cursors;
 mod delivery;
+mod diagnostics;
 #[path = "../agent/dice.rs"]
 mod dice;
 mod disk;

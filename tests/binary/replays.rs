@@ -2,6 +2,7 @@
 
 use crate::agent::wait_until;
 use crate::letters::{MARK, UUIDS, id};
+use crate::shapes::huge_event;
 use crate::world::{Kind, World, history};
 use opship::flow::Stream;
 use opship::sim::{Fault, Refusal, Target, What};
@@ -84,7 +85,7 @@ async fn a_letter_that_is_refused_again_stays_with_the_new_reason_and_leaves_no_
 #[tokio::test]
 async fn an_event_that_no_request_may_carry_is_said_so_and_not_posted() {
     let world = World::file(history(10)).await;
-    world.large_event(UUIDS[0], 1_200_000);
+    world.item(Stream::AuditEvents, huge_event(UUIDS[0]).to_string());
     world.once().await.exits(2);
     let (posts, letters) = (world.posts(), world.letters().await);
     let outcomes = world.replay(&["--all"], 2).await;
