@@ -10,7 +10,7 @@ use crate::store::Store;
 use crate::store::dead_letters::{DeadLetter, DeadLetters, Entry, Unreadable};
 use crate::wire::{Outside, WireError};
 use clap::{Args, Subcommand};
-use indicatif::{HumanBytes, HumanDuration};
+use indicatif::HumanBytes;
 use serde_json::{Value, json};
 use std::io::{IsTerminal, Write};
 use std::sync::Arc;
@@ -243,7 +243,7 @@ fn table(seen: &[(Entry, Result<Seen, Unreadable>)]) -> String {
     let header = ["FEED", "ID", "WHEN", "SIZE", "EXPIRES IN", "WHY"].map(str::to_owned);
     let rows = seen.iter().map(|(entry, seen)| {
         let feed = entry.feed.as_ref().map_or_else(|| "?".into(), ToString::to_string);
-        let left = HumanDuration(entry.left()).to_string();
+        let left = left(entry);
         let id: String = entry.id.chars().take(ID_SHOWN).collect();
         match seen {
             Ok(seen) => {
@@ -282,7 +282,7 @@ async fn show(letters: &DeadLetters, entry: &Entry, output: Output) -> Result<Ex
         letter.id,
         letter.at,
         plain(&letter.why),
-        HumanDuration(entry.left()),
+        left(entry),
         plain(&event)
     ))
 }
@@ -321,6 +321,12 @@ fn confirmed(letters: usize) -> Result<bool, CliError> {
     let read = std::io::stderr().flush().and_then(|()| std::io::stdin().read_line(&mut answer));
     read.map_err(|error| CliError::Failed(format!("read the answer: {error}")))?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// How long a letter will still be kept: days, at the end hours.
+fn left(entry: &Entry) -> String {
+    let hours = entry.left().as_secs() / 3600;
+    if hours < 48 { format!("{hours} h") } else { format!("{} d", hours / 24) }
 }
 
 pub(super) fn counted(letters: usize) -> String {

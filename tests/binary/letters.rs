@@ -92,7 +92,8 @@ async fn the_list_says_which_why_when_and_until_when_and_nothing_of_the_event() 
         assert!(age < 300 && left > 29 * 86_400 && left <= 30 * 86_400, "{letter}");
     }
     let shown = world.cli(&["dead-letters", "list"]).await.exits(0);
-    let shown = shown.says(&["FEED", "default/auditevents", &id(UUIDS[0])[..12], "refuses the row", "2 dead letters"]);
+    let shown =
+        shown.says(&["FEED", "default/auditevents", &id(UUIDS[0])[..12], "29 d", "refuses the row", "2 dead letters"]);
     assert!(!shown.stdout.contains(MARK) && !shown.stderr.contains(MARK), "{shown:?}");
     world.cli(&["dead-letters", "list", "--stream", "itemusages"]).await.exits(0).says(&["no dead letters"]);
 }
