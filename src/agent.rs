@@ -1,5 +1,6 @@
 //! agent: one feed's tick. poll, decode, dedupe, map, pack, intend, deliver, record, commit.
 
+pub mod board;
 mod delivery;
 pub mod health;
 mod operator;
@@ -11,6 +12,7 @@ mod refusals;
 mod replay;
 pub mod run;
 mod trouble;
+mod verify;
 
 pub use position::Settings;
 pub use replay::Replayed;
@@ -27,6 +29,8 @@ use crate::store::Store;
 use crate::store::checkpoints::Checkpoints;
 use crate::store::dead_letters::DeadLetters;
 use crate::store::ledger::Ledger;
+use crate::table::Table;
+use board::Panel;
 use delivery::{Delivered, Parcel};
 use health::Account;
 use packing::Packing;
@@ -36,6 +40,7 @@ use recovery::Accepted;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// One stream of one account on its way from source to sink: the unit of position, of locking and of failure.
@@ -61,6 +66,12 @@ pub struct Feed {
     /// Items asked for per page; halved when an answer is over the body cap.
     page_limit: u32,
     jitter: Jitter,
+    /// Where shipped rows can be looked up; none unless batches in doubt are verified.
+    table: Option<Arc<dyn Table>>,
+    /// Since when the table has not answered.
+    silent_since: Option<Instant>,
+    /// Where the feed shows what it does.
+    panel: Arc<Panel>,
 }
 
 /// What a tick may use.
@@ -99,11 +110,14 @@ pub struct Parts {
     pub stop: CancellationToken,
     /// Seeds the jitter of waits.
     pub seed: u64,
+    pub panel: Arc<Panel>,
+    /// For [`Settings::verify_after`].
+    pub table: Option<Arc<dyn Table>>,
 }
 
 impl Feed {
     pub fn new(parts: Parts) -> Self {
-        let Parts { id, account, source, sink, store, owner, settings, stop, seed } = parts;
+        let Parts { id, account, source, sink, store, owner, settings, stop, seed, panel, table } = parts;
         let sink_fingerprint = Fingerprints::new("", None, &sink.place()).sink;
         Self {
             ledger: Ledger::new(store.clone(), &id, &sink_fingerprint),
@@ -121,6 +135,9 @@ impl Feed {
             sink,
             settings,
             stop,
+            panel,
+            table,
+            silent_since: None,
         }
     }
 

@@ -121,8 +121,21 @@ pub async fn failure_of_status(response: reqwest::Response) -> Failure {
         }
         let found = ["/error/message", "/Error/Message", "/message", "/error_description"].iter().find_map(|p| text(p));
         message = found.unwrap_or(message);
+        message.push_str(&inner_errors(&value));
     }
     Failure::Status { status, code: one_line(&code), message: one_line(&message), retry_after }
+}
+
+/// What Azure says inside `innererror`, outermost first: often the only part that tells what is wrong.
+fn inner_errors(answer: &serde_json::Value) -> String {
+    let mut said = String::new();
+    let mut inner = answer.pointer("/error/innererror");
+    while let Some(error) = inner {
+        let text = |name: &str| error.get(name).and_then(|v| v.as_str()).unwrap_or_default();
+        said.push_str(&format!("; {}: {}", text("code"), text("message")));
+        inner = error.get("innererror");
+    }
+    said
 }
 
 /// Caps a foreign text and escapes what could forge or garble a log line: control and bidirectional characters, line and paragraph

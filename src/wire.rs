@@ -1,5 +1,6 @@
 //! The composition root: the only file that names concrete sources, sinks and stores.
 
+use crate::agent::board::Board;
 use crate::agent::health::{Account, Health};
 use crate::agent::run::Agent;
 use crate::agent::{Feed, Parts, Settings};
@@ -20,6 +21,9 @@ use crate::source::token::Allow;
 use crate::store::azure_blob::AzureBlobStore;
 use crate::store::file::FileStore;
 use crate::store::{Store, StoreError};
+use crate::table::ndjson::NdjsonTable;
+use crate::table::workspace::{Place, Workspace};
+use crate::table::{Table, TableError};
 use azure_core::credentials::TokenCredential;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
@@ -39,9 +43,15 @@ pub enum WireError {
     Sink(#[from] SinkError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Table(#[from] TableError),
     #[error("{0}")]
     Setting(String),
 }
+
+/// Why rows cannot be read back.
+const NO_WORKSPACE: &str = "azure.workspace_id is not set: to read rows back, set it to the id (a GUID) of the Log Analytics workspace \
+     and give the identity the role Log Analytics Reader on the workspace, or read access to the table";
 
 /// What everything else is built from: the client, the secrets and the Azure identity. Nothing is asked of the network yet.
 pub struct Outside {
@@ -55,10 +65,6 @@ impl Outside {
     /// # Errors
     /// A CA file, proxy, client secret or certificate that cannot be used.
     pub async fn new(config: &Config) -> Result<Self, WireError> {
-        if config.delivery.on_in_doubt == config::OnInDoubt::Verify {
-            let what = "delivery.on_in_doubt = \"verify\" is not available in this version: use \"resend\"";
-            return Err(WireError::Setting(what.into()));
-        }
         let http = http::client(&config.http)?;
         let local = LocalSecrets::new(None);
         let credential = if wants_azure(config) { Some(identity(config, &local, &http).await?) } else { None };
@@ -111,6 +117,26 @@ impl Outside {
         })
     }
 
+    /// Where the sink's rows are read back. Nothing is asked or opened yet.
+    pub fn table(&self) -> Result<Arc<dyn Table>, WireError> {
+        let missing = |what: &str| WireError::Setting(what.into());
+        match &self.config.sink {
+            config::Sink::Azure { stream, .. } => {
+                let azure = &self.config.azure;
+                let workspace_id = azure.workspace_id.clone().ok_or_else(|| missing(NO_WORKSPACE))?;
+                let names = places(azure.cloud);
+                let url = azure.workspace_url.clone().map_or_else(|| names.query_url.parse(), Ok);
+                let url = url.map_err(|_| missing("azure.workspace_url is not set"))?;
+                let credential = self.credential.clone().ok_or_else(|| missing("azure.credential is not set"))?;
+                let tokens = Arc::new(Tokens::new(credential, names.query_scope));
+                let place = Place { url, workspace_id, stream: stream.clone() };
+                Ok(Arc::new(Workspace::new(&place, tokens, self.http.clone())?))
+            }
+            config::Sink::Ndjson { path, stream } => Ok(Arc::new(NdjsonTable::new(path, stream))),
+            config::Sink::Unset => Err(missing("sink.kind is not set")),
+        }
+    }
+
     /// Opens the store; a container is created when it is missing.
     pub async fn store(&self) -> Result<Arc<dyn Store>, WireError> {
         Ok(match &self.config.store {
@@ -134,7 +160,10 @@ impl Outside {
         store.announce(&name).await?;
         let sink = self.sink()?;
         let redact = self.redact().await?;
+        let verify = self.config.delivery.on_in_doubt == config::OnInDoubt::Verify;
+        let table = if verify { Some(self.table()?) } else { None };
         let (mut feeds, mut health) = (Vec::new(), BTreeMap::new());
+        let board = Arc::new(self.board());
         for (account_name, account) in &self.config.accounts {
             let source = self.source(account_name)?;
             let shared = Arc::new(Account::new(account_name.clone(), patience));
@@ -143,8 +172,11 @@ impl Outside {
             let rows = Health::new(shared.clone(), sink.clone(), store.clone(), streams, every);
             health.insert(account_name.clone(), Arc::new(rows));
             for stream in &account.streams {
+                let id = FeedId { account: account_name.clone(), stream: *stream };
                 feeds.push(Feed::new(Parts {
-                    id: FeedId { account: account_name.clone(), stream: *stream },
+                    panel: board.panel(&id),
+                    table: table.clone(),
+                    id,
                     account: shared.clone(),
                     source: source.clone(),
                     sink: sink.clone(),
@@ -156,7 +188,15 @@ impl Outside {
                 }));
             }
         }
-        Ok(Agent { feeds, health, stop })
+        Ok(Agent { feeds, health, stop, board })
+    }
+
+    fn board(&self) -> Board {
+        let feeds = |(account, settings): (&AccountName, &config::Account)| {
+            let id = |stream: &Stream| FeedId { account: account.clone(), stream: *stream };
+            settings.streams.iter().map(id).collect::<Vec<_>>()
+        };
+        Board::new(self.config.accounts.iter().flat_map(feeds))
     }
 
     fn settings(&self, stream: Stream, redact: &Redact) -> Settings {
@@ -169,6 +209,8 @@ impl Outside {
             drop_audit_actions: config.filter.drop_audit_actions.clone(),
             redact: redact.clone(),
             ledger_keep: config.ledger_keep,
+            verify_after: (config.delivery.on_in_doubt == config::OnInDoubt::Verify)
+                .then_some(config.delivery.verify_after),
         }
     }
 

@@ -50,6 +50,8 @@ pub(super) struct Access {
     azure_issued: u64,
     azure_revoked: u64,
     pub(super) role_is_granted: bool,
+    /// Log Analytics Reader on the workspace.
+    pub(super) reader_is_granted: bool,
 }
 
 /// Why an Azure token was not taken.
@@ -73,6 +75,7 @@ impl Access {
             azure_issued: 0,
             azure_revoked: 0,
             role_is_granted: true,
+            reader_is_granted: true,
         }
     }
 
@@ -145,8 +148,12 @@ impl Access {
     }
 
     pub(super) fn check_azure(&self, token: Option<&str>, now: Time) -> Result<(), Refused> {
+        self.check_azure_for(MONITOR_AUDIENCES, token, now)
+    }
+
+    pub(super) fn check_azure_for(&self, audiences: &[&str], token: Option<&str>, now: Time) -> Result<(), Refused> {
         let claims: AzureClaims = self.seal.claims(token.ok_or(Refused::Missing)?).ok_or(Refused::Invalid)?;
-        if !MONITOR_AUDIENCES.contains(&claims.aud.trim_end_matches('/')) {
+        if !audiences.contains(&claims.aud.trim_end_matches('/')) {
             return Err(Refused::WrongAudience);
         }
         if claims.uti <= self.azure_revoked {

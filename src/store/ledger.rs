@@ -63,6 +63,12 @@ impl Ledger {
         self.index = None;
     }
 
+    /// Segments in the store as of the last listing (parts of an hour counted each), and ids in memory.
+    pub fn size(&self) -> (usize, usize) {
+        let segments = self.index.iter().flatten().map(|(_, last_part)| *last_part as usize + 1).sum();
+        (segments, self.segments.values().map(|segment| segment.ids.len()).sum())
+    }
+
     /// Says so, once, when there is no segment at all although `shipped` events were recorded: they may be shipped again.
     pub fn tell_loss(&mut self, shipped: u64) {
         let is_empty = self.index.as_ref().is_some_and(HashMap::is_empty);

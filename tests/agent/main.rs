@@ -29,5 +29,6 @@ mod storage;
 mod store;
 mod sweeps;
 mod ticks;
+mod verify;
 mod weather;
 mod world;

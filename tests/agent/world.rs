@@ -106,6 +106,7 @@ impl World {
             drop_audit_actions: Default::default(),
             redact: Redact::default(),
             ledger_keep: 24 * 121 * HOUR,
+            verify_after: None,
         };
         let state = Arc::new(Mutex::new(state));
         let (patience, standby_max) = (Patience::RUN, Duration::ZERO);
@@ -139,6 +140,8 @@ impl World {
         let edge = Arc::new(link.clone());
         let owner = format!("owner-{}", self.started);
         let feed = Feed::new(Parts {
+            panel: Arc::default(),
+            table: Some(edge.clone()),
             id: FeedId { account: account.clone(), stream: self.stream },
             account: Arc::new(Account::new(account, self.patience)),
             source: edge.clone(),
@@ -204,6 +207,7 @@ impl World {
         let mut state = self.state();
         state.source.hook = None;
         state.sink.hook = None;
+        state.sink.is_silent = false;
         state.store.hook = None;
         state.sink.rows_max = usize::MAX;
     }

@@ -61,5 +61,6 @@ mod support;
 mod times;
 mod tls;
 mod tokens;
+mod verify;
 mod weight;
 mod world;
