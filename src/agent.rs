@@ -9,11 +9,13 @@ mod position;
 mod reading;
 mod recovery;
 mod refusals;
+mod replay;
 pub mod run;
 mod trouble;
 mod verify;
 
 pub use position::Settings;
+pub use replay::Replayed;
 pub use trouble::{Trouble, Waiting, chain};
 
 use crate::flow::checkpoint::{Advance, Fingerprints, Which};

@@ -10,6 +10,7 @@ mod doubts;
 mod faults;
 mod figures;
 mod health;
+mod letters;
 mod link;
 mod log;
 mod loops;

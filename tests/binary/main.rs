@@ -32,6 +32,7 @@ mod canary;
 mod clock;
 mod cursors;
 mod delivery;
+mod diagnostics;
 #[path = "../agent/dice.rs"]
 mod dice;
 mod disk;
@@ -44,12 +45,14 @@ mod filter;
 mod gate;
 mod internet;
 mod kills;
+mod letters;
 mod logs;
 mod network;
 mod operator;
 #[path = "../support/raw.rs"]
 mod raw;
 mod refusals;
+mod replays;
 mod replicas;
 mod secrets;
 mod shapes;
