@@ -85,11 +85,6 @@ impl Outside {
         self.credential.clone().map(|credential| Arc::new(Tokens::new(credential, scope)))
     }
 
-    /// What a reference of the configuration stands for.
-    pub async fn secret(&self, reference: &SecretRef) -> Result<SecretString, SecretError> {
-        self.secrets.read(reference).await
-    }
-
     pub fn source(&self, name: &AccountName) -> Result<Arc<dyn Source>, WireError> {
         let account = self.config.accounts.get(name).cloned();
         let account = account.ok_or_else(|| WireError::Setting(format!("there is no account {name}")))?;
