@@ -15,6 +15,7 @@ mod doctor_print;
 mod doctor_source;
 mod doctor_step;
 mod doctor_store;
+mod doctor_table;
 mod exit;
 mod help;
 mod letters;

@@ -8,6 +8,7 @@ use super::doctor_print::{Printer, Tally};
 use super::doctor_source::{Subject, secret};
 use super::doctor_step::{Finding, Pending, Plan};
 use super::doctor_store::Keeping;
+use super::doctor_table::columns;
 use super::{CliError, Exit, Output, loaded};
 use crate::agent::chain;
 use crate::config::{self, Config, ConfigError, Log, Need, Timer};
@@ -93,6 +94,8 @@ fn plan(config: Config, outside: Arc<Outside>, trouble: Option<WireError>, from:
     let rule_connection = destination.place().map(&connect);
     let rule = destination.accepts(rule_connection.as_ref(), identity.as_ref());
 
+    let table = columns(&config, &outside, &rule);
+
     let keeping = Keeping { config: config.clone(), outside: outside.clone() };
     let store_connection = keeping.place().map(&connect);
     let sas = keeping.sas(&clocks, store_connection.as_ref());
@@ -118,7 +121,7 @@ fn plan(config: Config, outside: Arc<Outside>, trouble: Option<WireError>, from:
     all.extend(identity);
     all.extend(rule_connection);
     all.push(rule);
-    // The columns of the table against ours stand here, once the workspace can be read: a `Plan::new("table", "")` that needs `identity`.
+    all.extend(table);
     all.extend(store_connection);
     all.extend(sas);
     all.push(store);

@@ -21,7 +21,7 @@ pub fn destinations() -> Vec<Case> {
                 world.fault(Fault::new(Target::Identity, What::Status(Refusal { message, ..Refusal::status(400) })));
             }),
         )
-        .skips(&["rule"]),
+        .skips(&["rule", "table"]),
         case(
             "the client secret is wrong",
             "FAIL identity",
@@ -31,7 +31,7 @@ pub fn destinations() -> Vec<Case> {
                 world.secret("not-the-secret").set("AZURE_SECRET", "not-the-secret");
             }),
         )
-        .skips(&["rule"]),
+        .skips(&["rule", "table"]),
         case(
             "the role is missing",
             "FAIL rule",
@@ -39,6 +39,25 @@ pub fn destinations() -> Vec<Case> {
             &["object id", "Monitoring Metrics Publisher", "data collection rule as scope", "30 minutes"],
             file(|world| {
                 world.sim.world().revoke_role();
+            }),
+        )
+        .skips(&["table"]),
+        case(
+            "the workspace may not be read",
+            "FAIL table",
+            77,
+            &["OnePasswordEventLogs_CL", "Log Analytics Reader"],
+            file(|world| {
+                world.sim.world().revoke_reader();
+            }),
+        ),
+        case(
+            "the workspace's id is wrong",
+            "FAIL table",
+            1,
+            &["azure.workspace_id"],
+            file(|world| {
+                world.set("OPSHIP_AZURE__WORKSPACE_ID", "ffffffff-ffff-4fff-8fff-ffffffffffff");
             }),
         ),
         case(
@@ -49,7 +68,8 @@ pub fn destinations() -> Vec<Case> {
             file(|world| {
                 world.set("OPSHIP_SINK__DCR_IMMUTABLE_ID", "dcr-ffffffffffffffffffffffffffffffff");
             }),
-        ),
+        )
+        .skips(&["table"]),
         case(
             "the stream's name is wrong",
             "FAIL rule",
@@ -58,7 +78,8 @@ pub fn destinations() -> Vec<Case> {
             file(|world| {
                 world.set("OPSHIP_SINK__STREAM", "Custom-Nonsense_CL");
             }),
-        ),
+        )
+        .skips(&["table"]),
     ]
 }
 
@@ -126,7 +147,7 @@ pub fn containers() -> Vec<Case> {
             &["env:AZURE_SECRET", "azure.client_secret"],
             without_secret(),
         )
-        .skips(&["identity", "rule", "store", "state default"]),
+        .skips(&["identity", "rule", "table", "store", "state default"]),
     ]
 }
 
