@@ -8,6 +8,9 @@ mod demo_progress;
 mod demo_report;
 mod doctor;
 mod exit;
+mod range;
+mod reconcile;
+mod reconcile_report;
 mod ship;
 mod signals;
 mod simulator;
@@ -78,6 +81,8 @@ enum Command {
         #[command(subcommand)]
         command: checkpoint::CheckpointCommand,
     },
+    /// Is everything in the table that is at the source? Hour by hour; --repair ships what is missing
+    Reconcile(reconcile::ReconcileArgs),
     /// Look at the configuration
     Config {
         #[command(subcommand)]
@@ -154,6 +159,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Checkpoint { command } => {
             checkpoint::checkpoint(&started(config, Need::Everything)?, command, output).await
         }
+        Command::Reconcile(args) => reconcile::reconcile(&started(config, Need::Everything)?, args, output).await,
         Command::Config { command: ConfigCommand::Schema } => print(&show::schema()),
         Command::Config { command: ConfigCommand::Show } => {
             let config = loaded(config, Need::WhatIsThere)?;

@@ -183,6 +183,11 @@ impl Outside {
         Ok(Agent { feeds, health, stop })
     }
 
+    /// Whether `filter.redact` changes a column, by its place among the columns.
+    pub fn redacts(&self, place: usize) -> bool {
+        Redact::new(&self.config.filter.redact, None).is_ok_and(|redact| redact.touches(place))
+    }
+
     fn settings(&self, stream: Stream, redact: &Redact) -> Settings {
         let config = &self.config;
         let sweep = config.sweep.get(&stream).copied().unwrap_or(config::Sweep::DEFAULT);

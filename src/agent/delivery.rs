@@ -224,7 +224,7 @@ impl Feed {
     }
 
     /// Gives an intent back that was certainly not posted.
-    async fn release_intent(&mut self) -> Result<(), Trouble> {
+    pub(super) async fn release_intent(&mut self) -> Result<(), Trouble> {
         let position = self.position()?;
         if position.cp.intent.take().is_some() {
             self.save().await?;

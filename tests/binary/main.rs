@@ -46,6 +46,7 @@ mod network;
 mod operator;
 #[path = "../support/raw.rs"]
 mod raw;
+mod reconcile;
 mod refusals;
 mod replicas;
 mod secrets;
