@@ -115,6 +115,14 @@ impl Outside {
         })
     }
 
+    /// The sink of a command that mostly reads: it does not keep another process from writing until it has rows to ship.
+    pub fn sink_when_needed(&self) -> Result<Arc<dyn Sink>, WireError> {
+        match &self.config.sink {
+            config::Sink::Ndjson { path, stream } => Ok(Arc::new(Ndjson::when_needed(path, stream)?)),
+            config::Sink::Azure { .. } | config::Sink::Unset => self.sink(),
+        }
+    }
+
     /// Where the sink's rows are read back. Nothing is asked or opened yet.
     pub fn table(&self) -> Result<Arc<dyn Table>, WireError> {
         let missing = |what: &str| WireError::Setting(what.into());
@@ -153,10 +161,20 @@ impl Outside {
         patience: Patience,
         stop: CancellationToken,
     ) -> Result<Agent, WireError> {
+        self.agent_over(self.sink()?, store, patience, stop).await
+    }
+
+    /// The same over a sink of its own.
+    pub async fn agent_over(
+        &self,
+        sink: Arc<dyn Sink>,
+        store: Arc<dyn Store>,
+        patience: Patience,
+        stop: CancellationToken,
+    ) -> Result<Agent, WireError> {
         let owner = uuid::Uuid::new_v4();
         let name = owner.simple().to_string();
         store.announce(&name).await?;
-        let sink = self.sink()?;
         let redact = self.redact().await?;
         let (mut feeds, mut health) = (Vec::new(), BTreeMap::new());
         for (account_name, account) in &self.config.accounts {

@@ -10,11 +10,12 @@ use crate::agent::{Feed, Tick, Trouble};
 use crate::config::Config;
 use crate::flow::decode::column_of;
 use crate::flow::retry::Patience;
-use crate::flow::{Hour, Time, window};
+use crate::flow::{FeedId, Hour, Time, window};
 use crate::table::{Span, Table};
 use crate::wire::Outside;
 use chrono::TimeDelta;
 use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -61,7 +62,7 @@ pub(super) async fn reconcile(config: &Config, args: ReconcileArgs, output: Outp
     let outside = Outside::new(config).await?;
     let table = outside.table()?;
     let store = outside.store().await?;
-    let agent = outside.agent(store, Patience::ONCE, stop).await?;
+    let agent = outside.agent_over(outside.sink_when_needed()?, store, Patience::ONCE, stop).await?;
     let redacted = column_of("account_uuid").is_some_and(|place| outside.redacts(place));
     let audit = Reconciler {
         table,
@@ -118,6 +119,7 @@ impl Reconciler {
             feed.settle_open_batch(tick).await?;
         }
         let mut report = Report::new(feed.id.clone(), range, self.table.place());
+        let progress = progress(&feed.id, range);
         let mut open = chunks(range);
         open.reverse();
         while let Some(span) = open.pop() {
@@ -127,6 +129,7 @@ impl Reconciler {
             };
             tracing::debug!(feed = %feed.id, from = %span.from, until = %span.until, missing = compared.missing.len(), "compared");
             report.add(&compared);
+            progress.set_position((span.until - range.from).num_seconds().unsigned_abs());
             if self.repair && !compared.missing.is_empty() {
                 let cover = cover(span, compared.missing.keys().map(|key| key.hour));
                 let mut repaired = Repaired::default();
@@ -137,8 +140,16 @@ impl Reconciler {
                 }
             }
         }
+        progress.finish_and_clear();
         Ok(report)
     }
+}
+
+/// How far a feed is, on a terminal only.
+fn progress(feed: &FeedId, range: Span) -> ProgressBar {
+    let bar = ProgressBar::new((range.until - range.from).num_seconds().unsigned_abs());
+    let style = ProgressStyle::with_template("{prefix}  {bar:32.cyan} {percent:>3} %  {eta} left");
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_prefix(feed.to_string())
 }
 
 /// Days of UTC, the first and the last cut to the range.

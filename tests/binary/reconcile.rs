@@ -269,3 +269,15 @@ async fn a_repair_killed_in_a_post_loses_nothing_and_the_next_one_ends_it() {
     let copies = world.assert_nothing_lost_and_copies_traceable().await;
     assert_eq!(copies, dropped + clean.total("duplicated"));
 }
+
+#[tokio::test]
+async fn comparing_files_leaves_the_agent_that_writes_them_alone() {
+    let mut world = World::file(history(100)).await;
+    let path = world.ship_to_files();
+    let agent = world.run();
+    let written = || std::fs::read_to_string(&path).is_ok_and(|text| text.lines().count() > 100);
+    wait_until("the history and a heartbeat are written", Duration::from_secs(30), written).await;
+    let compared = world.reconcile(&[]).await.exits(0);
+    assert_eq!((compared.total("at_source"), compared.total("in_table")), (100, 100));
+    agent.stop().await.exits(0);
+}
