@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Events of one comparison: with their rows in the table about 20 MB. A span that holds more is compared in parts.
+/// Events of one comparison: with the answer of the table about 40 MB. A span that holds more is compared in parts.
 pub const EVENTS_MAX: usize = 100_000;
 /// Left to the live feed after each batch of a repair.
 const LIVE_TURN: Duration = Duration::from_secs(2);

@@ -37,7 +37,7 @@ impl World {
         let attempts = ledger(self);
         let state = self.state();
         let of = |uuid: &String| {
-            let event = state.source.events.iter().find(|event| event.uuid == *uuid).unwrap();
+            let event = state.source.events.iter().find(|event| event.uuid == *uuid).expect("it was added");
             let key = EventKey { hour: Hour::of(Some(event.timestamp)), id: EventId::of_uuid(uuid) };
             (key, attempts.get(&(key.hour.to_string(), key.id)).copied())
         };
@@ -60,7 +60,7 @@ impl Process {
     /// `None`: the process died in it.
     async fn repair(&mut self, span: Span, missing: Missing) -> Option<(Repaired, Result<(), Trouble>)> {
         let tick = Tick { patience: Patience::ONCE, standby_max: 2 * TTL, late_gives_way: &|| false };
-        let feed = self.feed.as_mut().unwrap();
+        let feed = self.feed.as_mut().expect("the process lives");
         let mut repaired = Repaired::default();
         let work = async {
             feed.source_time().await?;
