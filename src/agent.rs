@@ -1,5 +1,6 @@
 //! agent: one feed's tick. poll, decode, dedupe, map, pack, intend, deliver, record, commit.
 
+pub mod board;
 mod delivery;
 pub mod health;
 mod operator;
@@ -9,10 +10,13 @@ mod reading;
 pub mod reconcile;
 mod recovery;
 mod refusals;
+mod replay;
 pub mod run;
 mod trouble;
+mod verify;
 
 pub use position::Settings;
+pub use replay::Replayed;
 pub use trouble::{Trouble, Waiting, chain};
 
 use crate::flow::checkpoint::{Advance, Fingerprints, Which};
@@ -26,6 +30,8 @@ use crate::store::Store;
 use crate::store::checkpoints::Checkpoints;
 use crate::store::dead_letters::DeadLetters;
 use crate::store::ledger::Ledger;
+use crate::table::Table;
+use board::Panel;
 use delivery::{Delivered, Parcel};
 use health::Account;
 use packing::Packing;
@@ -35,6 +41,7 @@ use recovery::Accepted;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// One stream of one account on its way from source to sink: the unit of position, of locking and of failure.
@@ -60,6 +67,12 @@ pub struct Feed {
     /// Items asked for per page; halved when an answer is over the body cap.
     page_limit: u32,
     jitter: Jitter,
+    /// Where shipped rows can be looked up; none unless batches in doubt are verified.
+    table: Option<Arc<dyn Table>>,
+    /// Since when the table has not answered.
+    silent_since: Option<Instant>,
+    /// Where the feed shows what it does.
+    panel: Arc<Panel>,
 }
 
 /// What a tick may use.
@@ -98,11 +111,14 @@ pub struct Parts {
     pub stop: CancellationToken,
     /// Seeds the jitter of waits.
     pub seed: u64,
+    pub panel: Arc<Panel>,
+    /// For [`Settings::verify_after`].
+    pub table: Option<Arc<dyn Table>>,
 }
 
 impl Feed {
     pub fn new(parts: Parts) -> Self {
-        let Parts { id, account, source, sink, store, owner, settings, stop, seed } = parts;
+        let Parts { id, account, source, sink, store, owner, settings, stop, seed, panel, table } = parts;
         let sink_fingerprint = Fingerprints::new("", None, &sink.place()).sink;
         Self {
             ledger: Ledger::new(store.clone(), &id, &sink_fingerprint),
@@ -120,6 +136,9 @@ impl Feed {
             sink,
             settings,
             stop,
+            panel,
+            table,
+            silent_since: None,
         }
     }
 

@@ -4,6 +4,7 @@
 //! `wire` is the only place that names concrete edges; `sim` is the outside world for demo and tests.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod agent;
 pub mod azure;
 pub mod cli;

@@ -1,5 +1,10 @@
 //! The composition root: the only file that names concrete sources, sinks and stores.
 
+mod look;
+
+pub use look::{Greeting, Ground};
+
+use crate::agent::board::Board;
 use crate::agent::health::{Account, Health};
 use crate::agent::run::Agent;
 use crate::agent::{Feed, Parts, Settings};
@@ -64,10 +69,6 @@ impl Outside {
     /// # Errors
     /// A CA file, proxy, client secret or certificate that cannot be used.
     pub async fn new(config: &Config) -> Result<Self, WireError> {
-        if config.delivery.on_in_doubt == config::OnInDoubt::Verify {
-            let what = "delivery.on_in_doubt = \"verify\" is not available in this version: use \"resend\"";
-            return Err(WireError::Setting(what.into()));
-        }
         let http = http::client(&config.http)?;
         let local = LocalSecrets::new(None);
         let credential = if wants_azure(config) { Some(identity(config, &local, &http).await?) } else { None };
@@ -176,7 +177,10 @@ impl Outside {
         let name = owner.simple().to_string();
         store.announce(&name).await?;
         let redact = self.redact().await?;
+        let verify = self.config.delivery.on_in_doubt == config::OnInDoubt::Verify;
+        let table = if verify { Some(self.table()?) } else { None };
         let (mut feeds, mut health) = (Vec::new(), BTreeMap::new());
+        let board = Arc::new(self.board());
         for (account_name, account) in &self.config.accounts {
             let source = self.source(account_name)?;
             let shared = Arc::new(Account::new(account_name.clone(), patience));
@@ -185,8 +189,11 @@ impl Outside {
             let rows = Health::new(shared.clone(), sink.clone(), store.clone(), streams, every);
             health.insert(account_name.clone(), Arc::new(rows));
             for stream in &account.streams {
+                let id = FeedId { account: account_name.clone(), stream: *stream };
                 feeds.push(Feed::new(Parts {
-                    id: FeedId { account: account_name.clone(), stream: *stream },
+                    panel: board.panel(&id),
+                    table: table.clone(),
+                    id,
                     account: shared.clone(),
                     source: source.clone(),
                     sink: sink.clone(),
@@ -198,7 +205,15 @@ impl Outside {
                 }));
             }
         }
-        Ok(Agent { feeds, health, stop })
+        Ok(Agent { feeds, health, stop, board })
+    }
+
+    fn board(&self) -> Board {
+        let feeds = |(account, settings): (&AccountName, &config::Account)| {
+            let id = |stream: &Stream| FeedId { account: account.clone(), stream: *stream };
+            settings.streams.iter().map(id).collect::<Vec<_>>()
+        };
+        Board::new(self.config.accounts.iter().flat_map(feeds))
     }
 
     /// Whether `filter.redact` changes a column, by its place among the columns.
@@ -216,6 +231,8 @@ impl Outside {
             drop_audit_actions: config.filter.drop_audit_actions.clone(),
             redact: redact.clone(),
             ledger_keep: config.ledger_keep,
+            verify_after: (config.delivery.on_in_doubt == config::OnInDoubt::Verify)
+                .then_some(config.delivery.verify_after),
         }
     }
 

@@ -1,5 +1,6 @@
 //! intend, deliver, record, commit: one batch from a won intent to a moved position.
 
+use super::board;
 use super::packing::Packing;
 use super::position::until_stopped;
 use super::reading::{By, Origin};
@@ -98,6 +99,7 @@ impl Feed {
                 Ok(()) => return self.accept(parcel),
                 Err(error) => error,
             };
+            self.panel.failed(Edge::Sink, &error.failure);
             if planted::is(Bug::LostReplyIsYes) && error.failure == Failure::Interrupted {
                 return self.accept(parcel);
             }
@@ -106,6 +108,12 @@ impl Feed {
                 parcel.attempt += 1;
                 self.doubt(parcel, &error)?;
                 breaks += u32::from(error.failure == Failure::Interrupted);
+                if let Some(after) = self.settings.verify_after {
+                    // Not one more POST before the table has been asked. The doubt is stored now: the wait counts from this write.
+                    self.renew_intent().await?;
+                    let left = INTENT_TTL.saturating_add(after);
+                    return self.give_up(true, Trouble::Verifying { left }).await;
+                }
             }
             if self.stop.is_cancelled() {
                 return self.give_up(doubtful, Trouble::Stopped).await;
@@ -190,6 +198,7 @@ impl Feed {
                 unknown: Unknown::new(),
             };
             cp.in_doubt.add(doubt);
+            self.panel.doubted(rows);
         }
         Ok(())
     }
@@ -319,6 +328,15 @@ impl Feed {
         };
         let late = rows.iter().filter(|row| is_late(row.timestamp)).count() as u64;
         let shipped = rows.len() as u64;
+        let timestamps: Vec<_> = rows.iter().map(|row| row.timestamp).collect();
+        let is_first_read = matches!(origin.by, By::Cursor { born: Some(_) });
+        let bytes = parcel.batch.bytes();
+        self.panel.accepted(&board::Accepted {
+            timestamps: &timestamps,
+            bytes,
+            late,
+            date: (!is_first_read).then_some(self.date),
+        });
         let batch = Totals { read: shipped, shipped, late, batches: 1, ..Totals::default() };
         packing.drained.shipped += shipped;
         packing.drained.late += late;

@@ -37,6 +37,8 @@ pub struct Settings {
     pub redact: Redact,
     /// How long ledger segments are kept.
     pub ledger_keep: Duration,
+    /// How long a row may take to show in the table: a batch in doubt is looked up there after that. None: it is sent again at once.
+    pub verify_after: Option<Duration>,
 }
 
 impl Settings {
@@ -126,6 +128,7 @@ impl Feed {
 
     pub(super) async fn introduce(&mut self) -> Result<Fingerprints, Trouble> {
         let who = self.account.introduce(&*self.source, &self.stop).await?;
+        self.panel.introduced(who.expires);
         // The same introduction serves many ticks: only a new one is news of the clock.
         if self.introduced != who.date {
             (self.introduced, self.date) = (who.date, who.date);
@@ -239,11 +242,13 @@ impl Feed {
         if let Some(position) = &mut self.position {
             position.rowless_pages = 0;
             position.cp.fingerprints = fingerprints_known(&position.cp.fingerprints, fingerprints);
+            self.panel.stands(&position.cp);
         }
     }
 
     /// Writes what the tick changed, if it changed anything: an idle tick writes nothing.
     pub(super) async fn settle(&mut self, outcome: &Result<(), Trouble>) -> Result<(), Trouble> {
+        self.panel.ledger(self.ledger.size());
         let Some(position) = &self.position else { return Ok(()) };
         if position.cp.intent.is_some() || matches!(outcome, Err(Trouble::Lost)) {
             // In doubt or taken over: the store has the truth, the next tick recovers from it.
@@ -285,6 +290,7 @@ impl Feed {
                 position.unsaved_doubt = false;
                 position.rowless_pages = 0;
                 position.intent_written = begun;
+                self.panel.stands(&position.cp);
                 self.position = Some(position);
                 Ok(())
             }

@@ -170,6 +170,7 @@ impl Feed {
             },
         };
         reads.bytes += answer.body.len();
+        self.panel.page_read(answer.body.len());
         Ok(Some(answer))
     }
 
@@ -225,6 +226,7 @@ impl Feed {
                 }
                 Err(error) => error,
             };
+            self.panel.failed(Edge::Source, &error.failure);
             if error.failure == crate::flow::retry::Failure::TooLarge {
                 return Err(Trouble::TooLarge(error));
             }

@@ -285,7 +285,7 @@ impl Feed {
         match self.post_again(&intent, found, tick).await {
             Ok(()) => self.conclude(&intent, batch.rows.len(), 0).await,
             Err(trouble) => {
-                self.take_back(gathered, attempt, doubts).await?;
+                self.give_intent_back(gathered, attempt, doubts).await?;
                 Err(trouble)
             }
         }
@@ -306,7 +306,7 @@ impl Feed {
 
     /// Gives the intent back where no POST can have been accepted, with the copies that were foreseen. In doubt it stays: recovery
     /// brings the ledger up to it.
-    async fn take_back(&mut self, gathered: &Gathered, attempt: u32, doubts: InDoubt) -> Result<(), Trouble> {
+    async fn give_intent_back(&mut self, gathered: &Gathered, attempt: u32, doubts: InDoubt) -> Result<(), Trouble> {
         let keys = gathered.batch.keys();
         let is_untouched = keys.iter().all(|key| self.ledger.attempt(key) == gathered.known);
         let Some(position) = &mut self.position else { return Ok(()) };

@@ -17,6 +17,8 @@ const WINDOW_PAGES_MAX: u32 = 500;
 const WINDOW_TOO_LARGE: &str = "the window of a batch in doubt cannot be read to its end";
 /// From this start of the batch on, the first delivery included, a pause precedes each: a crash loop must not multiply rows.
 const PAUSE_FROM_START: u32 = 3;
+/// 512 rows to one.
+const HALVINGS_MAX: u32 = 9;
 const PAUSE_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// Rows whose 204 this process has seen but not yet recorded.
@@ -38,6 +40,14 @@ impl Found {
     /// A batch that is at hand, with its originals.
     pub fn of(batch: Batch, originals: HashMap<EventKey, String>) -> Self {
         Self { missing: HashSet::new(), originals, parts: VecDeque::from([batch]) }
+    }
+
+    /// Cuts each part in two, so many times.
+    fn halve(&mut self, times: u32) {
+        for _ in 0..times.min(HALVINGS_MAX) {
+            let halves = |part: Batch| part.halve().map_or_else(|| vec![part], |(first, rest)| vec![first, rest]);
+            self.parts = std::mem::take(&mut self.parts).into_iter().flat_map(halves).collect();
+        }
     }
 }
 
@@ -61,8 +71,11 @@ impl Feed {
         if !lower.is_empty() {
             self.record_keys(&lower, intent.attempt).await?;
         }
-        let missing: HashSet<EventKey> =
+        let mut missing: HashSet<EventKey> =
             keys.iter().copied().filter(|key| self.ledger.attempt(key).is_none()).collect();
+        if !missing.is_empty() {
+            self.look_up(&intent, &mut missing, tick).await?;
+        }
         let mut gone = 0;
         if !missing.is_empty() {
             self.cool_down(&intent, tick).await?;
@@ -70,6 +83,10 @@ impl Feed {
             // Read first: a source that cannot be read must not use up attempts that were none.
             self.read_again(&intent, &mut found, tick).await?;
             gone = found.missing.len();
+            if self.settings.verify_after.is_some() {
+                // Each doubt ends the delivery, so broken connections cannot add up there: a batch that breaks them is halved here.
+                found.halve(intent.attempt.saturating_sub(2));
+            }
             if !found.parts.is_empty() {
                 self.take_over(&intent, found.originals.len()).await?;
                 self.post_again(&intent, found, tick).await?;
@@ -109,6 +126,7 @@ impl Feed {
         let why = if intent.owner == owner { "a delivery was broken off" } else { "a process ended or was replaced" };
         let attempt = intent.attempt.saturating_add(u32::from(!planted::is(Bug::SameAttemptAgain)));
         tracing::warn!(feed = %self.id, batch = %intent.batch_id, rows, attempt, why, "a batch is in doubt: posting it again");
+        self.panel.doubted(rows as u64);
         let cp = &mut self.position()?.cp;
         let mut taken = intent.clone();
         (taken.owner, taken.attempt) = (owner, attempt);
@@ -286,6 +304,7 @@ impl Feed {
                 "events of a batch in doubt are no longer returned by the source: they may or may not be in the table");
         }
         let shipped = (rows - gone) as u64;
+        self.panel.recovered(shipped);
         let position = self.position()?;
         position.cp.totals.add(&Totals { read: shipped, shipped, batches: 1, ..Totals::default() });
         position.cp.in_doubt.gone += gone as u64;

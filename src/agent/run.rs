@@ -1,5 +1,6 @@
 //! run and once: every feed in a task of its own, so that a feed that fails never stops another.
 
+use super::board::Board;
 use super::health::Health;
 use super::trouble::{Trouble, chain};
 use super::{Drained, Feed, Tick};
@@ -24,6 +25,8 @@ pub struct Agent {
     pub feeds: Vec<Feed>,
     pub health: BTreeMap<AccountName, Arc<Health>>,
     pub stop: CancellationToken,
+    /// What each feed shows of itself.
+    pub board: Arc<Board>,
 }
 
 /// How each feed ended in `once`.
@@ -43,7 +46,9 @@ pub async fn once(agent: Agent) -> Result<Outcomes, Panicked> {
     for mut feed in agent.feeds {
         tasks.spawn(async move {
             let tick = Tick { patience: Patience::ONCE, standby_max: ONCE_STANDBY, late_gives_way: &|| false };
+            feed.panel.tick_began();
             let outcome = feed.drain(tick).await;
+            feed.panel.tick_ended(&outcome, feed.date, Duration::ZERO);
             log(&feed.id, &outcome);
             (feed.id.clone(), feed.date, outcome)
         });
@@ -130,7 +135,10 @@ async fn keep_draining(mut feed: Feed, mut beats: Beats, health: Option<Arc<Heal
         let source = feed.source.clone();
         let gives_way = || beats.is_due() || source.late_lane_is_spent();
         let tick = Tick { patience: Patience::RUN, standby_max: Duration::ZERO, late_gives_way: &gives_way };
+        feed.panel.tick_began();
         let outcome = feed.drain(tick).await;
+        let pause = outcome.as_ref().err().map_or(Duration::ZERO, Trouble::pause);
+        feed.panel.tick_ended(&outcome, feed.date, pause);
         log(&feed.id, &outcome);
         let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
         tracing::debug!(feed = %feed.id, tasks, "tick done");
@@ -139,11 +147,9 @@ async fn keep_draining(mut feed: Feed, mut beats: Beats, health: Option<Arc<Heal
             let reported = health.report(feed.id.stream, outcome.as_ref().map(|_| feed.date));
             tokio::select! { biased; () = reported => {}, () = stop.cancelled() => {} }
         }
-        let pause = match &outcome {
-            Ok(drained) if drained.more_pending => continue,
-            Ok(_) => Duration::ZERO,
-            Err(trouble) => trouble.pause(),
-        };
+        if matches!(&outcome, Ok(drained) if drained.more_pending) {
+            continue;
+        }
         let next = async {
             tokio::time::sleep(pause).await;
             if matches!(outcome, Err(Trouble::Standby { .. })) { 0 } else { beats.next().await }
@@ -152,10 +158,12 @@ async fn keep_draining(mut feed: Feed, mut beats: Beats, health: Option<Arc<Heal
             biased;
             () = stop.cancelled() => {}
             skipped = next => if skipped > 0 {
+                feed.panel.skipped(skipped);
                 tracing::info!(feed = %feed.id, skipped, "ticks were skipped: the one before took longer");
             }
         }
     }
+    feed.panel.stopped();
 }
 
 fn log(feed: &FeedId, outcome: &Result<Drained, Trouble>) {

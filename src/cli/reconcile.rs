@@ -25,16 +25,12 @@ const CHUNK: TimeDelta = TimeDelta::days(1);
 /// A span that holds too many events is not cut smaller.
 const CHUNK_MIN: TimeDelta = TimeDelta::seconds(1);
 
-const EXAMPLES: &str = "Examples:
-  opship reconcile --from 7d                        the last week, hour by hour where something differs
-  opship reconcile --from 2026-11-20 --to 2026-11-21 --stream itemusages --all
-  opship reconcile --from 7d --repair               ship what is missing, then compare again after the latency
-
+const NEEDS: &str = "\
 Needs azure.workspace_id and the role Log Analytics Reader on the workspace; with the ndjson sink its files are read.
 Exit codes: 0 nothing is missing, 1 something is, or may be still on its way, 64 usage, 77 credentials refused";
 
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = NEEDS)]
 pub(super) struct ReconcileArgs {
     /// Start: RFC 3339, a date (midnight UTC), or a duration back; at most 119d
     #[arg(long, value_parser = moment, value_name = "TIME")]

@@ -259,6 +259,8 @@ impl Default for RawLedger {
 pub(super) struct RawDelivery {
     /// A batch that may or may not have arrived: resend it (at worst a traceable duplicate), or verify by asking the workspace first.
     pub(super) on_in_doubt: OnInDoubt,
+    /// verify: how long an accepted row may take to show in the table, 1s to 24h; the feed stands still for that long. Beyond half an hour without an answer from the table the batch is resent.
+    pub(super) verify_after: String,
     /// Most rows of one POST: the bound of the duplicates of one doubt.
     #[schemars(range(min = 1, max = BATCH_ROWS_MAX))]
     pub(super) batch_rows_max: usize,
@@ -275,6 +277,7 @@ impl Default for RawDelivery {
     fn default() -> Self {
         Self {
             on_in_doubt: OnInDoubt::Resend,
+            verify_after: "15m".into(),
             batch_rows_max: BATCH_ROWS_MAX,
             heartbeat_every: "5m".into(),
             allow_insecure_loopback: false,

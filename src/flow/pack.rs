@@ -58,6 +58,11 @@ impl Batch {
         batch
     }
 
+    /// Size of [`Batch::json`].
+    pub fn bytes(&self) -> usize {
+        self.open.len() + 1
+    }
+
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }

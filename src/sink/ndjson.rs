@@ -52,9 +52,9 @@ impl Ndjson {
     /// # Errors
     /// A stream name that is no file name.
     pub fn when_needed(dir: &Path, stream: &str) -> Result<Self, SinkError> {
-        let table = stream.strip_prefix("Custom-").unwrap_or(stream);
-        let path = dir.join(format!("{table}.ndjson"));
+        let path = file_of(dir, stream);
         let fail = |cause: io::Error| error("open the sink's file", &path, Failure::Local, cause);
+        let table = table_of(stream);
         if table.is_empty() || !table.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
             return Err(fail(io::Error::other("sink.stream may hold only letters, digits, `_` and `-`")));
         }
@@ -63,6 +63,28 @@ impl Ndjson {
         let path = dir.join(format!("{table}.ndjson"));
         let rows = Rows { lock: None, path: path.clone() };
         Ok(Self { file: Arc::new(Mutex::new(rows)), path })
+    }
+
+    /// What [`Sink::place`] of an opened one will be, without opening it: a running agent holds its lock.
+    pub fn place_of(dir: &Path, stream: &str) -> String {
+        let dir = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+        format!("ndjson:{}", file_of(&dir, stream).display())
+    }
+
+    /// Proves that the file can be written, without opening it: a running agent holds its lock, and a folder that is made here would
+    /// belong to whoever looks. A sentence of what was proved.
+    ///
+    /// # Errors
+    /// A directory that cannot be written.
+    pub fn look(dir: &Path, stream: &str) -> Result<String, SinkError> {
+        let path = file_of(dir, stream);
+        let fail = |cause: io::Error| error("look at the sink's file", &path, Failure::Local, cause);
+        let there = dir.ancestors().find(|part| part.is_dir()).unwrap_or_else(|| Path::new("."));
+        let probe = there.join(format!("opship-check-{}", uuid::Uuid::new_v4().simple()));
+        std::fs::write(&probe, b"opship").and_then(|()| std::fs::remove_file(&probe)).map_err(fail)?;
+        let held = File::open(path.with_extension("ndjson.lock")).is_ok_and(|file| file.try_lock_shared().is_err());
+        let who = if held { "another process writes to it now" } else { "nobody writes to it now" };
+        Ok(format!("{} can be written; {who}", path.display()))
     }
 
     async fn on_file<T: Send + 'static>(
@@ -107,6 +129,14 @@ impl Sink for Ndjson {
     fn place(&self) -> String {
         format!("ndjson:{}", self.path.display())
     }
+}
+
+fn table_of(stream: &str) -> &str {
+    stream.strip_prefix("Custom-").unwrap_or(stream)
+}
+
+fn file_of(dir: &Path, stream: &str) -> PathBuf {
+    dir.join(format!("{}.ndjson", table_of(stream)))
 }
 
 fn error(attempted: &str, path: &Path, failure: Failure, cause: io::Error) -> SinkError {

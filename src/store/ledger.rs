@@ -63,6 +63,12 @@ impl Ledger {
         self.index = None;
     }
 
+    /// Segments in the store as of the last listing (parts of an hour counted each), and ids in memory.
+    pub fn size(&self) -> (usize, usize) {
+        let segments = self.index.iter().flatten().map(|(_, last_part)| *last_part as usize + 1).sum();
+        (segments, self.segments.values().map(|segment| segment.ids.len()).sum())
+    }
+
     /// Says so, once, when there is no segment at all although `shipped` events were recorded: they may be shipped again.
     pub fn tell_loss(&mut self, shipped: u64) {
         let is_empty = self.index.as_ref().is_some_and(HashMap::is_empty);
@@ -183,15 +189,21 @@ impl Ledger {
         let key = self.key(hour, segment.part);
         let Some(tail) = self.store.read_from(&key, segment.part_len).await? else {
             // Gone, or shorter than known (restored from a backup): start over from what is there.
-            segment.part_len = 0;
+            segment.start_over();
             return Ok(false);
         };
         if tail.is_empty() && segment.part_len > 0 {
-            segment.part_len = 0;
+            segment.start_over();
             return Ok(false);
         }
         let mut found = false;
         let (frames, whole) = frames(&tail);
+        if whole < tail.len() && segment.part_len > 0 {
+            // After a restore the known end may lie inside a frame that others have appended since: only a read from the start tells
+            // a torn frame from a whole one.
+            segment.start_over();
+            return Ok(false);
+        }
         for frame in frames {
             found |= own.is_some_and(|own| own.same(&frame));
             segment.take(frame);
@@ -311,6 +323,11 @@ impl Segment {
             let attempt = self.ids.entry(id).or_default();
             *attempt = frame.attempt.max(*attempt);
         }
+    }
+
+    /// The part is read again from its start; what was known stays known.
+    fn start_over(&mut self) {
+        (self.part_len, self.part_ids) = (0, 0);
     }
 
     fn roll(&mut self) {

@@ -6,11 +6,13 @@ use crate::sink::Outcome;
 use crate::source::{BOTH, Order};
 use crate::store::TTL;
 use crate::world::{Process, World};
+use opship::agent::board::Board;
 use opship::agent::run::{Agent, Panicked, run};
 use opship::config::Timer;
 use opship::schedule::Schedule;
 use opship::source::PageRequest;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// `opship run` with a tick a second, for so long.
@@ -23,7 +25,7 @@ async fn run_for(time: Duration, processes: impl IntoIterator<Item = Process>) -
         tokio::time::sleep(time).await;
         stop.cancel();
     };
-    let agent = Agent { feeds, health: BTreeMap::new(), stop: stop.clone() };
+    let agent = Agent { feeds, health: BTreeMap::new(), stop: stop.clone(), board: Arc::new(Board::new([])) };
     let (ended, ()) = tokio::join!(run(agent, schedule), end);
     ended
 }

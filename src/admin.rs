@@ -1,0 +1,3 @@
+//! What an operator sees: health, metrics, the status page. Reads the agent's board; changes nothing.
+
+pub mod status;
