@@ -7,6 +7,7 @@ mod operator;
 mod packing;
 mod position;
 mod reading;
+pub mod reconcile;
 mod recovery;
 mod refusals;
 mod replay;

@@ -20,6 +20,9 @@ mod exit;
 mod help;
 mod letters;
 mod man;
+mod range;
+mod reconcile;
+mod reconcile_report;
 mod replay;
 mod scrub;
 mod ship;
@@ -84,6 +87,8 @@ enum Command {
         #[command(subcommand)]
         command: checkpoint::CheckpointCommand,
     },
+    /// Is everything in the table that is at the source? Hour by hour; --repair ships what is missing
+    Reconcile(reconcile::ReconcileArgs),
     /// Events that could not be shipped whole: look, ship again, delete
     DeadLetters {
         #[command(subcommand)]
@@ -170,6 +175,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Checkpoint { command } => {
             checkpoint::checkpoint(&started(config, Need::Everything)?, command, output).await
         }
+        Command::Reconcile(args) => reconcile::reconcile(&started(config, Need::Everything)?, args, output).await,
         Command::DeadLetters { command } => letters::letters(&started(config, command.need())?, command, output).await,
         Command::Config { command: ConfigCommand::Schema } => print(&show::schema()),
         Command::Config { command: ConfigCommand::Show } => {

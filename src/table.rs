@@ -94,7 +94,7 @@ pub struct Column {
 
 /// A question that brought no complete answer.
 #[derive(Debug, thiserror::Error)]
-#[error("{attempted} from {on}: {failure}")]
+#[error("{attempted} from {on}: {failure}{}", .remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default())]
 pub struct TableError {
     /// What was attempted, such as "read the rows of auditevents".
     pub attempted: String,

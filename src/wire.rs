@@ -116,6 +116,14 @@ impl Outside {
         })
     }
 
+    /// The sink of a command that mostly reads: it does not keep another process from writing until it has rows to ship.
+    pub fn sink_when_needed(&self) -> Result<Arc<dyn Sink>, WireError> {
+        match &self.config.sink {
+            config::Sink::Ndjson { path, stream } => Ok(Arc::new(Ndjson::when_needed(path, stream)?)),
+            config::Sink::Azure { .. } | config::Sink::Unset => self.sink(),
+        }
+    }
+
     /// Where the sink's rows are read back. Nothing is asked or opened yet.
     pub fn table(&self) -> Result<Arc<dyn Table>, WireError> {
         let missing = |what: &str| WireError::Setting(what.into());
@@ -154,10 +162,20 @@ impl Outside {
         patience: Patience,
         stop: CancellationToken,
     ) -> Result<Agent, WireError> {
+        self.agent_over(self.sink()?, store, patience, stop).await
+    }
+
+    /// The same over a sink of its own.
+    pub async fn agent_over(
+        &self,
+        sink: Arc<dyn Sink>,
+        store: Arc<dyn Store>,
+        patience: Patience,
+        stop: CancellationToken,
+    ) -> Result<Agent, WireError> {
         let owner = uuid::Uuid::new_v4();
         let name = owner.simple().to_string();
         store.announce(&name).await?;
-        let sink = self.sink()?;
         let redact = self.redact().await?;
         let verify = self.config.delivery.on_in_doubt == config::OnInDoubt::Verify;
         let table = if verify { Some(self.table()?) } else { None };
@@ -196,6 +214,11 @@ impl Outside {
             settings.streams.iter().map(id).collect::<Vec<_>>()
         };
         Board::new(self.config.accounts.iter().flat_map(feeds))
+    }
+
+    /// Whether `filter.redact` changes a column, by its place among the columns.
+    pub fn redacts(&self, place: usize) -> bool {
+        Redact::new(&self.config.filter.redact, None).is_ok_and(|redact| redact.touches(place))
     }
 
     fn settings(&self, stream: Stream, redact: &Redact) -> Settings {

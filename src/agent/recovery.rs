@@ -30,13 +30,18 @@ pub(super) struct Accepted {
 
 /// What was found of a batch: its events as the source returns them now.
 #[derive(Default)]
-struct Found {
+pub(super) struct Found {
     missing: HashSet<EventKey>,
     originals: HashMap<EventKey, String>,
     parts: VecDeque<Batch>,
 }
 
 impl Found {
+    /// A batch that is at hand, with its originals.
+    pub fn of(batch: Batch, originals: HashMap<EventKey, String>) -> Self {
+        Self { missing: HashSet::new(), originals, parts: VecDeque::from([batch]) }
+    }
+
     /// Cuts each part in two, so many times.
     fn halve(&mut self, times: u32) {
         for _ in 0..times.min(HALVINGS_MAX) {
@@ -239,7 +244,7 @@ impl Feed {
         Ok((page.cursor, page.has_more))
     }
 
-    async fn row_again(&mut self, item: &Item<'_>) -> Result<Vec<u8>, Trouble> {
+    pub(super) async fn row_again(&mut self, item: &Item<'_>) -> Result<Vec<u8>, Trouble> {
         let (settings, account_uuid) = (self.settings.clone(), self.account.uuid());
         let mapper = settings.mapper(self.id.stream, account_uuid.as_deref());
         let mut row = Vec::new();
@@ -260,7 +265,12 @@ impl Feed {
         Ok(stub)
     }
 
-    async fn post_again(&mut self, intent: &Intent, mut found: Found, tick: Tick<'_>) -> Result<(), Trouble> {
+    pub(super) async fn post_again(
+        &mut self,
+        intent: &Intent,
+        mut found: Found,
+        tick: Tick<'_>,
+    ) -> Result<(), Trouble> {
         let mut stubs = HashSet::new();
         while let Some(batch) = found.parts.pop_front() {
             // A part refused after further doubts carries them on: each of its POSTs may have been accepted.
@@ -288,7 +298,7 @@ impl Feed {
         Ok(())
     }
 
-    async fn conclude(&mut self, intent: &Intent, rows: usize, gone: usize) -> Result<(), Trouble> {
+    pub(super) async fn conclude(&mut self, intent: &Intent, rows: usize, gone: usize) -> Result<(), Trouble> {
         if gone > 0 {
             tracing::error!(feed = %self.id, batch = %intent.batch_id, gone,
                 "events of a batch in doubt are no longer returned by the source: they may or may not be in the table");

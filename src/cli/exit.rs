@@ -2,9 +2,11 @@
 
 use crate::agent::Trouble;
 use crate::config::ConfigError;
+use crate::flow::retry::Failure;
 use crate::sim;
 use crate::store::StoreError;
 use crate::store::checkpoints::CheckpointError;
+use crate::table::TableError;
 use crate::wire::WireError;
 use std::process::ExitCode;
 
@@ -79,6 +81,8 @@ pub(crate) enum CliError {
     #[error(transparent)]
     Trouble(#[from] Trouble),
     #[error(transparent)]
+    Table(#[from] TableError),
+    #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     #[error("{0}")]
     Usage(String),
@@ -94,6 +98,9 @@ impl CliError {
             Self::Wire(WireError::Secret(_)) => Exit::Usage,
             Self::Wire(_) | Self::Sim(_) | Self::Failed(_) => Exit::Failed,
             Self::Trouble(trouble) => exit_of(trouble),
+            Self::Table(TableError { failure: Failure::NoCredential, .. }) => Exit::Credentials,
+            Self::Table(TableError { failure: Failure::Status { status: 401 | 403, .. }, .. }) => Exit::Credentials,
+            Self::Table(_) => Exit::Failed,
             Self::Checkpoint(CheckpointError::TooNew { .. }) => Exit::Usage,
             Self::Checkpoint(_) => Exit::Failed,
         }

@@ -124,6 +124,14 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         ],
     ),
     (
+        "reconcile",
+        &[
+            ("opship reconcile --from 7d", "is the last week complete? hour by hour where something differs"),
+            ("opship reconcile --from 2026-11-20 --to 2026-11-21 --stream itemusages --all", "every hour of a day"),
+            ("opship reconcile --from 7d --repair", "ship what is missing, then compare again after the latency"),
+        ],
+    ),
+    (
         "config",
         &[
             ("opship config show", "every setting in effect, secrets hidden"),

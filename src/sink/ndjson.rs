@@ -21,8 +21,8 @@ pub struct Ndjson {
 
 struct Rows {
     path: PathBuf,
-    /// Held for its lock, which ends with the process, however it ends.
-    _lock: File,
+    /// Held for its lock, which ends with the process, however it ends. None before the first use of [`Ndjson::when_needed`].
+    lock: Option<File>,
 }
 
 /// A write that failed: whether the file is as it was before.
@@ -37,16 +37,31 @@ impl Ndjson {
     /// # Errors
     /// A stream name that is no file name, a directory that cannot be written, or another process that writes there.
     pub fn open(dir: &Path, stream: &str) -> Result<Self, SinkError> {
+        let fail = |path: &Path, cause| error("open the sink's file", path, Failure::Local, cause);
+        // A bad name creates no folder.
+        Self::when_needed(dir, stream)?;
+        std::fs::create_dir_all(dir).map_err(|cause| fail(dir, cause))?;
+        let sink = Self::when_needed(dir, stream)?;
+        let opened = sink.file.lock().unwrap_or_else(PoisonError::into_inner).open();
+        opened.map_err(|cause| fail(&sink.path, cause))?;
+        Ok(sink)
+    }
+
+    /// The same, but nothing is created or locked before the first delivery: for a command that mostly reads, beside a writer.
+    ///
+    /// # Errors
+    /// A stream name that is no file name.
+    pub fn when_needed(dir: &Path, stream: &str) -> Result<Self, SinkError> {
         let path = file_of(dir, stream);
         let fail = |cause: io::Error| error("open the sink's file", &path, Failure::Local, cause);
         let table = table_of(stream);
         if table.is_empty() || !table.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
             return Err(fail(io::Error::other("sink.stream may hold only letters, digits, `_` and `-`")));
         }
-        std::fs::create_dir_all(dir).map_err(fail)?;
-        let path = std::fs::canonicalize(dir).map_err(fail)?.join(format!("{table}.ndjson"));
-        let mut rows = Rows { _lock: lock(&path.with_extension("ndjson.lock")).map_err(fail)?, path: path.clone() };
-        rows.open().map_err(fail)?;
+        // A folder that does not exist yet has no other name.
+        let dir = std::fs::canonicalize(dir).or_else(|_| std::path::absolute(dir)).map_err(fail)?;
+        let path = dir.join(format!("{table}.ndjson"));
+        let rows = Rows { lock: None, path: path.clone() };
         Ok(Self { file: Arc::new(Mutex::new(rows)), path })
     }
 
@@ -162,6 +177,9 @@ fn lines(json: &[u8], now: DateTime<Utc>) -> serde_json::Result<Vec<u8>> {
 impl Rows {
     /// Opened anew for each batch: a log rotation may have moved the file, and rows in an unlinked one would be lost.
     fn open(&mut self) -> io::Result<File> {
+        if self.lock.is_none() {
+            self.lock = Some(lock(&self.path.with_extension("ndjson.lock"))?);
+        }
         let mut file = OpenOptions::new().create(true).read(true).append(true).open(&self.path)?;
         let length = file.metadata()?.len();
         let whole = whole_lines(&mut file, length)?;

@@ -271,6 +271,11 @@ impl Ledger {
         Ok(listed.len())
     }
 
+    /// How long ago each hour was appended to, by the store's clock.
+    pub async fn ages(&self) -> Result<HashMap<Hour, Duration>, StoreError> {
+        Ok(self.list().await?.into_iter().map(|(hour, parts)| (hour, parts.youngest)).collect())
+    }
+
     async fn list(&self) -> Result<HashMap<Hour, Parts>, StoreError> {
         let mut hours: HashMap<Hour, Parts> = HashMap::new();
         for entry in self.store.list(&format!("{}/", self.prefix)).await? {

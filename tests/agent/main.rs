@@ -18,6 +18,7 @@ mod oracle;
 mod planted;
 mod points;
 mod recovery;
+mod repair;
 mod replicas;
 mod scenes;
 mod seeds;

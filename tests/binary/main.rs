@@ -51,6 +51,7 @@ mod network;
 mod operator;
 #[path = "../support/raw.rs"]
 mod raw;
+mod reconcile;
 mod refusals;
 mod replays;
 mod replicas;
