@@ -96,6 +96,7 @@ impl Shown {
             (format!("{home}/state"), "/var/lib/opship".into()),
             (format!("{home}/secrets"), "/etc/opship".into()),
             (home, "/var/lib".into()),
+            (format!("http://{sim}/v1/workspaces"), "https://api.loganalytics.azure.com/v1/workspaces".into()),
             (sim, "events.1password.com".into()),
         ])
     }
