@@ -1,0 +1,159 @@
+// Whether everybody can read and use the page: contrast, keyboard, phone, motion; text that is no markup; a server without a stream.
+// The documents are made up (fixture.mjs), the page and its policy are the agent's own.
+
+import assert from "node:assert/strict";
+import fs from "node:fs";
+import { createRequire } from "node:module";
+import path from "node:path";
+import { open, sees } from "./browser.mjs";
+import { calm, night, odd, serve } from "./fixture.mjs";
+
+const AXE = fs.readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const PICTURES = path.join(import.meta.dirname, "../../docs/img");
+const RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
+
+export async function readable(browser, address) {
+  const answer = await fetch(address);
+  const headers = { "content-type": "text/html; charset=utf-8", "content-security-policy": answer.headers.get("content-security-policy") };
+  const current = { status: night() };
+  const server = await serve({ headers, body: await answer.text() }, current);
+  const visit = async (status, options) => {
+    current.status = status;
+    const view = await open(browser, server.url, options);
+    const shown = () => view.page.evaluate(() => document.querySelectorAll("article").length);
+    await sees("the cards", async () => ((n) => n === status.feeds.length || n)(await shown()));
+    return view;
+  };
+  try {
+    for (const colorScheme of ["light", "dark"]) {
+      for (const status of [night(), calm(), odd()]) await passesTheRules(await visit(status, { colorScheme }));
+    }
+    await staysText(await visit(odd()));
+    await worksByKeyboard(await visit(night()));
+    await remembersTheTheme(await visit(night()));
+    for (const width of [360, 320]) await fitsAPhone(await visit(odd(), { viewport: { width, height: 740 }, hasTouch: true, isMobile: true }));
+    await keepsStill(await visit(night(), { reducedMotion: "reduce" }));
+    await pollsWithoutAStream(await ((current.streams = false), visit(calm())), current);
+    current.streams = true;
+    if (process.env.OPSHIP_BLESS) await takePictures(visit);
+  } finally {
+    server.close();
+  }
+}
+
+const unfold = (page) => page.evaluate(() => document.querySelectorAll("details").forEach((one) => (one.open = true)));
+
+async function clean({ context, wrong, refused }) {
+  assert.deepEqual([wrong, await refused()], [[], []], "errors, refusals or requests to elsewhere");
+  await context.close();
+}
+
+/** The rules of WCAG 2.2 AA, contrast among them, with everything unfolded. */
+async function passesTheRules(view) {
+  await unfold(view.page);
+  await view.page.evaluate(AXE);
+  const found = await view.page.evaluate((values) => axe.run(document, { runOnly: { type: "tag", values } }), RULES);
+  const told = ({ id, nodes }) => `${id}: ${nodes.map((node) => `${node.html.slice(0, 120)} ${node.any[0]?.message ?? ""}`).join("\n  ")}`;
+  assert.deepEqual(found.violations.map(told), []);
+  assert.deepEqual(found.incomplete.filter(({ id }) => id === "color-contrast").map(told), [], "contrast that could not be measured");
+  const measured = found.passes.find(({ id }) => id === "color-contrast").nodes.length;
+  assert.ok(measured > 60, `only ${measured} texts were measured`);
+  await view.context.close();
+}
+
+async function staysText(view) {
+  const { page } = view;
+  assert.equal(await page.locator("main img, main script").count(), 0);
+  assert.match(await page.locator("#summary").textContent(), /^<img src=x onerror/);
+  assert.equal(await page.title(), "Broken - opship");
+  const bare = page.locator("article").last();
+  assert.equal(await bare.locator("[data-slot=health]").textContent(), "–");
+  assert.deepEqual([...new Set(await bare.locator(".figures dd").allTextContents())], ["–"], "what is not told is a dash");
+  const names = await page.locator(".badge").allTextContents();
+  assert.deepEqual(names.slice(0, 9), ["Good", "Starting", "Catching up", "Standby", "Waiting", "Broken", "Stopped", "Silent", "dozing"]);
+  await clean(view);
+}
+
+/** Tab alone comes to every control, each shows that it has the focus, and each does its work. */
+async function worksByKeyboard(view) {
+  const { page } = view;
+  const controls = await page.evaluate(() => {
+    const all = [...document.querySelectorAll("a[href], button, summary, [tabindex='0']")].filter((one) => one.checkVisibility());
+    all.forEach((one, number) => (one.dataset.number = number));
+    return all.length;
+  });
+  const reached = [];
+  for (let i = 0; i < controls; i++) {
+    await page.keyboard.press("Tab");
+    const [number, outline] = await page.evaluate(() => {
+      const { outlineStyle, outlineWidth } = getComputedStyle(document.activeElement);
+      return [document.activeElement.dataset.number, `${outlineStyle} ${outlineWidth}`];
+    });
+    assert.equal(outline, "solid 3px", `control ${number} shows its focus`);
+    reached.push(Number(number));
+  }
+  assert.deepEqual(reached, Array.from({ length: controls }, (_, i) => i), "in the order of the page");
+
+  await page.locator("#theme").focus();
+  await page.keyboard.press("Space");
+  assert.equal(await page.locator("#theme").textContent(), "Theme: light");
+  await page.locator("#unwell a").first().focus();
+  await page.keyboard.press("Enter");
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), "apac / signinattempts");
+  await page.locator("#config summary").focus();
+  await page.keyboard.press("Enter");
+  assert.ok(await page.locator("#config-text").isVisible());
+  await clean(view);
+}
+
+async function remembersTheTheme(view) {
+  const { page } = view;
+  const background = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  const light = await background();
+  await page.locator("#theme").click();
+  await page.locator("#theme").click();
+  assert.equal(await page.locator("#theme").textContent(), "Theme: dark");
+  const dark = await background();
+  assert.notEqual(dark, light);
+  await page.reload();
+  assert.deepEqual([await page.locator("#theme").textContent(), await background()], ["Theme: dark", dark]);
+  await clean(view);
+}
+
+async function fitsAPhone(view) {
+  await unfold(view.page);
+  const [needs, has] = await view.page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+  assert.ok(needs <= has, `${needs} px of content on ${has} px`);
+  await clean(view);
+}
+
+async function keepsStill(view) {
+  const moving = await view.page.evaluate(() => {
+    const moves = ({ transitionDuration, animationName }) => transitionDuration !== "0s" || animationName !== "none";
+    return [...document.querySelectorAll("*")].filter((one) => moves(getComputedStyle(one))).length;
+  });
+  assert.equal(moving, 0);
+  await clean(view);
+}
+
+async function pollsWithoutAStream(view, current) {
+  const { page } = view;
+  await sees("that it asks", async () => /^Asks every/.test(await page.locator("#link-text").textContent()));
+  current.status = { ...current.status, summary: "Told by the next answer." };
+  await sees("the next answer", async () => (await page.locator("#summary").textContent()) === "Told by the next answer.");
+  assert.ok(view.wrong.every((line) => line.includes("404")), String(view.wrong));
+  await view.context.close();
+}
+
+async function takePictures(visit) {
+  fs.mkdirSync(PICTURES, { recursive: true });
+  const phone = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2 };
+  const wide = { viewport: { width: 1280, height: 1330 } };
+  for (const [name, options] of [["dark", wide], ["light", wide], ["phone", phone]]) {
+    const colorScheme = name === "light" ? "light" : "dark";
+    const { page, context } = await visit(night(), { ...options, colorScheme });
+    await sees("the stream", async () => (await page.locator("#link-text").textContent()) === "Live");
+    await page.screenshot({ path: path.join(PICTURES, `status-${name}.png`) });
+    await context.close();
+  }
+}
