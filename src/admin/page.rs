@@ -8,7 +8,7 @@ const STYLE: &str = include_str!("page/style.css");
 const SCRIPT: &str = concat!(include_str!("page/view.js"), include_str!("page/link.js"));
 
 pub const HTML: &str = concat!(
-    "<!doctype html>\n<html lang=\"en\" data-theme=\"automatic\">\n<head>\n<meta charset=\"utf-8\">\n",
+    "<!doctype html>\n<html lang=\"en\" data-theme=\"auto\">\n<head>\n<meta charset=\"utf-8\">\n",
     "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>opship</title>\n",
     "<link rel=\"icon\" href=\"data:,\">\n<style>",
     include_str!("page/style.css"),

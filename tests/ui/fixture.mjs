@@ -13,17 +13,17 @@ function dice(seed) {
 /** A feed that is well, with hours of history. */
 export function feed(account, stream, now, changes = {}) {
   const time = (seconds) => new Date(now + seconds * 1e3).toISOString();
-  const roll = dice(account.length * 31 + stream.length * 7);
-  const weight = { auditevents: 9, itemusages: 26, signinattempts: 5 }[stream];
+  const roll = dice([...`${account}/${stream}`].reduce((sum, letter) => sum * 31 + letter.charCodeAt(0), 7) % 65_521);
+  const weight = { auditevents: 9, itemusages: 26, signinattempts: 5 }[stream] ?? 7;
   const begin = Math.floor(now / 6e4) - MINUTES + 1;
   const minutes = Array.from({ length: MINUTES }, (_, i) => {
     const day = 0.55 + 0.45 * Math.sin(i / 70 + weight);
     return { at: (begin + i) * 60, rows: Math.floor(weight * day * roll() * roll() * 3), lag_seconds: Math.floor(roll() * 3) };
   });
-  const rows = 48_112 + weight * 7013;
+  const rows = Math.floor(41_112 + weight * 7013 * (0.6 + roll()));
   return {
     account, stream, health: "good", since: time(-19_020), reason: null, remedy: null, last_good: time(-14), next_tick: time(46),
-    lag_seconds: 14, newest_shipped: time(-33), pages: 5120 + weight * 40, rows, late: Math.floor(rows / 61), in_doubt_batches: 0,
+    lag_seconds: 14, newest_shipped: time(-33), pages: Math.floor(3190 + 900 * roll()), rows, late: Math.floor(rows * weight * 0.0009), in_doubt_batches: 0,
     in_doubt_rows: 0, in_doubt_gone: 0, last_doubts: [], dead_letters: 0, open_intent: null, token_expires: time(83 * 86_400),
     checkpoint_written: time(-14), errors: [], minutes, ...changes,
   };

@@ -49,7 +49,7 @@ function listen() {
   stream.onerror = () => {
     stream?.close();
     stream = null;
-    if (said) streamAt = 0;
+    if (said) streamAt = Date.now() + POLL_EVERY;
     if (mode === "live") enter("polling");
     ask();
   };
@@ -77,7 +77,7 @@ function everySecond() {
 
 // --- the theme: the system's, or the one chosen here ---
 
-const THEMES = ["automatic", "light", "dark"];
+const THEMES = ["auto", "light", "dark"];
 
 function remembered(theme) {
   try {

@@ -5,7 +5,7 @@
 const DASH = "–";
 const SILENCE_MAX = 15e3; // a stream that says nothing for so long is asked about
 const POLL_EVERY = 3e3; // without a stream, and while the agent cannot be reached
-const STREAM_AGAIN = 30e3; // after a stream that never said anything
+const STREAM_AGAIN = 30e3; // after a stream that never said anything; one that did is opened again with the next poll
 const ANSWER_MAX = 5e3;
 const REDRAW = 100; // a busy agent has more news than an eye can follow
 const ERRORS_SHOWN = 5;
