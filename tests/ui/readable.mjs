@@ -19,21 +19,27 @@ export async function readable(browser, address) {
   const headers = { "content-type": "text/html; charset=utf-8", "content-security-policy": answer.headers.get("content-security-policy") };
   const current = { status: night() };
   const server = await serve({ headers, body: await answer.text() }, current);
-  const visit = async (status, options) => {
+  const visitRaw = (status, options) => {
     current.status = status;
-    const view = await open(browser, server.url, options);
+    return open(browser, server.url, options);
+  };
+  const visit = async (status, options) => {
+    const view = await visitRaw(status, options);
     const shown = () => view.page.evaluate(() => document.querySelectorAll("article").length);
     await sees("the cards", async () => ((n) => n === status.feeds.length || n)(await shown()));
     return view;
   };
   try {
     for (const colorScheme of ["light", "dark"]) {
-      for (const status of [night(), calm(), odd()]) await passesTheRules(await visit(status, { colorScheme, ...STILL }));
+      for (const status of [night(), odd()]) await passesTheRules(await visit(status, { colorScheme, ...STILL }));
     }
+    for (const colorScheme of ["light", "dark"]) await passesTheRules(await loses(await visit(night(), { colorScheme, ...STILL })));
     await staysText(await visit(odd()));
     await worksByKeyboard(await visit(night()));
     await remembersTheTheme(await visit(night()));
     for (const width of [360, 320]) await fitsAPhone(await visit(odd(), { viewport: { width, height: 740 }, hasTouch: true, isMobile: true }));
+    await followsTheStream(await visit(night()), current, server);
+    for (const status of [{}, { feeds: [] }, { feeds: [{}], version: 7 }]) await bears(await visitRaw(status));
     await keepsStill(await visit(night(), STILL));
     await pollsWithoutAStream(await ((current.streams = false), visit(calm())), current);
     current.streams = true;
@@ -61,6 +67,17 @@ async function passesTheRules(view) {
   const measured = found.passes.find(({ id }) => id === "color-contrast").nodes.length;
   assert.ok(measured > 60, `only ${measured} texts were measured`);
   await view.context.close();
+}
+
+/** The page as it is while the agent cannot be reached: no colour says that all is well. */
+async function loses(view) {
+  const { page } = view;
+  const background = (one) => page.evaluate((one) => getComputedStyle(document.querySelector(one)).backgroundColor, one);
+  await page.route("**/status.json", (route) => route.abort());
+  await page.evaluate(() => lose(new Error()));
+  assert.equal(await background("#health"), await background(".badge"), "health and feeds in the same colour of nothing");
+  assert.match(await page.evaluate(() => getComputedStyle(document.querySelector("#state"), "::before").content), /Last known/);
+  return view;
 }
 
 async function staysText(view) {
@@ -135,6 +152,38 @@ async function keepsStill(view) {
     return [...document.querySelectorAll("*")].filter((one) => moves(getComputedStyle(one))).length;
   });
   assert.equal(moving, 0);
+  await clean(view);
+}
+
+/** News come without a reload, and the focus stays where it is; another version of the agent brings another page. */
+async function followsTheStream(view, current, server) {
+  const { page } = view;
+  await page.evaluate(() => (window.loadedOnce = true));
+  const link = page.locator("#unwell a").last();
+  await link.focus();
+  const name = await link.textContent();
+  const feeds = current.status.feeds.map((feed, i) => (i ? feed : { ...feed, health: "stopped" }));
+  const tell = (changes) => ((current.status = { ...current.status, ...changes }), server.push());
+  tell({ feeds });
+  await sees("one more link", async () => ((n) => n === 3 || n)(await page.locator("#unwell a").count()));
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), name);
+  tell({ feeds: feeds.slice(1) });
+  await sees("one card less", async () => ((n) => n === 5 || n)(await page.locator("article").count()));
+  assert.equal(await page.evaluate(() => window.loadedOnce), true);
+  const again = page.waitForEvent("load");
+  tell({ version: "9.9.9" });
+  await again;
+  await sees("the new version", async () => (await page.locator("#version").textContent()) === "9.9.9");
+  await clean(view);
+}
+
+/** A document that lacks nearly everything is shown as far as it goes. */
+async function bears(view) {
+  const { page } = view;
+  const feeds = await page.evaluate(() => fetch("status.json").then((answer) => answer.json())).then((status) => status.feeds?.length ?? 0);
+  await sees("the state", async () => ["No feeds", "–"].includes(await page.locator("#state").textContent()));
+  assert.equal(await page.locator("#summary").textContent(), "–");
+  assert.equal(await page.locator("article").count(), feeds);
   await clean(view);
 }
 

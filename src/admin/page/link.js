@@ -11,6 +11,8 @@ function enter(how) {
   tone(byId("link"), hue);
   setIcon(byId("link").querySelector(".icon"), icon);
   byId("lost").hidden = mode !== "lost";
+  // A wall must not stay green when nobody knows any more.
+  document.documentElement.toggleAttribute("data-lost", mode === "lost");
 }
 
 /** A document that came in. */
@@ -20,15 +22,24 @@ function take(text, how) {
   if (shown && shown.version !== status.version) return location.reload();
   [clock.agent, clock.here, heard] = [at(status.now) || Date.now(), Date.now(), Date.now()];
   if (how === "live" || mode !== "live") enter(how);
-  if (!next) setTimeout(() => (show(next), ([shown, next] = [next, null])), REDRAW);
+  if (!next) setTimeout(redraw, REDRAW);
   next = status;
+}
+
+function redraw() {
+  if (!next) return;
+  [shown, next] = [next, null];
+  show(shown);
 }
 
 function lose(error) {
   stream?.close();
   [stream, streamAt] = [null, 0];
+  redraw();
   enter("lost");
   document.title = "Connection lost - opship";
+  setIcon(document.querySelector("#health > .icon"), "lost");
+  showFavicon("bad", "lost");
   put(byId("lost-what"), error.refused ? "The agent wants its token again: reload this page." : "The agent does not answer.");
   const old = () => (heard ? `What you see is ${duration(Date.now() - heard)} old. ` : "");
   running(byId("lost-age"), () => `${old()}Trying again every ${POLL_EVERY / 1e3} s.`);
