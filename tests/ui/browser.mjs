@@ -8,16 +8,20 @@ import { setTimeout as pause } from "node:timers/promises";
 import { chromium } from "playwright-core";
 
 const home = path.join(import.meta.dirname, "node_modules/.chromium");
+// The package's own is for Linux on x86-64; elsewhere a Chromium of the machine does.
+const OTHER = process.env.OPSHIP_CHROMIUM;
+const executablePath = OTHER ?? path.join(home, "chromium");
 const FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"];
 const PATIENCE = 40e3; // a loaded machine takes its time
 
 /** Runs `look` with a browser that is gone afterwards, with its files. */
 export async function withBrowser(look) {
-  if (!fs.existsSync(path.join(home, "chromium"))) throw new Error("Chromium is not installed: run scripts/browser");
+  if (!fs.existsSync(executablePath)) throw new Error("Chromium is not installed: run scripts/browser");
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), "opship-browser-"));
-  const env = { PATH: process.env.PATH, HOME: folder, TMPDIR: folder, LD_LIBRARY_PATH: path.join(home, "lib"), FONTCONFIG_FILE: path.join(home, "fonts.conf") };
+  const own = OTHER ? {} : { LD_LIBRARY_PATH: path.join(home, "lib"), FONTCONFIG_FILE: path.join(home, "fonts.conf") };
+  const env = { PATH: process.env.PATH, HOME: folder, TMPDIR: folder, ...own };
   const args = [...FLAGS, "--disable-component-update", "--disable-sync"];
-  const browser = await chromium.launch({ executablePath: path.join(home, "chromium"), args, env, artifactsDir: folder });
+  const browser = await chromium.launch({ executablePath, args, env, artifactsDir: folder });
   try {
     return await look(browser);
   } finally {

@@ -196,13 +196,15 @@ async function pollsWithoutAStream(view, current) {
   await view.context.close();
 }
 
+const AT_NIGHT = Date.parse("2026-11-23T03:07:12Z");
+
 async function takePictures(visit) {
   fs.mkdirSync(PICTURES, { recursive: true });
   const phone = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 2, ...STILL };
   const wide = { viewport: { width: 1280, height: 966 }, ...STILL };
   for (const [name, options] of [["dark", wide], ["light", wide], ["phone", phone]]) {
     const colorScheme = name === "light" ? "light" : "dark";
-    const { page, context } = await visit(night(), { ...options, colorScheme });
+    const { page, context } = await visit(night(AT_NIGHT), { ...options, colorScheme });
     await sees("the stream", async () => (await page.locator("#link-text").textContent()) === "Live");
     await page.screenshot({ path: path.join(PICTURES, `status-${name}.png`) });
     await context.close();
