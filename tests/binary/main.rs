@@ -44,6 +44,7 @@ mod kills;
 mod logs;
 mod network;
 mod operator;
+mod page;
 #[path = "../support/raw.rs"]
 mod raw;
 mod refusals;
