@@ -11,6 +11,7 @@ mod recovery;
 mod refusals;
 pub mod run;
 mod trouble;
+mod view;
 
 pub use position::Settings;
 pub use trouble::{Trouble, Waiting, chain};
