@@ -73,14 +73,21 @@ async function live(browser) {
   await wasClean(view, "live");
 }
 
+/** When the feed's state began, as the page tells it. */
+const since = async (page, stream) => (await text(slot(page, stream, "since"))).split("since ")[1];
+
 async function breaksAndIsMended(page) {
+  const wellSince = await since(page, "auditevents");
   await fault("itemusages", { page: "empty-object" });
   await state(page, "itemusages", "Waiting");
   assert.equal(await text(page.locator("#state")), "Waiting");
   assert.ok(await slot(page, "itemusages", "reason").isVisible());
+  const waitsSince = await since(page, "itemusages");
   const errors = page.locator("#errors");
   await sees("the error", () => holds(errors, "default/itemusages"));
   await sees("how often", () => text(errors).then((seen) => /, \d+ times/.test(seen) || seen));
+
+  assert.equal(await since(page, "itemusages"), waitsSince, "tries in between do not begin it anew");
 
   await fault("signinattempts", { status: { status: 400 } });
   await state(page, "signinattempts", "Broken");
@@ -92,6 +99,7 @@ async function breaksAndIsMended(page) {
   await state(page, "itemusages", "Good");
   assert.equal(await slot(page, "itemusages", "reason").isVisible(), false);
   assert.equal(await text(slot(page, "auditevents", "health")), "Good", "a feed that fails never stops another");
+  assert.equal(await since(page, "auditevents"), wellSince, "many ticks later it is well since the same moment");
 }
 
 /** Killed, back again, frozen, thawed: the page tells each by itself. */
