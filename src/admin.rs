@@ -1,3 +1,15 @@
 //! What an operator sees: health, metrics, the status page. Reads the agent's board; changes nothing.
 
+mod access;
+mod feed;
+mod from_board;
+mod page;
+mod patient;
+mod routes;
+mod server;
 pub mod status;
+
+pub use access::Access;
+pub use from_board::{not_ready, status_of};
+pub use routes::Pages;
+pub use server::{Admin, AdminError, start};

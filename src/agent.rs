@@ -14,6 +14,7 @@ mod replay;
 pub mod run;
 mod trouble;
 mod verify;
+mod view;
 
 pub use position::Settings;
 pub use replay::Replayed;

@@ -1,6 +1,10 @@
 //! The timer: ticks by cron or interval, coalesced so that a feed never has more than one waiting.
 
 use crate::config::Timer;
+use crate::flow::Time;
+use crate::flow::window::later;
+use croner::parser::{CronParser, Seconds};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
 use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
@@ -75,6 +79,26 @@ async fn cron_trigger(cron: &str, tx: watch::Sender<u64>) -> Result<JobScheduler
     Ok(scheduler)
 }
 
+/// When the timer ticks next after `after`, for people: the interval's own ticks may be some milliseconds off.
+pub fn next_beat(timer: &Timer, after: Time) -> Option<Time> {
+    match timer {
+        Timer::Every(every) => Some(later(after, *every)),
+        Timer::Cron(cron) => {
+            let parser = CronParser::builder().seconds(Seconds::Required).dom_and_dow(true).build();
+            parser.parse(cron).ok()?.find_next_occurrence(&after, false).ok()
+        }
+    }
+}
+
+/// How long so many ticks take, from `now` on.
+pub fn ticks_take(timer: &Timer, ticks: u32, now: Time) -> Duration {
+    let mut at = now;
+    for _ in 0..ticks {
+        at = next_beat(timer, at).unwrap_or(at);
+    }
+    (at - now).to_std().unwrap_or_default()
+}
+
 /// The ticks as one feed sees them.
 pub struct Beats {
     ticks: watch::Receiver<u64>,
@@ -102,7 +126,6 @@ impl Beats {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[tokio::test(start_paused = true)]
     async fn ticks_that_come_while_a_feed_is_busy_are_one() {
@@ -123,5 +146,18 @@ mod tests {
         assert_eq!(schedule.beats().next().await, 0);
         schedule.stop().await;
         assert!(Schedule::start(&Timer::Cron("61 * * * * *".into())).await.is_err());
+    }
+
+    #[test]
+    fn the_next_beat_is_the_cron_text_s_or_an_interval_away() {
+        let at = |text: &str| chrono::DateTime::parse_from_rfc3339(text).unwrap().to_utc();
+        let monday = at("2026-11-23T10:00:30Z");
+        let cron = |text: &str| Timer::Cron(text.into());
+        assert_eq!(next_beat(&cron("0 * * * * *"), monday), Some(at("2026-11-23T10:01:00Z")));
+        assert_eq!(next_beat(&cron("0 0 6 * * 1"), monday), Some(at("2026-11-30T06:00:00Z")));
+        let every = Timer::Every(Duration::from_secs(90));
+        assert_eq!(next_beat(&every, monday), Some(at("2026-11-23T10:02:00Z")));
+        assert_eq!(ticks_take(&every, 3, monday), Duration::from_secs(270));
+        assert_eq!(ticks_take(&cron("0 0 6 * * 1"), 3, monday).as_secs() / 86_400, 20);
     }
 }

@@ -28,6 +28,13 @@ pub enum Lane {
     Late,
 }
 
+/// Requests that may be sent now without waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BudgetLeft {
+    pub minute: u32,
+    pub hour: u32,
+}
+
 /// An answer of the source: the undecoded body, and the source's own clock.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -75,6 +82,11 @@ pub trait Source: Send + Sync {
 
     /// True while a [`Lane::Late`] request would have to wait for its share of the budget.
     fn late_lane_is_spent(&self) -> bool;
+
+    /// What the request budget still allows at this moment; none for a source without one.
+    fn budget_left(&self) -> Option<BudgetLeft> {
+        None
+    }
 
     /// Which 1Password service this is (scheme, host and port), for the checkpoint's fingerprint.
     fn place(&self) -> String;

@@ -63,6 +63,7 @@ pub struct Outside {
     http: reqwest::Client,
     secrets: Arc<dyn SecretReader>,
     credential: Option<Arc<dyn TokenCredential>>,
+    board: Arc<Board>,
 }
 
 impl Outside {
@@ -76,7 +77,21 @@ impl Outside {
             let tokens = Tokens::new(credential, places(config.azure.cloud).key_vault_scope);
             Arc::new(Vault { http: http.clone(), tokens, cloud: config.azure.cloud }) as Arc<dyn SecretReader>
         });
-        Ok(Self { config: config.clone(), http, secrets: Arc::new(LocalSecrets::new(vault)), credential })
+        let board = Arc::new(board(config));
+        Ok(Self { config: config.clone(), http, secrets: Arc::new(LocalSecrets::new(vault)), credential, board })
+    }
+
+    /// Where the feeds of [`Outside::agent`] show what they do; there before they are.
+    pub fn board(&self) -> Arc<Board> {
+        self.board.clone()
+    }
+
+    /// What the admin server demands of those who ask, when it is configured.
+    pub async fn admin_token(&self) -> Result<Option<SecretString>, WireError> {
+        match &self.config.admin.token {
+            Some(reference) => Ok(Some(self.secrets.read(reference).await?)),
+            None => Ok(None),
+        }
     }
 
     /// The Azure identity's tokens for the sink, where the sink needs any.
@@ -180,9 +195,10 @@ impl Outside {
         let verify = self.config.delivery.on_in_doubt == config::OnInDoubt::Verify;
         let table = if verify { Some(self.table()?) } else { None };
         let (mut feeds, mut health) = (Vec::new(), BTreeMap::new());
-        let board = Arc::new(self.board());
+        let board = self.board();
         for (account_name, account) in &self.config.accounts {
             let source = self.source(account_name)?;
+            board.shows(account_name, source.clone());
             let shared = Arc::new(Account::new(account_name.clone(), patience));
             let streams = account.streams.iter().copied().collect();
             let every = self.config.delivery.heartbeat_every;
@@ -206,14 +222,6 @@ impl Outside {
             }
         }
         Ok(Agent { feeds, health, stop, board })
-    }
-
-    fn board(&self) -> Board {
-        let feeds = |(account, settings): (&AccountName, &config::Account)| {
-            let id = |stream: &Stream| FeedId { account: account.clone(), stream: *stream };
-            settings.streams.iter().map(id).collect::<Vec<_>>()
-        };
-        Board::new(self.config.accounts.iter().flat_map(feeds))
     }
 
     /// Whether `filter.redact` changes a column, by its place among the columns.
@@ -247,12 +255,20 @@ impl Outside {
     }
 }
 
+fn board(config: &Config) -> Board {
+    let feeds = |(account, settings): (&AccountName, &config::Account)| {
+        let id = |stream: &Stream| FeedId { account: account.clone(), stream: *stream };
+        settings.streams.iter().map(id).collect::<Vec<_>>()
+    };
+    Board::new(config.accounts.iter().flat_map(feeds), config.schedule.timer.clone())
+}
+
 fn wants_azure(config: &Config) -> bool {
     let sink = matches!(config.sink, config::Sink::Azure { .. });
     let store = matches!(&config.store, config::Store::AzureBlob { container } if !container.has_sas());
     let of_vault = |reference: &SecretRef| matches!(reference, SecretRef::KeyVault(_));
     let tokens = config.accounts.values().map(|account| &account.token);
-    sink || store || tokens.chain(&config.filter.redact_key).any(of_vault)
+    sink || store || tokens.chain(&config.filter.redact_key).chain(&config.admin.token).any(of_vault)
 }
 
 async fn identity(

@@ -18,7 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("config", &["flow", "secret"]),
     ("http", &["flow", "config"]),
     ("azure", &["flow", "config", "secret", "http"]),
-    ("schedule", &["config"]),
+    ("schedule", &["config", "flow"]),
     ("telemetry", &["config"]),
     ("sim", &["flow"]),
     ("agent", &["flow", "config", "schedule", "source", "sink", "store", "table"]),

@@ -1,11 +1,11 @@
 //! intend, deliver, record, commit: one batch from a won intent to a moved position.
 
-use super::board;
 use super::packing::Packing;
 use super::position::until_stopped;
 use super::reading::{By, Origin};
 use super::recovery::Accepted;
 use super::trouble::{Trouble, chain};
+use super::view;
 use super::{Drained, Feed, Tick};
 use crate::flow::checkpoint::{Advance, BatchKind, Doubt, INTENT_TTL, Intent, Totals, Unknown};
 use crate::flow::pack::Batch;
@@ -331,7 +331,7 @@ impl Feed {
         let timestamps: Vec<_> = rows.iter().map(|row| row.timestamp).collect();
         let is_first_read = matches!(origin.by, By::Cursor { born: Some(_) });
         let bytes = parcel.batch.bytes();
-        self.panel.accepted(&board::Accepted {
+        self.panel.accepted(&view::Accepted {
             timestamps: &timestamps,
             bytes,
             late,

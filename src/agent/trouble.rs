@@ -2,7 +2,7 @@
 
 use crate::flow::checkpoint::Fingerprints;
 use crate::flow::decode::DecodeError;
-use crate::flow::retry::Failure;
+use crate::flow::retry::{Edge, Failure, REQUEST_REFUSED, Verdict, verdict};
 use crate::sink::SinkError;
 use crate::source::SourceError;
 use crate::store::StoreError;
@@ -155,6 +155,58 @@ impl Trouble {
         }
     }
 
+    /// What happened, without the remedy.
+    pub fn what(&self) -> String {
+        match self {
+            Self::Halted { what, .. } | Self::Undeliverable { what, .. } => what.clone(),
+            Self::Unauthorized { error, .. } => chain(error),
+            Self::Misfit { stored, now } => {
+                format!("the checkpoint belongs elsewhere: it has {stored}, this configuration has {now}")
+            }
+            other => chain(other),
+        }
+    }
+
+    /// What the operator should do next; where nothing needs doing, that.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Stopped => "start opship again: it goes on where it stopped".into(),
+            Self::Lost | Self::Standby { .. } => {
+                "nothing: another process ships this feed, and this one takes over when that one ends".into()
+            }
+            Self::CoolingDown { .. } => {
+                "nothing: a batch that may have arrived is posted again later; `opship status` names it".into()
+            }
+            Self::Verifying { .. } => {
+                "nothing: what the table lacks of the batch is posted again then; other feeds go on meanwhile".into()
+            }
+            Self::Unverifiable { .. } => {
+                "let the workspace be asked: azure.workspace_id, the role Log Analytics Reader, the network".into()
+            }
+            Self::Unauthorized { remedy, .. } => (*remedy).into(),
+            Self::Halted { remedy, .. } | Self::Undeliverable { remedy, .. } => remedy.clone(),
+            Self::Misfit { .. } => {
+                "point the configuration back to where it was, or, if the change is meant, stop the \
+                agent and run `opship checkpoint adopt`"
+                    .into()
+            }
+            Self::Rejected(_) => REQUEST_REFUSED.into(),
+            Self::TooLarge(_) | Self::Malformed(_) => {
+                "nothing yet: smaller or repeated reads usually help; if it stays, \
+                look for a proxy that changes answers, then report it with this message"
+                    .into()
+            }
+            Self::Stuck(_) => {
+                "nothing: the sweeps ship what the cursor does not, and after ten such ticks the cursor is \
+                replaced"
+                    .into()
+            }
+            Self::Source(error) => source_remedy(&error.failure).into(),
+            Self::Sink(error) => sink_remedy(&error.failure).into(),
+            Self::Store(error) => store_remedy(error),
+        }
+    }
+
     /// `category` and `action_type` of the health row; none for what is no trouble of the account.
     pub fn health(&self) -> Option<(&'static str, &'static str)> {
         match self.waiting() {
@@ -166,6 +218,59 @@ impl Trouble {
             Waiting::Sink => Some(("delivery_failed", "Rows not accepted")),
             Waiting::Store => Some(("checkpoint_failed", "Position not writable")),
             Waiting::Person => Some(("configuration_failed", "Needs an operator")),
+        }
+    }
+}
+
+fn source_remedy(failure: &Failure) -> &'static str {
+    match verdict(Edge::Source, failure) {
+        Verdict::Unauthorized { remedy, .. } | Verdict::Halt { remedy } => remedy,
+        Verdict::Rejected => REQUEST_REFUSED,
+        Verdict::Retry { .. } | Verdict::Reauthenticate | Verdict::Split | Verdict::DeadLetter => match failure {
+            Failure::NotConnected | Failure::Interrupted => {
+                "it is tried again by itself; check the network, DNS, the firewall and http.proxy towards 1Password, and \
+                 run `opship check`"
+            }
+            _ => "nothing: it is tried again by itself and nothing is lost; if it stays, look at status.1password.com",
+        },
+    }
+}
+
+fn sink_remedy(failure: &Failure) -> &'static str {
+    match verdict(Edge::Sink, failure) {
+        Verdict::Halt { remedy } | Verdict::Unauthorized { remedy, .. } => remedy,
+        Verdict::Retry { .. } | Verdict::Reauthenticate | Verdict::Split | Verdict::DeadLetter | Verdict::Rejected => {
+            match failure {
+                Failure::Status { status: 401 | 403, .. } => {
+                    "give the identity the role Monitoring Metrics Publisher on the data collection rule; a new assignment \
+                 takes up to 30 minutes to spread"
+                }
+                Failure::NoCredential => {
+                    "check the Azure identity: azure.credential and, where it needs them, azure.client_id and \
+                 azure.tenant_id; `opship check` asks for a token"
+                }
+                Failure::NotConnected | Failure::Interrupted => {
+                    "it is tried again by itself; check the network, DNS, the firewall and http.proxy towards sink.endpoint, \
+                 and run `opship check`"
+                }
+                Failure::Local => "make room and check the permissions below sink.path; it is tried again by itself",
+                _ => {
+                    "nothing: it is tried again by itself and nothing is lost; if it stays, look at the health of Azure Monitor"
+                }
+            }
+        }
+    }
+}
+
+fn store_remedy(error: &CheckpointError) -> String {
+    match error {
+        CheckpointError::Store(StoreError::Refused { remedy, .. }) => remedy.clone(),
+        CheckpointError::TooNew { .. } => "upgrade this opship to the version that wrote it, or newer".into(),
+        CheckpointError::Lost(_) => Trouble::Lost.remedy(),
+        CheckpointError::Store(_) | CheckpointError::Unwritable { .. } => {
+            "nothing is posted meanwhile and it is tried again by itself; check store.container_url or store.path, room on \
+             the disk, the network and http.proxy, and run `opship check`"
+                .into()
         }
     }
 }

@@ -2,13 +2,15 @@
 
 use super::signals::stop_on_signals;
 use super::{CliError, Exit, Output, exit_of, print};
+use crate::admin::{self, Access, Admin, Pages};
+use crate::agent::board::Notice;
 use crate::agent::run::{self, Outcomes};
-use crate::agent::{Trouble, chain};
-use crate::config::Config;
+use crate::agent::{Trouble, Waiting, chain};
+use crate::config::{Config, Timer, show};
 use crate::flow::retry::Patience;
 use crate::schedule::Schedule;
 use crate::store::Store;
-use crate::wire::Outside;
+use crate::wire::{Outside, WireError};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,13 +23,50 @@ pub(super) async fn run(config: &Config) -> Result<Exit, CliError> {
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
     let outside = Outside::new(config).await?;
-    let Some(store) = open_store(&outside, &stop).await else { return Ok(Exit::Done) };
+    let admin = show_status(config, &outside).await?;
+    say_hello(config, admin.as_ref());
+    let outcome = ship(config, &outside, stop).await;
+    if let Some(admin) = admin {
+        admin.stop().await;
+    }
+    outcome
+}
+
+async fn ship(config: &Config, outside: &Outside, stop: CancellationToken) -> Result<Exit, CliError> {
+    let Some(store) = open_store(outside, &stop).await else { return Ok(Exit::Done) };
     let agent = outside.agent(store, Patience::RUN, stop).await?;
     let schedule = Schedule::start(&config.schedule.timer).await.map_err(|error| CliError::Failed(chain(&error)))?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), feeds = agent.feeds.len(), "shipping");
+    tracing::info!(feeds = agent.feeds.len(), "shipping");
     run::run(agent, schedule).await.map_err(|error| CliError::Failed(error.to_string()))?;
     tracing::info!("drained; every position is saved");
     Ok(Exit::Done)
+}
+
+/// The admin server. Shipping matters more: a server that cannot start is an error in the log, not the end. A token that cannot be read
+/// is the end: nobody would notice that a page is missing which should be locked.
+async fn show_status(config: &Config, outside: &Outside) -> Result<Option<Admin>, CliError> {
+    let token = outside.admin_token().await?;
+    let access = Access::new(config.admin.listen, token.as_ref());
+    let pages = Pages::new(outside.board(), show::normalised_toml(config), access);
+    match admin::start(config.admin.listen, pages).await {
+        Ok(admin) => Ok(Some(admin)),
+        Err(error) => {
+            let remedy = error.remedy();
+            tracing::error!(error = %chain(&error), remedy, "no status page, no metrics and no probes: shipping goes on without");
+            Ok(None)
+        }
+    }
+}
+
+fn say_hello(config: &Config, admin: Option<&Admin>) {
+    let accounts: Vec<_> = config.accounts.keys().map(|name| name.as_str()).collect();
+    let schedule = match &config.schedule.timer {
+        Timer::Cron(cron) => format!("cron {cron}"),
+        Timer::Every(every) => format!("every {}", humantime::format_duration(*every)),
+    };
+    let admin = admin.map_or_else(|| "none".into(), |admin| format!("http://{}/", admin.address));
+    let (version, accounts) = (env!("CARGO_PKG_VERSION"), accounts.join(","));
+    tracing::info!(version, accounts, schedule, admin, "opship starts");
 }
 
 /// A store that is away at the start is waited for: nothing is polled or posted meanwhile. `None`: asked to end.
@@ -37,8 +76,16 @@ async fn open_store(outside: &Outside, stop: &CancellationToken) -> Option<Arc<d
             biased;
             () = stop.cancelled() => return None,
             opened = outside.store() => match opened {
-                Ok(store) => return Some(store),
-                Err(error) => tracing::error!(error = %chain(&error), again_s = STORE_PAUSE.as_secs(), "the store cannot be opened: nothing is shipped"),
+                Ok(store) => {
+                    outside.board().meets(None);
+                    return Some(store);
+                }
+                Err(error) => {
+                    let notice = store_notice(error);
+                    let (again_s, remedy) = (STORE_PAUSE.as_secs(), &notice.remedy);
+                    tracing::error!(error = %notice.what, again_s, remedy, "the store cannot be opened: nothing is shipped");
+                    outside.board().meets(Some(notice));
+                }
             },
         }
         tokio::select! {
@@ -46,6 +93,15 @@ async fn open_store(outside: &Outside, stop: &CancellationToken) -> Option<Arc<d
             () = tokio::time::sleep(STORE_PAUSE) => {}
         }
     }
+}
+
+fn store_notice(error: WireError) -> Notice {
+    let what = chain(&error);
+    let remedy = match error {
+        WireError::Store(error) => Trouble::from(error).remedy(),
+        _ => "run `opship check`".into(),
+    };
+    Notice { at: chrono::Utc::now(), times: 1, what, waiting: Waiting::Store, remedy }
 }
 
 pub(super) async fn once(config: &Config, max_duration: Option<Duration>, output: Output) -> Result<Exit, CliError> {

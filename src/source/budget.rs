@@ -1,6 +1,6 @@
 //! The request budget of one token: 600 a minute and 30,000 an hour over all its streams, and the late sweep's share of it.
 
-use super::Lane;
+use super::{BudgetLeft, Lane};
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 use tokio::time::{Duration, Instant};
@@ -36,6 +36,12 @@ impl Budget {
     /// True while a [`Lane::Late`] request would have to wait.
     pub fn late_lane_is_spent(&self, now: Instant) -> bool {
         self.with(|state| state.free_at(now, Lane::Late)) > now
+    }
+
+    /// What both lanes together may still send at once.
+    pub fn left(&self, now: Instant) -> BudgetLeft {
+        let [minute, hour] = self.with(|state| state.all.each_mut().map(|window| window.left(now)));
+        BudgetLeft { minute, hour }
     }
 
     fn try_take(&self, now: Instant, lane: Lane) -> Result<(), Instant> {
@@ -113,6 +119,12 @@ impl Window {
             Some((last, count)) if *last >= slot => *count += 1,
             _ => self.counts.push_back((slot, 1)),
         }
+    }
+
+    fn left(&mut self, now: Instant) -> u32 {
+        let slot = self.slot_of(now);
+        let counts = self.counts.iter().filter(|(oldest, _)| oldest.saturating_add(SLOTS) >= slot);
+        self.limit.saturating_sub(counts.map(|(_, count)| count).sum())
     }
 
     /// When the next request may be sent: `now`, or the moment when enough of the oldest slots are out of sight.
@@ -209,6 +221,19 @@ mod tests {
         assert!(!budget.late_lane_is_spent(Instant::now()));
         let sent = hammer(&budget, &[Lane::Late], 0, HOUR * 2).await;
         assert!(most_in_any(MINUTE, &sent) <= 150 && most_in_any(HOUR, &sent) <= 7_500);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_left_falls_with_each_request_and_comes_back() {
+        let budget = Budget::new(Instant::now());
+        for _ in 0..600 {
+            budget.take(Lane::Live).await;
+        }
+        assert_eq!(budget.left(Instant::now()), BudgetLeft { minute: 0, hour: 29_400 });
+        tokio::time::advance(MINUTE + Duration::from_secs(1)).await;
+        assert_eq!(budget.left(Instant::now()), BudgetLeft { minute: 600, hour: 29_400 });
+        tokio::time::advance(HOUR + MINUTE).await;
+        assert_eq!(budget.left(Instant::now()), BudgetLeft { minute: 600, hour: 30_000 });
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 
 use super::budget::Budget;
 use super::token::{self, Allow, Claims, TokenError};
-use super::{Answer, Introspection, Lane, PageRequest, Source, SourceError};
+use super::{Answer, BudgetLeft, Introspection, Lane, PageRequest, Source, SourceError};
 use crate::config::{Account, ApiVersion};
 use crate::flow::{AccountName, Stream, Time, retry::Failure};
 use crate::http::{self, BODY_BYTES_MAX, REQUEST_DEADLINE};
@@ -270,6 +270,10 @@ impl Source for EventsApi {
 
     fn late_lane_is_spent(&self) -> bool {
         self.budget.late_lane_is_spent(time::Instant::now())
+    }
+
+    fn budget_left(&self) -> Option<BudgetLeft> {
+        Some(self.budget.left(time::Instant::now()))
     }
 
     /// Unless `events_url` is set, known only after the first call that read a token, and empty before.

@@ -39,7 +39,8 @@ impl Outside {
             Err(trouble @ (WireError::Azure(_) | WireError::Secret(_))) => {
                 let http = http::client(&config.http)?;
                 let secrets = Arc::new(LocalSecrets::new(None));
-                Ok((Self { config: config.clone(), http, secrets, credential: None }, Some(trouble)))
+                let board = Arc::new(super::board(config));
+                Ok((Self { config: config.clone(), http, secrets, credential: None, board }, Some(trouble)))
             }
             Err(error) => Err(error),
         }

@@ -25,7 +25,12 @@ async fn run_for(time: Duration, processes: impl IntoIterator<Item = Process>) -
         tokio::time::sleep(time).await;
         stop.cancel();
     };
-    let agent = Agent { feeds, health: BTreeMap::new(), stop: stop.clone(), board: Arc::new(Board::new([])) };
+    let agent = Agent {
+        feeds,
+        health: BTreeMap::new(),
+        stop: stop.clone(),
+        board: Arc::new(Board::new([], opship::config::Timer::Every(Duration::from_secs(1)))),
+    };
     let (ended, ()) = tokio::join!(run(agent, schedule), end);
     ended
 }

@@ -49,6 +49,7 @@ mod letters;
 mod logs;
 mod network;
 mod operator;
+mod page;
 #[path = "../support/raw.rs"]
 mod raw;
 mod reconcile;

@@ -98,7 +98,7 @@ impl World {
         let env = sim.environment().into_iter().collect();
         let (direct, more_secrets) = (container.clone(), Vec::new());
         let mut world = Self { sim, home, container, gate: Arc::default(), direct, more_secrets, env };
-        world.set("OPSHIP_LOG__LEVEL", "trace");
+        world.set("OPSHIP_LOG__LEVEL", "trace").set("OPSHIP_ADMIN__LISTEN", "127.0.0.1:0");
         match world.container.clone() {
             Some(url) => world.set("OPSHIP_STORE__KIND", "azure-blob").set("OPSHIP_STORE__CONTAINER_URL", url),
             None => {

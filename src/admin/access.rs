@@ -1,0 +1,133 @@
+//! Who may see what: the token, and the name under which the server was called.
+
+use axum::http::{HeaderMap, Uri, header};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use std::net::{IpAddr, SocketAddr};
+use subtle::ConstantTimeEq;
+
+/// What is asked of those who ask.
+pub struct Access {
+    listen: SocketAddr,
+    /// SHA-256 of the token: comparing hashes takes the same time whatever was sent.
+    token: Option<[u8; 32]>,
+}
+
+impl Access {
+    pub fn new(listen: SocketAddr, token: Option<&SecretString>) -> Self {
+        Self { listen, token: token.map(|token| hash(token.expose_secret().trim().as_bytes())) }
+    }
+
+    /// Whether the pages that tell more than ok may be shown: by `Bearer`, or by `Basic` with the token as password, which is how a
+    /// browser can send it. Never in the address: that ends in logs.
+    pub fn allows(&self, headers: &HeaderMap) -> bool {
+        let Some(token) = &self.token else { return true };
+        sent(headers).is_some_and(|sent| bool::from(hash(&sent).ct_eq(token)))
+    }
+
+    /// Whether the server was called by a name of its own. On loopback another one is a page elsewhere whose name was pointed here
+    /// (DNS rebinding): its scripts would read what they are sent. Beyond loopback the token stands in the way.
+    pub fn knows(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+        let mut hosts = headers.get_all(header::HOST).iter();
+        let (Some(host), None) = (hosts.next(), hosts.next()) else { return false };
+        let Ok(host) = host.to_str() else { return false };
+        if !self.listen.ip().is_loopback() {
+            return true;
+        }
+        is_own_name(host) && uri.authority().is_none_or(|authority| is_own_name(authority.as_str()))
+    }
+}
+
+fn is_own_name(host: &str) -> bool {
+    let bare = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let address = bare.strip_prefix('[').and_then(|bare| bare.strip_suffix(']')).unwrap_or(bare);
+    bare.eq_ignore_ascii_case("localhost") || address.parse::<IpAddr>().is_ok()
+}
+
+/// The password or token of the `Authorization` header.
+fn sent(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return None };
+    let (scheme, rest) = value.to_str().ok()?.split_once(' ')?;
+    let rest = rest.trim();
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(rest.as_bytes().to_vec());
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let pair = BASE64_STANDARD.decode(rest).ok()?;
+    // The user's name is anybody's.
+    let colon = pair.iter().position(|byte| *byte == b':')?;
+    pair.get(colon + 1..).map(<[u8]>::to_vec)
+}
+
+fn hash(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
+        let pairs = pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        pairs.collect::<Vec<(axum::http::HeaderName, axum::http::HeaderValue)>>().into_iter().fold(
+            HeaderMap::new(),
+            |mut headers, (name, value)| {
+                headers.append(name, value);
+                headers
+            },
+        )
+    }
+
+    fn access(listen: &str, token: Option<&str>) -> Access {
+        Access::new(listen.parse().unwrap(), token.map(|token| token.to_owned().into()).as_ref())
+    }
+
+    #[test]
+    fn the_token_is_taken_as_bearer_and_as_password_and_nothing_else_is() {
+        let access = access("127.0.0.1:1", Some("s3cret:with colon\n"));
+        let basic = |pair: &str| format!("Basic {}", BASE64_STANDARD.encode(pair));
+        let accepted = ["Bearer s3cret:with colon", "bearer  s3cret:with colon ", &basic("any:s3cret:with colon")];
+        for value in accepted.into_iter().chain([&*basic(":s3cret:with colon")]) {
+            assert!(access.allows(&headers(&[("authorization", value)])), "{value}");
+        }
+        let (user, empty) = (basic("s3cret:with colon"), basic("any:"));
+        for value in ["", "Bearer", "Bearer ", "Bearer s3cret", "s3cret:with colon", "Basic x", &user, &empty] {
+            assert!(!access.allows(&headers(&[("authorization", value)])), "{value}");
+        }
+        assert!(!access.allows(&headers(&[])));
+        let twice = [("authorization", "Bearer s3cret:with colon"), ("authorization", "Bearer x")];
+        assert!(!access.allows(&headers(&twice)));
+    }
+
+    #[test]
+    fn on_loopback_only_addresses_and_localhost_are_names_of_ours() {
+        let access = access("127.0.0.1:9464", None);
+        let known = |host: &str| access.knows(&Uri::from_static("/"), &headers(&[("host", host)]));
+        for host in ["127.0.0.1:9464", "127.0.0.1", "localhost", "LOCALHOST:9464", "[::1]:9464", "[::1]", "10.0.0.1:80"]
+        {
+            assert!(known(host), "{host}");
+        }
+        for host in ["evil.example", "evil.example:9464", "localhost.evil.example", "127.0.0.1.evil.example", "", ":80"]
+        {
+            assert!(!known(host), "{host}");
+        }
+        assert!(!access.knows(&Uri::from_static("/"), &headers(&[])));
+        assert!(!access.knows(&Uri::from_static("/"), &headers(&[("host", "localhost"), ("host", "localhost")])));
+        let elsewhere = Uri::from_static("http://evil.example/");
+        assert!(!access.knows(&elsewhere, &headers(&[("host", "localhost")])));
+    }
+
+    #[test]
+    fn beyond_loopback_any_name_will_do_because_the_token_is_demanded() {
+        let access = access("0.0.0.0:9464", Some("token"));
+        assert!(access.knows(&Uri::from_static("/"), &headers(&[("host", "opship.internal:9464")])));
+    }
+}

@@ -1,0 +1,177 @@
+//! One feed as the status document tells it: how it is, why, and what to do.
+
+use super::status::{DoubtStatus, ErrorStatus, FeedStatus, Health, IntentStatus, MinuteStatus};
+use crate::agent::Waiting;
+use crate::agent::board::{Board, Notice, Phase, Standing, View};
+use crate::flow::checkpoint::BatchKind;
+use crate::flow::window::later;
+use crate::flow::{FeedId, Time};
+use std::time::Duration;
+
+/// A feed is well for so long after its last good tick, or for three ticks where that is longer.
+const GOOD_FOR: Duration = Duration::from_secs(600);
+const GOOD_FOR_TICKS: u32 = 3;
+/// Requests that fail within a tick are worth a word after so long.
+const RETRYING_FOR: Duration = Duration::from_secs(30);
+
+/// What a feed is told from.
+pub struct Seen<'a> {
+    pub id: &'a FeedId,
+    pub view: &'a View,
+    pub board: &'a Board,
+    /// What keeps all feeds from starting.
+    pub obstacle: Option<&'a Notice>,
+    pub now: Time,
+}
+
+impl Seen<'_> {
+    pub fn health(&self) -> Health {
+        let View { phase, left, trouble, last_good, .. } = self.view;
+        let waits_for = trouble.as_ref().or(self.obstacle).map(|notice| notice.waiting);
+        match (phase, waits_for) {
+            (Phase::Stopped, _) => Health::Stopped,
+            (_, Some(Waiting::Person | Waiting::Unauthorized)) => Health::Broken,
+            (_, Some(_)) => Health::Waiting,
+            (_, None) if *left == Phase::Waiting(Waiting::Standby) => Health::Standby,
+            (_, None) if self.retries_for_long() => Health::Waiting,
+            (_, None) if last_good.is_none() => Health::Starting,
+            (_, None) if *left == Phase::CatchingUp => Health::CatchingUp,
+            (_, None) => Health::Good,
+        }
+    }
+
+    fn retries_for_long(&self) -> bool {
+        self.view.retrying.as_ref().is_some_and(|retrying| later(retrying.since, RETRYING_FOR) <= self.now)
+    }
+
+    /// Why the feed may not be called ready. A tick that takes long is no reason while pages and batches go through; what a person
+    /// must repair is one at once.
+    pub fn not_ready(&self) -> Option<String> {
+        let view = self.view;
+        match self.health() {
+            Health::Standby => return None,
+            Health::Stopped => return Some("stopped".into()),
+            Health::Good
+            | Health::Starting
+            | Health::CatchingUp
+            | Health::Waiting
+            | Health::Broken
+            | Health::Silent => {}
+        }
+        let reason = self.reason();
+        let Some(last_good) = view.last_good else {
+            return Some(reason.unwrap_or_else(|| "starting: no tick has been completed yet".into()));
+        };
+        if self.health() == Health::Broken {
+            return reason;
+        }
+        let good_for = GOOD_FOR.max(self.board.ticks_take(GOOD_FOR_TICKS));
+        let shows_life = if view.trouble.is_none() && view.retrying.is_none() { view.progress } else { None };
+        let latest = shows_life.map_or(last_good, |progress| progress.max(last_good));
+        if later(latest, good_for) >= self.now {
+            return None;
+        }
+        let why = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+        Some(format!("the last good tick was at {}{why}", short(last_good)))
+    }
+
+    /// What the feed waits for and why.
+    pub fn reason(&self) -> Option<String> {
+        let view = self.view;
+        if let Some(notice) = view.trouble.as_ref().or(self.obstacle) {
+            return Some(format!("waits for {}: {}", notice.waiting, notice.what));
+        }
+        if self.health() == Health::Standby {
+            return Some("another process ships this feed".into());
+        }
+        let retrying = view.retrying.as_ref().filter(|_| self.retries_for_long())?;
+        Some(format!("{}, tried again {} times since {}", retrying.what, retrying.times, short(retrying.since)))
+    }
+
+    /// When the feed's health became what it is; the ticks in between don't count.
+    fn since(&self) -> Time {
+        let waits_out_a_trouble = self.view.trouble.is_some() || self.obstacle.is_some();
+        let retrying = self.view.retrying.as_ref().filter(|_| !waits_out_a_trouble && self.retries_for_long());
+        retrying.map(|retrying| retrying.since).or(self.view.left_since).unwrap_or(self.board.started)
+    }
+
+    pub fn status(&self) -> FeedStatus {
+        let Seen { id, view, board, now, .. } = self;
+        let standing = view.standing.as_ref();
+        let totals = standing.map(|standing| standing.totals.clone()).unwrap_or_default();
+        let in_doubt = standing.map(|standing| standing.in_doubt.clone()).unwrap_or_default();
+        let covered = view.covered_to.map(|to| (*now - to).num_seconds().max(0).unsigned_abs());
+        FeedStatus {
+            account: id.account.to_string(),
+            stream: id.stream.to_string(),
+            health: self.health(),
+            since: Some(self.since()),
+            reason: self.reason(),
+            remedy: view.trouble.as_ref().or(self.obstacle).map(|notice| notice.remedy.clone()),
+            last_good: view.last_good,
+            next_tick: board.next_tick(view),
+            lag_seconds: covered,
+            newest_shipped: view.newest_shipped,
+            pages: totals.pages,
+            rows: totals.shipped,
+            late: totals.late,
+            in_doubt_batches: in_doubt.batches,
+            in_doubt_rows: in_doubt.rows,
+            in_doubt_gone: in_doubt.gone,
+            last_doubts: in_doubt.last.iter().rev().map(doubt).collect(),
+            dead_letters: totals.dead_letters,
+            open_intent: standing.and_then(intent),
+            token_expires: view.token_expires,
+            checkpoint_written: standing.map(|standing| standing.written_at),
+            errors: view.notices.iter().rev().map(error).collect(),
+            minutes: view.minutes.iter().map(minute).collect(),
+        }
+    }
+}
+
+pub fn doubt(doubt: &crate::flow::checkpoint::Doubt) -> DoubtStatus {
+    DoubtStatus {
+        batch_id: doubt.batch_id.clone(),
+        rows: doubt.rows,
+        attempt: doubt.attempt,
+        why: doubt.why.clone(),
+        at: doubt.at,
+    }
+}
+
+pub fn intent(standing: &Standing) -> Option<IntentStatus> {
+    standing.intent.as_ref().map(|intent| IntentStatus {
+        batch_id: intent.batch_id.clone(),
+        kind: kind(intent.kind).into(),
+        rows: intent.rows as u64,
+        attempt: intent.attempt,
+    })
+}
+
+const fn kind(kind: BatchKind) -> &'static str {
+    match kind {
+        BatchKind::Cursor => "cursor",
+        BatchKind::OverlapSweep => "overlap-sweep",
+        BatchKind::LateSweep => "late-sweep",
+        BatchKind::Split => "split",
+        BatchKind::Backfill => "backfill",
+    }
+}
+
+fn error(notice: &Notice) -> ErrorStatus {
+    ErrorStatus {
+        at: notice.at,
+        times: notice.times,
+        what: notice.what.clone(),
+        waiting_for: notice.waiting.to_string(),
+        remedy: Some(notice.remedy.clone()),
+    }
+}
+
+fn minute(minute: &crate::agent::board::Minute) -> MinuteStatus {
+    MinuteStatus { at: minute.minute * 60, rows: minute.rows, lag_seconds: minute.lag }
+}
+
+fn short(time: Time) -> String {
+    time.format("%Y-%m-%d %H:%M:%SZ").to_string()
+}
