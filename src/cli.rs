@@ -11,6 +11,9 @@ mod exit;
 mod ship;
 mod signals;
 mod simulator;
+mod status;
+mod status_table;
+mod status_watch;
 
 use crate::agent::chain;
 use crate::config::{Config, ConfigError, ConfigFile, Need, load, show};
@@ -46,6 +49,7 @@ struct Cli {
 const EXAMPLES: &str = "Examples:
   opship demo --for 20s                 the whole path against a built-in simulator, no account needed
   opship check                          is everything right? one line per step, with the remedy
+  opship status                         how is every feed, and what to do about it
   opship run                            ship for ever (Container App, systemd service)
   opship once                           ship what there is and exit (Container Apps job, systemd timer)
 
@@ -71,6 +75,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Only the simulator: prints one JSON line with its URLs and the environment a client needs; ends on SIGTERM
     Sim(simulator::SimArgs),
+    /// How every feed is: asked of the running process, else read from the store
+    Status(status::StatusArgs),
     /// Check every part of the setup: a line each, with the remedy
     Check,
     /// Look at or change the stored position
@@ -150,6 +156,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Once { max_duration } => ship::once(&started(config, Need::Everything)?, max_duration, output).await,
         Command::Demo(args) => demo::demo(args, output).await,
         Command::Sim(args) => simulator::simulate(args).await,
+        Command::Status(args) => status::status(&started(config, Need::WhatIsThere)?, &args, output).await,
         Command::Check => doctor::check(loaded(config, Need::Everything), output).await,
         Command::Checkpoint { command } => {
             checkpoint::checkpoint(&started(config, Need::Everything)?, command, output).await

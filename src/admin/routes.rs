@@ -1,7 +1,7 @@
 //! What is answered to whom: a page per path, GET and HEAD alone, and headers that keep a browser from doing anything else with it.
 
 use super::access::Access;
-use super::{from_board, page};
+use super::{from_board, metrics, page};
 use crate::agent::board::Board;
 use axum::body::Body;
 use axum::http::header::{
@@ -48,6 +48,7 @@ enum Route {
     Livez,
     Readyz,
     Status,
+    Metrics,
     Events,
     Page,
 }
@@ -58,6 +59,7 @@ impl Route {
             "/livez" => Self::Livez,
             "/readyz" => Self::Readyz,
             "/status.json" => Self::Status,
+            "/metrics" => Self::Metrics,
             "/events" => Self::Events,
             "/" => Self::Page,
             _ => return None,
@@ -143,6 +145,7 @@ fn show(pages: &Arc<Pages>, route: Route, headers: &HeaderMap) -> Response<Body>
         Route::Livez => livez(pages, headers),
         Route::Readyz => readyz(pages, headers),
         Route::Status => typed(StatusCode::OK, JSON, pages.status()),
+        Route::Metrics => typed(StatusCode::OK, metrics::CONTENT_TYPE, metrics::scrape(&pages.board)),
         Route::Events => events(pages),
         Route::Page => {
             let mut response = typed(StatusCode::OK, "text/html; charset=utf-8", page::HTML);

@@ -329,6 +329,7 @@ impl Feed {
             timestamps: &timestamps,
             bytes,
             late,
+            dead_letters: counted.dead_letters,
             date: (!is_first_read).then_some(self.date),
         });
         let batch = Totals { read: shipped, shipped, late, batches: 1, ..Totals::default() };
