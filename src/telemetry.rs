@@ -15,7 +15,7 @@ pub fn init(log: &Log) {
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // A second start (tests in one process) keeps the first.
     let _ = if json {
-        builder.json().flatten_event(true).with_span_list(false).with_current_span(false).try_init()
+        builder.json().flatten_event(true).with_span_list(false).with_current_span(true).try_init()
     } else {
         builder.with_ansi(std::io::stderr().is_terminal()).try_init()
     };

@@ -271,7 +271,7 @@ impl Feed {
         for (key, why, original) in packing.take_stubbed() {
             self.dead_letters.keep(&self.id, &key, why, &original, self.date).await?;
             packing.counted.dead_letters += 1;
-            tracing::error!(feed = %self.id, id = %key.id, why, "an event cannot be shipped whole: its stub is shipped, the original is a dead letter");
+            tracing::error!(feed = %self.id, id = %key.id, why, remedy = "look at dead-letters/ in the store", "an event cannot be shipped whole: its stub is shipped, the original is a dead letter");
         }
         Ok(())
     }

@@ -262,6 +262,11 @@ impl View {
         self.retrying = Some(Retrying { since, times: times + 1, what, waiting });
     }
 
+    pub(super) fn introduced(&mut self, expires: Option<Time>) {
+        self.token_expires = expires;
+        self.retrying.take_if(|retrying| retrying.waiting == Waiting::Source);
+    }
+
     /// An answer as it should be.
     fn progressed(&mut self, from: Waiting) {
         self.progress = Some(Utc::now());

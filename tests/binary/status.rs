@@ -6,8 +6,8 @@ use crate::world::{Kind, World, feed, history};
 use opship::admin::status::{Health, Origin, Status};
 use opship::flow::Stream;
 use opship::sim::{Fault, Refusal, Target, What};
-use opship::store::checkpoints::Checkpoints;
 use opship::store::Expect;
+use opship::store::checkpoints::Checkpoints;
 use std::time::{Duration, SystemTime};
 
 const SOON: Duration = Duration::from_secs(120);
