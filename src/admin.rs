@@ -3,13 +3,17 @@
 mod access;
 mod feed;
 mod from_board;
+mod from_store;
+pub mod metrics;
 mod page;
 mod patient;
+mod process;
 mod routes;
 mod server;
 pub mod status;
 
 pub use access::Access;
 pub use from_board::{not_ready, status_of};
+pub use from_store::{Asked, status_of_store};
 pub use routes::Pages;
 pub use server::{Admin, AdminError, start};

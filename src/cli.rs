@@ -28,6 +28,9 @@ mod scrub;
 mod ship;
 mod signals;
 mod simulator;
+mod status;
+mod status_table;
+mod status_watch;
 
 use crate::agent::chain;
 use crate::config::{Config, ConfigError, ConfigFile, Need, load, show};
@@ -80,6 +83,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Only the simulator: prints one JSON line with its URLs and the environment a client needs; ends on SIGTERM
     Sim(simulator::SimArgs),
+    /// How every feed is: asked of the running process, else read from the store
+    Status(status::StatusArgs),
     /// Check every part of the setup: a line each, with the remedy
     Check,
     /// Look at or change the stored position
@@ -172,6 +177,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Demo(args) => demo::demo(args, output).await,
         Command::Sim(args) => simulator::simulate(args).await,
         Command::Check => doctor::check(config, output).await,
+        Command::Status(args) => status::status(&started(config, Need::WhatIsThere)?, &args, output).await,
         Command::Checkpoint { command } => {
             checkpoint::checkpoint(&started(config, Need::Everything)?, command, output).await
         }

@@ -32,11 +32,11 @@ where
     let filter = EnvFilter::new(format!("warn,opship={level}"));
     let lines = Layer::new().with_writer(out).with_target(false);
     let lines = if json {
-        lines.json().flatten_event(true).with_span_list(false).with_current_span(false).boxed()
+        lines.json().flatten_event(true).with_span_list(false).with_current_span(true).boxed()
     } else {
         lines.with_ansi(std::io::stderr().is_terminal()).boxed()
     };
     let kept = Layer::new().with_writer(ring).with_target(false).with_ansi(false).json();
-    let kept = kept.flatten_event(true).with_span_list(false).with_current_span(false);
+    let kept = kept.flatten_event(true).with_span_list(false).with_current_span(true);
     Registry::default().with(lines).with(kept).with(filter)
 }

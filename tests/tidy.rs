@@ -203,6 +203,26 @@ fn every_file_says_its_job_and_stays_short() {
     none(&format!("files (already over {LINES_WARN} lines: {})", long.join(", ")), &broken);
 }
 
+/// The fields of each `tracing::LEVEL!(...)`, up to the statement's end.
+fn log_lines<'t>(text: &'t str, level: &str) -> Vec<&'t str> {
+    let call = format!("tracing::{level}!(");
+    let found = text.match_indices(&call).map(|(at, _)| text.get(at..).unwrap_or_default());
+    found.filter_map(|rest| rest.split_once(");").map(|(line, _)| line)).collect()
+}
+
+#[test]
+fn an_error_in_the_log_says_what_to_do_and_a_warning_whom_it_is_about() {
+    let mut broken = Vec::new();
+    for Source { path, text, .. } in sources().into_iter().filter(|source| source.room != "sim") {
+        let silent = log_lines(&text, "error").into_iter().filter(|line| !line.contains("remedy"));
+        broken.extend(silent.map(|line| format!("{path}: no remedy: {line}")));
+        let subjects = ["feed", "account =", "segment =", "ledger =", "key", "path =", "scope ="];
+        let vague = log_lines(&text, "warn").into_iter().filter(|line| !subjects.iter().any(|it| line.contains(it)));
+        broken.extend(vague.map(|line| format!("{path}: about what? {line}")));
+    }
+    none("log lines", &broken);
+}
+
 #[test]
 fn nothing_is_left_for_later() {
     let words = [concat!("TO", "DO"), concat!("FIX", "ME"), concat!("#[ig", "nore"), concat!("to", "do!(")];

@@ -195,7 +195,7 @@ impl Panel {
     }
 
     pub(super) fn introduced(&self, expires: Option<Time>) {
-        self.note(|view| view.token_expires = expires);
+        self.note(|view| view.introduced(expires));
     }
 
     pub(super) fn ledger(&self, (segments, ids): (usize, usize)) {

@@ -277,7 +277,7 @@ impl Feed {
         for (key, why, original) in packing.take_stubbed() {
             self.dead_letters.keep(&self.id, &key, why, &original, self.date).await?;
             packing.counted.dead_letters += 1;
-            tracing::error!(feed = %self.id, id = %key.id, why, "an event cannot be shipped whole: its stub is shipped, the original is a dead letter");
+            tracing::error!(feed = %self.id, id = %key.id, why, remedy = "look at dead-letters/ in the store", "an event cannot be shipped whole: its stub is shipped, the original is a dead letter");
         }
         Ok(())
     }
@@ -335,6 +335,7 @@ impl Feed {
             timestamps: &timestamps,
             bytes,
             late,
+            dead_letters: counted.dead_letters,
             date: (!is_first_read).then_some(self.date),
         });
         let batch = Totals { read: shipped, shipped, late, batches: 1, ..Totals::default() };

@@ -1,5 +1,6 @@
 //! Who an account is, and the health rows that say how it fares: a heartbeat after good cycles, one row per change into trouble.
 
+use super::board::Panel;
 use super::position::until_stopped;
 use super::trouble::{Trouble, chain};
 use crate::flow::map::health_row;
@@ -41,11 +42,12 @@ impl Account {
         &self,
         source: &dyn Source,
         stop: &CancellationToken,
+        panel: &Panel,
     ) -> Result<Introspection, Trouble> {
         if let Some(who) = self.who.lock().unwrap_or_else(PoisonError::into_inner).clone() {
             return Ok(who);
         }
-        let asked = until_stopped(stop, Duration::ZERO, self.ask(source));
+        let asked = until_stopped(stop, Duration::ZERO, self.ask(source, panel));
         let who = asked.await.unwrap_or(Err(Trouble::Stopped))?;
         if let Some(uuid) = &who.account_uuid {
             *self.uuid.lock().unwrap_or_else(PoisonError::into_inner) = Some(uuid.clone());
@@ -54,7 +56,7 @@ impl Account {
         Ok(who)
     }
 
-    async fn ask(&self, source: &dyn Source) -> Result<Introspection, Trouble> {
+    async fn ask(&self, source: &dyn Source, panel: &Panel) -> Result<Introspection, Trouble> {
         let (begun, mut attempts, mut pace) = (Instant::now(), 0, Pace::default());
         loop {
             attempts += 1;
@@ -62,6 +64,7 @@ impl Account {
                 Ok(who) => return Ok(who),
                 Err(error) => error,
             };
+            panel.failed(Edge::Source, &error.failure);
             let (wait, error) = match verdict(Edge::Source, &error.failure) {
                 Verdict::Retry { at_least } => (pace.next(0.5, at_least), error),
                 Verdict::Unauthorized { at_least, remedy } => {

@@ -127,7 +127,7 @@ impl Feed {
     }
 
     pub(super) async fn introduce(&mut self) -> Result<Fingerprints, Trouble> {
-        let who = self.account.introduce(&*self.source, &self.stop).await?;
+        let who = self.account.introduce(&*self.source, &self.stop, &self.panel).await?;
         self.panel.introduced(who.expires);
         // The same introduction serves many ticks: only a new one is news of the clock.
         if self.introduced != who.date {
@@ -159,7 +159,7 @@ impl Feed {
                 now: Box::new(fingerprints.clone()),
             }),
             Found::Nothing { previous: Some(previous) } if previous.fingerprints.fits(fingerprints) => {
-                tracing::error!(feed = %self.id, "the checkpoint is gone: starting again from the fallback copy; the ledger keeps this free of duplicates");
+                tracing::error!(feed = %self.id, remedy = "find out who deleted it; nothing needs repair", "the checkpoint is gone: starting again from the fallback copy; the ledger keeps this free of duplicates");
                 self.create(*previous, None).await
             }
             Found::Nothing { .. } => {
@@ -170,7 +170,7 @@ impl Feed {
             Found::Replaced { why, aside, previous, version } => {
                 let previous = previous.filter(|cp| cp.fingerprints.fits(fingerprints));
                 let from = if previous.is_some() { "the fallback copy" } else { "the lookback" };
-                tracing::error!(feed = %self.id, why, kept_as = %aside,
+                tracing::error!(feed = %self.id, why, kept_as = %aside, remedy = "find out who wrote it; nothing needs repair",
                     "the checkpoint is unreadable: starting again from {from}; the ledger keeps this free of duplicates");
                 let cp = previous.map_or_else(|| self.first_again(fingerprints), |cp| *cp);
                 self.create(cp, Some(version)).await
@@ -185,7 +185,8 @@ impl Feed {
             return;
         }
         let rows = known.totals.shipped.saturating_sub(loaded.totals.shipped);
-        tracing::error!(feed = %self.id, rows, "the store went back to an older checkpoint: rows that the ledger does not know any more are shipped again");
+        let remedy = "if a backup was restored, stop opship first the next time";
+        tracing::error!(feed = %self.id, rows, remedy, "the store went back to an older checkpoint: rows that the ledger does not know any more are shipped again");
         loaded.in_doubt.add(Doubt {
             batch_id: "unknown".into(),
             rows,

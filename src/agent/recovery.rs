@@ -300,7 +300,9 @@ impl Feed {
 
     pub(super) async fn conclude(&mut self, intent: &Intent, rows: usize, gone: usize) -> Result<(), Trouble> {
         if gone > 0 {
-            tracing::error!(feed = %self.id, batch = %intent.batch_id, gone,
+            let (from, to) = (intent.from.map(|time| time.to_string()), intent.to.map(|time| time.to_string()));
+            tracing::error!(feed = %self.id, batch = %intent.batch_id, gone, from, to,
+                remedy = "compare the table with 1Password for these times",
                 "events of a batch in doubt are no longer returned by the source: they may or may not be in the table");
         }
         let shipped = (rows - gone) as u64;

@@ -2,7 +2,7 @@
 
 use super::board::Board;
 use super::health::Health;
-use super::trouble::{Trouble, chain};
+use super::trouble::Trouble;
 use super::{Drained, Feed, Tick};
 use crate::flow::retry::{Failure, Patience};
 use crate::flow::{AccountName, FeedId, Time};
@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 /// How long `once` stands by for another process: its intent expires after 120 s.
 pub const ONCE_STANDBY: Duration = Duration::from_secs(150);
@@ -76,9 +77,9 @@ async fn tell_health(account: &AccountName, health: &Health, date: Option<Time>,
     }
     let Some(date) = date else { return };
     if let Err(error) = health.heartbeat(date).await {
-        tracing::error!(account = %account, error, "the heartbeat was not accepted");
+        let remedy = "the rows were shipped; check the destination, the next run posts the heartbeat";
+        tracing::error!(account = %account, error, remedy, "the heartbeat was not accepted");
         if let Some((_, outcome)) = outcomes.iter_mut().find(|(id, _)| id.account == *account) {
-            let remedy = "the rows were shipped; check the destination, the next run posts the heartbeat";
             *outcome = Err(Trouble::Halted { what: format!("heartbeat: {error}"), remedy: remedy.into() });
         }
     }
@@ -124,19 +125,22 @@ impl RoleWatch {
         if refused_for < ROLE_SPREADS_MAX {
             tracing::warn!(%feed, minutes, "the destination refuses the identity: a new role assignment takes up to 30 minutes");
         } else {
-            tracing::error!(%feed, minutes, state = "degraded", "the destination still refuses the identity: the role is missing, not spreading");
+            let remedy = "give the identity the role Monitoring Metrics Publisher on the data collection rule";
+            tracing::error!(%feed, minutes, state = "degraded", remedy, "the destination still refuses the identity: the role is missing, not spreading");
         }
     }
 }
 
 async fn keep_draining(mut feed: Feed, mut beats: Beats, health: Option<Arc<Health>>, stop: CancellationToken) {
-    let mut role = RoleWatch::default();
+    let (mut role, mut ticks) = (RoleWatch::default(), 0_u64);
     while !stop.is_cancelled() {
+        ticks += 1;
+        let span = tracing::debug_span!("tick", feed = %feed.id, tick = ticks);
         let source = feed.source.clone();
         let gives_way = || beats.is_due() || source.late_lane_is_spent();
         let tick = Tick { patience: Patience::RUN, standby_max: Duration::ZERO, late_gives_way: &gives_way };
         feed.panel.tick_began();
-        let outcome = feed.drain(tick).await;
+        let outcome = feed.drain(tick).instrument(span).await;
         let pause = outcome.as_ref().err().map_or(Duration::ZERO, Trouble::pause);
         feed.panel.tick_ended(&outcome, feed.date, pause);
         log(&feed.id, &outcome);
@@ -176,7 +180,8 @@ fn log(feed: &FeedId, outcome: &Result<Drained, Trouble>) {
         Err(trouble @ (Trouble::Lost | Trouble::Standby { .. })) => tracing::info!(%feed, "{trouble}"),
         Err(trouble) => {
             let waiting_for = trouble.waiting();
-            tracing::error!(%feed, error = %chain(trouble), %waiting_for, "the tick did not complete; the position covers nothing that was not accepted");
+            let (what, remedy) = (trouble.what(), trouble.remedy());
+            tracing::error!(%feed, error = what, %waiting_for, remedy, "the tick did not complete; the position covers nothing that was not accepted");
         }
     }
 }

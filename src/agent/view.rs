@@ -169,6 +169,7 @@ pub(super) struct Accepted<'a> {
     pub timestamps: &'a [Option<Time>],
     pub bytes: usize,
     pub late: u64,
+    pub dead_letters: u64,
     /// The source's clock; none in a first read of old events, whose lateness says nothing.
     pub date: Option<Time>,
 }
@@ -198,7 +199,6 @@ impl View {
     pub(super) fn went_well(&mut self, drained: &Drained, date: Time) {
         self.counts.ticks_good += 1;
         self.counts.known += drained.known;
-        self.counts.dead_letters += drained.dead_letters;
         self.last_good = Some(Utc::now());
         (self.trouble, self.paused_until) = (None, None);
         if drained.more_pending {
@@ -267,6 +267,11 @@ impl View {
         self.retrying = Some(Retrying { since, times: times + 1, what, waiting });
     }
 
+    pub(super) fn introduced(&mut self, expires: Option<Time>) {
+        self.token_expires = expires;
+        self.retrying.take_if(|retrying| retrying.waiting == Waiting::Source);
+    }
+
     /// An answer as it should be.
     fn progressed(&mut self, from: Waiting) {
         self.progress = Some(Utc::now());
@@ -295,6 +300,7 @@ impl View {
         counts.batches += 1;
         counts.rows += rows;
         counts.late_rows += batch.late;
+        counts.dead_letters += batch.dead_letters;
         counts.body_bytes += batch.bytes as u64;
         self.progressed(Waiting::Sink);
         self.this_minute(|minute| minute.rows += rows);

@@ -124,6 +124,14 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         ],
     ),
     (
+        "status",
+        &[
+            ("opship status", "a feed a row, and what to do about it; from the running process, else from the store"),
+            ("opship status --watch", "a live table until q or Ctrl-C"),
+            ("opship status --from-store --output json", "what the checkpoints say, for a script"),
+        ],
+    ),
+    (
         "reconcile",
         &[
             ("opship reconcile --from 7d", "is the last week complete? hour by hour where something differs"),

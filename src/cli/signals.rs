@@ -23,7 +23,7 @@ pub(super) fn stop_on_signals(stop: &CancellationToken) -> Result<(), super::Cli
         tokio::select! {
             number = next() => std::process::exit(128 + number),
             () = tokio::time::sleep(DRAIN_MAX) => {
-                tracing::error!("the drain took longer than 25 s: what was open is settled by the next start");
+                tracing::error!(remedy = "start opship again", "the drain took longer than 25 s: what was open is settled by the next start");
                 std::process::exit(1);
             }
         }

@@ -73,7 +73,7 @@ impl Ledger {
     pub fn tell_loss(&mut self, shipped: u64) {
         let is_empty = self.index.as_ref().is_some_and(HashMap::is_empty);
         if is_empty && shipped > 0 && !std::mem::replace(&mut self.is_loss_told, true) {
-            tracing::error!(ledger = %self.prefix, shipped, "the ledger is empty although events were shipped: it was deleted, has retired, or the \
+            tracing::error!(ledger = %self.prefix, shipped, remedy = "restore it while opship stands still, or expect duplicates", "the ledger is empty although events were shipped: it was deleted, has retired, or the \
                 destination is a new one; what is read again is shipped again, and such copies are in no frame");
         }
     }
@@ -216,7 +216,7 @@ impl Ledger {
                 let now = self.store.read_from(&key, segment.part_len).await?.unwrap_or_default();
                 // Unreadable and not to be cut: the rest of the part is lost to us, go on in the next one.
                 if now.len() == torn && segment.part < PARTS_MAX {
-                    tracing::error!(segment = %key, bytes = torn, "ledger segment has an unreadable tail: events in it may be shipped again");
+                    tracing::error!(segment = %key, bytes = torn, remedy = "look at the disk; expect duplicates of that hour", "ledger segment has an unreadable tail: events in it may be shipped again");
                     segment.roll();
                 }
             }

@@ -81,6 +81,10 @@ impl Agent {
         std::fs::read_to_string(&self.err).unwrap_or_default()
     }
 
+    pub fn stdout(&self) -> String {
+        std::fs::read_to_string(&self.out).unwrap_or_default()
+    }
+
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }

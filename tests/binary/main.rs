@@ -26,8 +26,10 @@ macro_rules! both_stores {
     };
 }
 
+mod admin;
 mod agent;
 mod audit;
+mod browse;
 mod canary;
 mod clock;
 mod cursors;
@@ -60,6 +62,7 @@ mod secrets;
 mod shapes;
 mod signals;
 mod slow;
+mod status;
 mod stops;
 #[path = "../support/mod.rs"]
 mod support;

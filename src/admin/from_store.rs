@@ -1,0 +1,139 @@
+//! The status as far as the store tells it: for when no process answers. Reads alone; nothing is put aside or repaired.
+
+use super::feed::{doubt, intent};
+use super::from_board::summary;
+use super::status::{FeedStatus, Health, Origin, Status};
+use crate::agent::board::Standing;
+use crate::flow::checkpoint::{Checkpoint, Decoded};
+use crate::flow::{FeedId, Time};
+use crate::store::checkpoints::Checkpoints;
+use crate::store::{Listed, Store, StoreError};
+use std::time::Duration;
+
+/// A living process renews the fallback copy of each checkpoint every ten to twenty minutes, also when there is nothing to ship.
+const SILENT_AFTER: Duration = Duration::from_secs(1800);
+
+/// The feeds whose checkpoints are looked at.
+pub struct Asked<'a> {
+    pub feeds: &'a [FeedId],
+    /// How long three ticks of the configured timer take: a feed that ticks rarely is silent later.
+    pub three_ticks: Duration,
+    /// Fingerprint of the configured destination, where it is known: a checkpoint of another one is foreign.
+    pub sink: Option<&'a str>,
+    pub now: Time,
+}
+
+/// # Errors
+/// The store cannot be read.
+pub async fn status_of_store(store: &dyn Store, asked: &Asked<'_>) -> Result<Status, StoreError> {
+    let mut feeds = Vec::new();
+    for id in asked.feeds {
+        feeds.push(feed(store, id, asked).await?);
+    }
+    Ok(Status {
+        from: Origin::Store,
+        version: env!("CARGO_PKG_VERSION").into(),
+        now: asked.now,
+        started: None,
+        ready: !feeds.is_empty() && feeds.iter().all(|feed| feed.health == Health::Good),
+        summary: summary(&feeds),
+        feeds,
+        config: None,
+    })
+}
+
+async fn feed(store: &dyn Store, id: &FeedId, asked: &Asked<'_>) -> Result<FeedStatus, StoreError> {
+    let Some(object) = store.get(&Checkpoints::key(id)).await? else {
+        let why = "there is no checkpoint of this feed yet".into();
+        return Ok(bare(id, Health::Starting, why, "start opship (`opship run`): the first tick writes one".into()));
+    };
+    let cp = match Checkpoint::decode(&object.bytes) {
+        Decoded::Good(cp) if cp.feed() == *id => *cp,
+        Decoded::Good(other) => {
+            let why = format!("its checkpoint belongs to {}", other.feed());
+            return Ok(bare(id, Health::Broken, why, RECOVERS.into()));
+        }
+        Decoded::Corrupt(why) => {
+            return Ok(bare(id, Health::Broken, format!("its checkpoint is unreadable: {why}"), RECOVERS.into()));
+        }
+        Decoded::TooNew { writer, min_reader } => {
+            let why = format!("its checkpoint was written by {writer}, for readers of format {min_reader} or newer");
+            return Ok(bare(id, Health::Broken, why, "upgrade this opship".into()));
+        }
+    };
+    let signs = store.list(&format!("checkpoints/{}/{}.", id.account, id.stream)).await?;
+    let of_life = |listed: &&Listed| {
+        listed.key.as_str().ends_with(&format!("{}.json", id.stream)) || listed.key.as_str().ends_with(".prev.json")
+    };
+    let silent_for = signs.iter().filter(of_life).map(|listed| listed.age).min().unwrap_or(object.age);
+    Ok(told(id, &cp, silent_for, asked))
+}
+
+const RECOVERS: &str = "start opship: it puts this document aside, goes on from the fallback copy or the lookback, and the ledger keeps \
+    that free of duplicates";
+
+fn told(id: &FeedId, cp: &Checkpoint, silent_for: Duration, asked: &Asked<'_>) -> FeedStatus {
+    let standing = Standing::of(cp);
+    let foreign = asked.sink.is_some_and(|sink| sink != cp.fingerprints.sink);
+    let (health, reason, remedy) = if foreign {
+        let why = format!("its checkpoint belongs to another destination ({})", cp.fingerprints);
+        let remedy =
+            "check [sink] and [store] of the configuration; if the change is meant, run `opship checkpoint adopt`";
+        (Health::Broken, Some(why), Some(remedy.to_owned()))
+    } else if silent_for > SILENT_AFTER.max(asked.three_ticks) {
+        let why = format!("nothing was written for {} min", silent_for.as_secs() / 60);
+        (
+            Health::Silent,
+            Some(why),
+            Some("look whether opship runs, and at its log; `opship check` tries every part".into()),
+        )
+    } else {
+        (Health::Good, None, None)
+    };
+    let totals = &standing.totals;
+    FeedStatus {
+        health,
+        reason,
+        remedy,
+        newest_shipped: (totals.shipped > 0).then_some(standing.watermark),
+        pages: totals.pages,
+        rows: totals.shipped,
+        late: totals.late,
+        in_doubt_batches: standing.in_doubt.batches,
+        in_doubt_rows: standing.in_doubt.rows,
+        in_doubt_gone: standing.in_doubt.gone,
+        last_doubts: standing.in_doubt.last.iter().rev().map(doubt).collect(),
+        dead_letters: totals.dead_letters,
+        open_intent: intent(&standing),
+        checkpoint_written: Some(standing.written_at),
+        ..bare(id, health, String::new(), String::new())
+    }
+}
+
+fn bare(id: &FeedId, health: Health, reason: String, remedy: String) -> FeedStatus {
+    FeedStatus {
+        account: id.account.to_string(),
+        stream: id.stream.to_string(),
+        health,
+        since: None,
+        reason: Some(reason),
+        remedy: Some(remedy),
+        last_good: None,
+        next_tick: None,
+        lag_seconds: None,
+        newest_shipped: None,
+        pages: 0,
+        rows: 0,
+        late: 0,
+        in_doubt_batches: 0,
+        in_doubt_rows: 0,
+        in_doubt_gone: 0,
+        last_doubts: Vec::new(),
+        dead_letters: 0,
+        open_intent: None,
+        token_expires: None,
+        checkpoint_written: None,
+        errors: Vec::new(),
+        minutes: Vec::new(),
+    }
+}
