@@ -88,7 +88,8 @@ impl Feed {
         if silent_for < SILENT_MAX {
             return Err(Trouble::Unverifiable { why, left: SILENT_MAX.saturating_sub(silent_for) });
         }
-        tracing::error!(feed = %self.id, batch = %intent.batch_id, error = why, minutes = silent_for.as_secs() / 60,
+        let remedy = "let the workspace be asked: azure.workspace_id, the role Log Analytics Reader, the network";
+        tracing::error!(feed = %self.id, batch = %intent.batch_id, error = why, minutes = silent_for.as_secs() / 60, remedy,
             "the table cannot be asked about a batch in doubt: posting it again unseen; copies are traceable");
         Ok(())
     }

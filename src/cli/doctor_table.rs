@@ -103,8 +103,8 @@ fn listed(names: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::doctor_step::Status;
     use super::*;
+    use crate::cli::doctor_step::Status;
 
     fn table() -> Vec<Column> {
         expected().map(|(name, kind)| Column { name: name.into(), kind: kind.into() }).collect()

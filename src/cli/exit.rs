@@ -35,13 +35,16 @@ impl Exit {
     pub(super) const fn says(self) -> (&'static str, &'static str) {
         match self {
             Self::Done => ("done; also after a drain on SIGTERM", "nothing"),
-            Self::Failed => ("failed", "try again; the timer or systemd does"),
+            Self::Failed => (
+                "failed; `reconcile`: something is missing, or may be on its way; `status`: a feed is not well",
+                "try again; the timer or systemd does",
+            ),
             Self::DeadLetters => ("done, with dead letters", "`opship dead-letters list` says which and why"),
             Self::Usage => (
                 "usage, configuration, or a checkpoint of another account or destination",
                 "correct it; trying again does not help",
             ),
-            Self::Credentials => ("credentials refused (`once` and `check`)", "a new token, or a role"),
+            Self::Credentials => ("credentials refused (`once`, `check` and `reconcile`)", "a new token, or a role"),
         }
     }
 }

@@ -128,7 +128,7 @@ mod tests {
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(feed = "default/auditevents", rows = 7, "shipped");
             tracing::debug!("below the level");
-            tracing::error!(error = "two\nlines", "broken");
+            tracing::error!(error = "two\nlines", remedy = "none", "broken");
         });
         let lines: Vec<serde_json::Value> =
             OWN.lines().lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
