@@ -17,8 +17,10 @@ use std::time::{Duration, Instant};
 
 const SEEDS: u64 = 2_000;
 /// Seeds beyond those in which a record run found something.
-const FOUND: [u64; 2] = [226_728, 231_538];
+const FOUND: [u64; 3] = [226_728, 231_538, 310_022];
 const EVENTS_MIN: usize = 200;
+/// A run in which nothing goes wrong is not prolonged for ever.
+const TICKS_MAX: u64 = 200;
 /// Later than any run ends.
 const NEVER: Duration = Duration::from_secs(1_000 * 86_400);
 /// Outages of days; two at most, so that the source still has everything.
@@ -103,11 +105,11 @@ impl Run {
 
     async fn go(mut self) -> Figures {
         let ticks = 20 + self.dice.below(8);
-        while self.ticks < ticks {
+        while self.ticks < ticks || (self.is_too_calm(FAULTS_MIN) && self.ticks < TICKS_MAX) {
             self.happen(ticks);
             self.weather.strike(&self.world, &mut self.backup, &mut self.dice);
             // A run in which too little goes wrong is helped along.
-            let is_calm = self.ticks > 12 && self.world.state().struck.faults() < FAULTS_MIN + 2;
+            let is_calm = self.ticks > 12 && self.is_too_calm(FAULTS_MIN + 2);
             for process in &mut self.processes {
                 self.weather.befall(&mut self.world, process, &mut self.dice, is_calm);
             }
@@ -117,6 +119,10 @@ impl Run {
         }
         settle(&mut self.world).await;
         Figures::of(&self.world, self.ticks)
+    }
+
+    fn is_too_calm(&self, faults_min: u64) -> bool {
+        self.world.state().struck.faults() < faults_min
     }
 
     /// Events of the coming hour, some of them in one burst.
