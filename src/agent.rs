@@ -1,5 +1,6 @@
 //! agent: one feed's tick. poll, decode, dedupe, map, pack, intend, deliver, record, commit.
 
+mod again;
 mod delivery;
 pub mod health;
 mod operator;
@@ -11,29 +12,32 @@ mod refusals;
 pub mod run;
 mod trouble;
 
+pub use again::{Pick, Range, RangePage};
 pub use position::Settings;
 pub use trouble::{Trouble, Waiting, chain};
 
-use crate::flow::checkpoint::{Advance, Fingerprints, Which};
+use crate::flow::checkpoint::{Fingerprints, Which};
 use crate::flow::decode::{self, Page};
 use crate::flow::planted::{self, Bug};
 use crate::flow::retry::Patience;
-use crate::flow::{FeedId, Time, dedupe};
+use crate::flow::{FeedId, Time};
 use crate::sink::Sink;
 use crate::source::{Answer, Source};
-use crate::store::Store;
 use crate::store::checkpoints::Checkpoints;
 use crate::store::dead_letters::DeadLetters;
 use crate::store::ledger::Ledger;
+use crate::store::{Store, Version};
+use again::Way;
 use delivery::{Delivered, Parcel};
 use health::Account;
 use packing::Packing;
 use position::{Jitter, Position};
-use reading::{By, Origin};
+use reading::By;
 use recovery::Accepted;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// One stream of one account on its way from source to sink: the unit of position, of locking and of failure.
@@ -59,6 +63,10 @@ pub struct Feed {
     /// Items asked for per page; halved when an answer is over the body cap.
     page_limit: u32,
     jitter: Jitter,
+    /// The version of the checkpoint as last seen: another one was written by another process.
+    last_seen: Option<Version>,
+    /// When another process was last noticed.
+    company: Option<Instant>,
 }
 
 /// What a tick may use.
@@ -113,6 +121,8 @@ impl Feed {
             accepted: None,
             page_limit: reading::PAGE_LIMIT,
             jitter: Jitter::new(seed),
+            last_seen: None,
+            company: None,
             id,
             account,
             source,
@@ -143,24 +153,18 @@ impl Feed {
     }
 
     /// Ships what is new on a page and moves the position behind it: each verb of the flow once, in order.
-    async fn ship(
-        &mut self,
-        page: &Page<'_>,
-        origin: Origin,
-        advance: Advance,
-        tick: Tick<'_>,
-    ) -> Result<Drained, Trouble> {
+    async fn ship(&mut self, page: &Page<'_>, mut way: Way<'_>, tick: Tick<'_>) -> Result<Drained, Trouble> {
         self.ledger.load(page.items.iter().map(|item| item.key)).await?;
         let shipped = self.position()?.cp.totals.shipped;
         self.ledger.tell_loss(shipped);
-        let sorted = dedupe::sort(&page.items, |key| self.ledger.attempt(key).is_some());
+        let (sorted, known) = self.sort(page, &way);
         self.tell_conflicts(page, &sorted);
         let (settings, account_uuid) = (self.settings.clone(), self.account.uuid());
         let mut packing = Packing::new(page, sorted, self.id.stream, &settings, account_uuid.as_deref());
         while let Some(batch) = packing.next_batch() {
             let is_last = packing.is_done() || planted::is(Bug::EachBatchMoves);
-            let advance = is_last.then(|| advance.clone());
-            let mut parcels = VecDeque::from([Parcel::new(batch, origin.kind(), advance)]);
+            let advance = way.advance.clone().filter(|_| is_last);
+            let mut parcels = VecDeque::from([Parcel::new(batch, way.origin.kind(), advance).knowing(known.as_ref())]);
             while let Some(mut parcel) = parcels.pop_front() {
                 self.keep_dead_letters(&mut packing).await?;
                 self.intend(&parcel).await?;
@@ -170,7 +174,7 @@ impl Feed {
                 match self.deliver(&mut parcel, tick).await? {
                     Delivered::Accepted => {
                         self.record(&parcel).await?;
-                        self.commit(parcel, origin, &mut packing)?;
+                        self.commit(parcel, &mut way, &mut packing)?;
                     }
                     Delivered::Refused(error) => {
                         self.retry_smaller(parcel, &error, &mut packing, &mut parcels).await?;
@@ -178,7 +182,7 @@ impl Feed {
                 }
             }
         }
-        self.commit_page(packing, advance).await
+        self.commit_page(packing, way.advance).await
     }
 
     /// Decodes an answer and ships it while the next page is already on its way.
@@ -190,8 +194,9 @@ impl Feed {
         }
         let origin = self.see(&page, by, answer.date)?;
         let advance = origin.advance_behind(&page, answer.date);
+        let way = Way { origin, advance, pick: Pick::Unknown, why: "" };
         let next = self.prefetch(&page, origin);
-        let (shipped, next) = tokio::join!(self.ship(&page, origin, advance, tick), next);
+        let (shipped, next) = tokio::join!(self.ship(&page, way, tick), next);
         let items = page.items.len();
         Ok(Taken { shipped: shipped?, items, cursor: page.cursor, has_more: page.has_more, next })
     }

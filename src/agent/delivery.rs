@@ -1,17 +1,20 @@
 //! intend, deliver, record, commit: one batch from a won intent to a moved position.
 
+use super::again::{Known, Pick, Way};
 use super::packing::Packing;
 use super::position::until_stopped;
-use super::reading::{By, Origin};
+use super::reading::By;
 use super::recovery::Accepted;
 use super::trouble::{Trouble, chain};
 use super::{Drained, Feed, Tick};
-use crate::flow::checkpoint::{Advance, BatchKind, Doubt, INTENT_TTL, Intent, Totals, Unknown};
+use crate::flow::Time;
+use crate::flow::checkpoint::{Advance, BatchKind, Checkpoint, Doubt, INTENT_TTL, Intent, Totals, Unknown};
 use crate::flow::pack::Batch;
 use crate::flow::planted::{self, Bug};
 use crate::flow::retry::{Edge, Failure, HALT_PACE, Pace, ROLE_PACE, Verdict, verdict};
 use crate::sink::{Body, SinkError};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -35,8 +38,12 @@ pub(super) struct Parcel {
     pub batch: Batch,
     pub kind: BatchKind,
     pub advance: Option<Advance>,
-    /// 1 unless an earlier POST of the same rows is in doubt.
+    /// 1 unless an earlier POST of the same rows is in doubt, or the ledger knows some of them.
     pub attempt: u32,
+    /// The attempt before the first POST: a higher one tells that a POST is in doubt.
+    pub first_attempt: u32,
+    /// The ledger knows these, they are shipped all the same.
+    pub known: Option<Arc<Known>>,
     pub is_stub: bool,
     /// A part of a batch in doubt: it ships under that batch's intent, which stays until the last part is recorded. A new intent for
     /// this part alone would forget that the others may be in the table already.
@@ -47,7 +54,31 @@ pub(super) struct Parcel {
 
 impl Parcel {
     pub fn new(batch: Batch, kind: BatchKind, advance: Option<Advance>) -> Self {
-        Self { batch, kind, advance, attempt: 1, is_stub: false, is_part_in_doubt: false, has_next_part: false }
+        let (is_stub, is_part_in_doubt, has_next_part) = (false, false, false);
+        let (attempt, first_attempt, known) = (1, 1, None);
+        Self { batch, kind, advance, attempt, first_attempt, known, is_stub, is_part_in_doubt, has_next_part }
+    }
+
+    /// Above every attempt under which one of its rows was accepted before.
+    pub fn knowing(mut self, known: Option<&Arc<Known>>) -> Self {
+        let Some(known) = known else { return self };
+        let highest = self.batch.rows.iter().filter_map(|row| known.attempts.get(&row.key)).max();
+        self.first_attempt = highest.map_or(1, |highest| highest.saturating_add(1));
+        (self.attempt, self.known) = (self.first_attempt, Some(known.clone()));
+        self
+    }
+
+    /// A POST of it may have been accepted without our knowing.
+    fn is_in_doubt(&self) -> bool {
+        self.attempt > self.first_attempt
+    }
+
+    /// What is written down before the first POST of rows that the ledger knows.
+    fn doubt_of_known(&self, batch_id: &str, at: Time) -> Option<Doubt> {
+        let known = self.known.as_ref()?;
+        let rows = self.batch.rows.iter().filter(|row| known.attempts.contains_key(&row.key)).count() as u64;
+        let (batch_id, attempt, why) = (batch_id.to_owned(), self.attempt, known.why.clone());
+        (rows > 0).then(|| Doubt { batch_id, rows, attempt, why, at, unknown: Unknown::new() })
     }
 }
 
@@ -66,12 +97,16 @@ impl Feed {
             return Ok(());
         }
         self.go_on()?;
-        let owner = self.checkpoints.owner().to_owned();
+        let (owner, date) = (self.checkpoints.owner().to_owned(), self.date);
         let cp = &mut self.position()?.cp;
+        if !parcel.is_in_doubt() {
+            withdraw_unposted(cp);
+        }
         cp.seq += 1;
         let rows: Vec<_> = parcel.batch.rows.iter().map(|row| (row.key, row.timestamp)).collect();
         let mut intent = Intent::new(cp, parcel.kind, &rows, parcel.advance.clone(), &owner);
         intent.attempt = parcel.attempt;
+        parcel.doubt_of_known(&intent.batch_id, date).into_iter().for_each(|doubt| cp.in_doubt.add(doubt));
         cp.intent = Some(intent);
         if planted::is(Bug::PostWithoutIntent) {
             return Ok(());
@@ -87,7 +122,7 @@ impl Feed {
         let body = Body { json: parcel.batch.json(), rows: parcel.batch.rows.len() };
         let (begun, mut posts, mut breaks, mut pace) = (Instant::now(), 0, 0, Pace::default());
         let mut reauthenticated = false;
-        let mut doubtful = parcel.attempt > 1;
+        let mut doubtful = parcel.is_in_doubt();
         loop {
             self.renew_intent().await?;
             if self.stop.is_cancelled() {
@@ -226,6 +261,7 @@ impl Feed {
     /// Gives an intent back that was certainly not posted.
     async fn release_intent(&mut self) -> Result<(), Trouble> {
         let position = self.position()?;
+        withdraw_unposted(&mut position.cp);
         if position.cp.intent.take().is_some() {
             self.save().await?;
         }
@@ -243,8 +279,10 @@ impl Feed {
         tracing::warn!(feed = %self.id, rows = parcel.batch.rows.len(), error = %chain(error), "a batch was refused: trying smaller ones");
         if let Some((first, rest)) = parcel.batch.halve() {
             packing.counted.splits += 1;
-            let is_part_in_doubt = parcel.attempt > 1 && !planted::is(Bug::PartsForgetDoubt);
-            let part = Parcel { kind: BatchKind::Split, is_part_in_doubt, ..parcel };
+            let is_part_in_doubt = parcel.is_in_doubt() && !planted::is(Bug::PartsForgetDoubt);
+            // A backfill's part too may lie before the floor.
+            let kind = if parcel.kind == BatchKind::Backfill { parcel.kind } else { BatchKind::Split };
+            let part = Parcel { kind, is_part_in_doubt, ..parcel };
             if !planted::is(Bug::LoseSecondHalf) {
                 parcels.push_front(Parcel { batch: rest, ..part.clone() });
             }
@@ -257,7 +295,7 @@ impl Feed {
             Some(batch) => parcels.push_front(Parcel { batch, is_stub: true, ..parcel }),
             None => {
                 let (what, remedy) = (chain(error), STUB_REFUSED.into());
-                return self.give_up(parcel.attempt > 1, Trouble::Undeliverable { what, remedy }).await;
+                return self.give_up(parcel.is_in_doubt(), Trouble::Undeliverable { what, remedy }).await;
             }
         }
         Ok(())
@@ -306,19 +344,22 @@ impl Feed {
     pub(super) fn commit(
         &mut self,
         parcel: Parcel,
-        origin: Origin,
+        way: &mut Way<'_>,
         packing: &mut Packing<'_, '_>,
     ) -> Result<(), Trouble> {
         let counted = std::mem::take(&mut packing.counted);
         packing.shipped_any = true;
         let rows = &parcel.batch.rows;
-        let is_late = |time: Option<crate::flow::Time>| match (origin.by, origin.late_before) {
+        let is_late = |time: Option<crate::flow::Time>| match (way.origin.by, way.origin.late_before) {
             (By::Sweep(_), _) => true,
             (By::Cursor { .. }, Some(before)) => time.is_some_and(|time| time < before),
-            (By::Cursor { .. }, None) => false,
+            (By::Cursor { .. }, None) | (By::Range, _) => false,
         };
         let late = rows.iter().filter(|row| is_late(row.timestamp)).count() as u64;
         let shipped = rows.len() as u64;
+        if let Pick::These(wanted) = &mut way.pick {
+            rows.iter().for_each(|row| _ = wanted.remove(&row.key));
+        }
         let batch = Totals { read: shipped, shipped, late, batches: 1, ..Totals::default() };
         packing.drained.shipped += shipped;
         packing.drained.late += late;
@@ -340,9 +381,9 @@ impl Feed {
     pub(super) async fn commit_page(
         &mut self,
         mut packing: Packing<'_, '_>,
-        advance: Advance,
+        advance: Option<Advance>,
     ) -> Result<Drained, Trouble> {
-        if matches!(advance, Advance::Sweep { .. }) {
+        if matches!(advance, Some(Advance::Sweep { .. })) {
             // A sweep reads them again and again: counted as dropped once, by the cursor.
             packing.settled.known += std::mem::take(&mut packing.settled.filtered);
         }
@@ -353,13 +394,20 @@ impl Feed {
         drained.known = packing.settled.known;
         drained.read = packing.settled.read + drained.shipped;
         if !packing.shipped_any {
-            position.cp.apply(advance);
+            advance.into_iter().for_each(|advance| position.cp.apply(advance));
             position.rowless_pages += 1;
             if position.rowless_pages >= ROWLESS_PAGES_MAX && position.needs_commit() {
                 self.save().await?;
             }
         }
         Ok(drained)
+    }
+}
+
+/// The open intent gives way without a POST that could have arrived: the doubt that was written down for it was none.
+fn withdraw_unposted(cp: &mut Checkpoint) {
+    if let Some(intent) = &cp.intent {
+        cp.in_doubt.withdraw(&intent.batch_id);
     }
 }
 
