@@ -1,6 +1,7 @@
 //! agent: one feed's tick. poll, decode, dedupe, map, pack, intend, deliver, record, commit.
 
 mod again;
+mod backfill;
 mod delivery;
 pub mod health;
 mod operator;
@@ -13,6 +14,7 @@ pub mod run;
 mod trouble;
 
 pub use again::{Pick, Range, RangePage};
+pub use backfill::Backfill;
 pub use position::Settings;
 pub use trouble::{Trouble, Waiting, chain};
 
@@ -23,6 +25,7 @@ use crate::flow::retry::Patience;
 use crate::flow::{FeedId, Time};
 use crate::sink::Sink;
 use crate::source::{Answer, Source};
+use crate::store::backfills::Backfills;
 use crate::store::checkpoints::Checkpoints;
 use crate::store::dead_letters::DeadLetters;
 use crate::store::ledger::Ledger;
@@ -49,6 +52,7 @@ pub struct Feed {
     checkpoints: Checkpoints,
     ledger: Ledger,
     dead_letters: DeadLetters,
+    backfills: Backfills,
     settings: Arc<Settings>,
     /// Fires when the process is asked to end: no new poll, no new intent, sleeps end.
     stop: CancellationToken,
@@ -114,6 +118,7 @@ impl Feed {
         Self {
             ledger: Ledger::new(store.clone(), &id, &sink_fingerprint),
             checkpoints: Checkpoints::new(store.clone(), owner),
+            backfills: Backfills::new(store.clone()),
             dead_letters: DeadLetters::new(store),
             position: None,
             date: Time::MIN_UTC,

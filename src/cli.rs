@@ -1,5 +1,7 @@
 //! The command line: parse, dispatch, exit codes.
 
+mod backfill;
+mod backfill_progress;
 mod checkpoint;
 mod demo;
 mod demo_child;
@@ -47,6 +49,7 @@ const EXAMPLES: &str = "Examples:
   opship demo --for 20s                 the whole path against a built-in simulator, no account needed
   opship check                          is everything right? one line per step, with the remedy
   opship run                            ship for ever (Container App, systemd service)
+  opship backfill --from 30d            ship what is missing of the last 30 days
   opship once                           ship what there is and exit (Container Apps job, systemd timer)
 
 Exit codes: 0 done, 1 failed (try again), 2 done with dead letters, 64 usage or configuration, 77 credentials refused";
@@ -71,6 +74,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Only the simulator: prints one JSON line with its URLs and the environment a client needs; ends on SIGTERM
     Sim(simulator::SimArgs),
+    /// Ship a range again: what is not in the ledger of it, beside the live feed, whatever the position is
+    Backfill(backfill::BackfillArgs),
     /// Check every part of the setup: a line each, with the remedy
     Check,
     /// Look at or change the stored position
@@ -150,6 +155,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Once { max_duration } => ship::once(&started(config, Need::Everything)?, max_duration, output).await,
         Command::Demo(args) => demo::demo(args, output).await,
         Command::Sim(args) => simulator::simulate(args).await,
+        Command::Backfill(args) => backfill::backfill(&started(config, Need::Everything)?, args, output).await,
         Command::Check => doctor::check(loaded(config, Need::Everything), output).await,
         Command::Checkpoint { command } => {
             checkpoint::checkpoint(&started(config, Need::Everything)?, command, output).await

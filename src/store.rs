@@ -7,6 +7,7 @@ use std::time::Duration;
 
 pub mod azure_blob;
 mod azure_fault;
+pub mod backfills;
 pub mod checkpoints;
 pub mod dead_letters;
 mod disk;

@@ -112,13 +112,16 @@ impl Feed {
         if self.position.is_none()
             && matches!(self.checkpoints.load(&self.id).await?, Found::Nothing { previous: None })
         {
-            return Err(Trouble::Halted {
-                what: format!("{} has no position yet", self.id),
-                remedy: "start `opship run` or `opship once` first, then repeat this command".into(),
-            });
+            return Err(self.has_no_position());
         }
         self.load(tick).await?;
         self.recover(tick).await
+    }
+
+    pub(super) fn has_no_position(&self) -> Trouble {
+        let what = format!("{} has no position yet", self.id);
+        let remedy = "start `opship run` or `opship once` first, then repeat this command".into();
+        Trouble::Halted { what, remedy }
     }
 
     /// Ships what is picked of a page, under intents that move nothing: neither cursor nor watermark nor mark. [`Feed::open`] comes

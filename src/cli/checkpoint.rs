@@ -60,7 +60,7 @@ pub(super) async fn checkpoint(config: &Config, command: CheckpointCommand, outp
     }
 }
 
-fn selected(config: &Config, which: &Which) -> Result<Vec<FeedId>, CliError> {
+pub(super) fn selected(config: &Config, which: &Which) -> Result<Vec<FeedId>, CliError> {
     let mut feeds = Vec::new();
     for (account, settings) in &config.accounts {
         for stream in &settings.streams {

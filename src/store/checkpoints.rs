@@ -113,6 +113,11 @@ impl Checkpoints {
         Ok(Found::Replaced { why, aside, previous, version })
     }
 
+    /// Whether there is one, readable or not.
+    pub async fn is_there(&self, feed: &FeedId) -> Result<bool, StoreError> {
+        Ok(self.store.get(&Self::key(feed)).await?.is_some())
+    }
+
     async fn previous(&self, feed: &FeedId) -> Result<Option<Checkpoint>, CheckpointError> {
         let Some(object) = self.store.get(&Self::previous_key(feed)).await? else { return Ok(None) };
         match Checkpoint::decode(&object.bytes) {

@@ -28,6 +28,7 @@ macro_rules! both_stores {
 
 mod agent;
 mod audit;
+mod backfill;
 mod canary;
 mod clock;
 mod cursors;
