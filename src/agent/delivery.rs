@@ -1,20 +1,18 @@
 //! intend, deliver, record, commit: one batch from a won intent to a moved position.
 
-use super::again::{Known, Pick, Way};
+use super::again::{Pick, Way};
 use super::packing::Packing;
+use super::parcel::{Parcel, withdraw_unposted};
 use super::position::until_stopped;
 use super::reading::By;
 use super::recovery::Accepted;
 use super::trouble::{Trouble, chain};
 use super::{Drained, Feed, Tick};
-use crate::flow::Time;
-use crate::flow::checkpoint::{Advance, BatchKind, Checkpoint, Doubt, INTENT_TTL, Intent, Totals, Unknown};
-use crate::flow::pack::Batch;
+use crate::flow::checkpoint::{Advance, BatchKind, Doubt, INTENT_TTL, Intent, Totals, Unknown};
 use crate::flow::planted::{self, Bug};
 use crate::flow::retry::{Edge, Failure, HALT_PACE, Pace, ROLE_PACE, Verdict, verdict};
 use crate::sink::{Body, SinkError};
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -31,56 +29,6 @@ const ROWLESS_PAGES_MAX: u32 = 20;
 
 pub(super) const STUB_REFUSED: &str =
     "the destination refuses even a stub row: check that the rule's stream has the columns of this version";
-
-/// A batch on its way, and what its arrival means.
-#[derive(Clone, Debug)]
-pub(super) struct Parcel {
-    pub batch: Batch,
-    pub kind: BatchKind,
-    pub advance: Option<Advance>,
-    /// 1 unless an earlier POST of the same rows is in doubt, or the ledger knows some of them.
-    pub attempt: u32,
-    /// The attempt before the first POST: a higher one tells that a POST is in doubt.
-    pub first_attempt: u32,
-    /// The ledger knows these, they are shipped all the same.
-    pub known: Option<Arc<Known>>,
-    pub is_stub: bool,
-    /// A part of a batch in doubt: it ships under that batch's intent, which stays until the last part is recorded. A new intent for
-    /// this part alone would forget that the others may be in the table already.
-    pub is_part_in_doubt: bool,
-    /// More parts of the batch in doubt follow.
-    pub has_next_part: bool,
-}
-
-impl Parcel {
-    pub fn new(batch: Batch, kind: BatchKind, advance: Option<Advance>) -> Self {
-        let (is_stub, is_part_in_doubt, has_next_part) = (false, false, false);
-        let (attempt, first_attempt, known) = (1, 1, None);
-        Self { batch, kind, advance, attempt, first_attempt, known, is_stub, is_part_in_doubt, has_next_part }
-    }
-
-    /// Above every attempt under which one of its rows was accepted before.
-    pub fn knowing(mut self, known: Option<&Arc<Known>>) -> Self {
-        let Some(known) = known else { return self };
-        let highest = self.batch.rows.iter().filter_map(|row| known.attempts.get(&row.key)).max();
-        self.first_attempt = highest.map_or(1, |highest| highest.saturating_add(1));
-        (self.attempt, self.known) = (self.first_attempt, Some(known.clone()));
-        self
-    }
-
-    /// A POST of it may have been accepted without our knowing.
-    fn is_in_doubt(&self) -> bool {
-        self.attempt > self.first_attempt
-    }
-
-    /// What is written down before the first POST of rows that the ledger knows.
-    fn doubt_of_known(&self, batch_id: &str, at: Time) -> Option<Doubt> {
-        let known = self.known.as_ref()?;
-        let rows = self.batch.rows.iter().filter(|row| known.attempts.contains_key(&row.key)).count() as u64;
-        let (batch_id, attempt, why) = (batch_id.to_owned(), self.attempt, known.why.clone());
-        (rows > 0).then(|| Doubt { batch_id, rows, attempt, why, at, unknown: Unknown::new() })
-    }
-}
 
 /// What became of a batch.
 pub(super) enum Delivered {
@@ -401,13 +349,6 @@ impl Feed {
             }
         }
         Ok(drained)
-    }
-}
-
-/// The open intent gives way without a POST that could have arrived: the doubt that was written down for it was none.
-fn withdraw_unposted(cp: &mut Checkpoint) {
-    if let Some(intent) = &cp.intent {
-        cp.in_doubt.withdraw(&intent.batch_id);
     }
 }
 

@@ -1,6 +1,7 @@
 //! recover: settle the batch that an earlier process, or an earlier tick, left in doubt.
 
-use super::delivery::{Delivered, Parcel, STUB_REFUSED};
+use super::delivery::{Delivered, STUB_REFUSED};
+use super::parcel::Parcel;
 use super::trouble::{Trouble, chain};
 use super::{Feed, Tick};
 use crate::flow::checkpoint::{BatchKind, Doubt, Intent, Totals, Unknown, Which};

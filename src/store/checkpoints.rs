@@ -51,7 +51,7 @@ pub enum CheckpointError {
     Lost(Key),
     /// A newer program wrote it.
     #[error(
-        "the checkpoint {key} was written by {writer}, which asks for a reader of format {min_reader} or newer: upgrade this program"
+        "{key} was written by {writer}, which asks for a reader of format {min_reader} or newer: upgrade this program"
     )]
     TooNew { key: Key, writer: String, min_reader: u32 },
     #[error("the checkpoint {key} cannot be written as JSON")]

@@ -13,7 +13,7 @@ use opship::source::{Lane, PageRequest};
 use std::collections::HashSet;
 
 pub(crate) const DAY: i64 = 86_400_000;
-const TICK: Tick<'static> =
+pub(crate) const TICK: Tick<'static> =
     Tick { patience: Patience::RUN, standby_max: std::time::Duration::ZERO, late_gives_way: &|| false };
 
 /// A feed that began an hour ago, with `old` events before its floor.
@@ -43,7 +43,7 @@ async fn pages(process: &mut Process, mut range: Range) -> Vec<RangePage> {
 }
 
 /// Everything but what is counted and who wrote.
-fn position(cp: &Checkpoint) -> String {
+pub(crate) fn position(cp: &Checkpoint) -> String {
     let mut json = serde_json::to_value(cp).expect("json");
     for counted in ["seq", "write_id", "written_at", "totals", "in_doubt"] {
         json.as_object_mut().expect("an object").remove(counted);

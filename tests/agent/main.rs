@@ -2,6 +2,7 @@
 #![expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test that cannot go on has failed")]
 
 mod again;
+mod backfill;
 mod crashes;
 mod cursor;
 mod damage;

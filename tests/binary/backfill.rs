@@ -20,10 +20,12 @@ const SOON: Duration = Duration::from_secs(120);
 const BATCH_ROWS: u64 = 100;
 /// Feeds of a world.
 const FEEDS: u64 = 3;
-/// The live feed's timer; it looks again 5 s after it met the backfill at work, and 1 s after a lost race.
+/// The live feed's timer, faster than the default of a minute: more ticks that may meet the backfill.
 const EVERY: &str = "10s";
-/// So many such attempts in a row fit into two ticks.
-const BUSY_IN_A_ROW_MAX: usize = 3;
+/// A feed that met the backfill at work looks again 5 s later at the latest: so many looks in a row, and so many of these ticks, fit into
+/// a tick of a minute.
+const BUSY_IN_A_ROW_MAX: usize = 11;
+const SKIPPED_MAX: u64 = 5;
 
 /// A world whose feeds began after its history, so that all of it lies before their positions.
 async fn world_with_a_past(kind: Kind, options: Options) -> World {
@@ -152,7 +154,7 @@ async fn a_backfill_killed_five_times_beside_the_live_feed_ships_each_event_and_
     audit.assert_sound();
     assert!(doubts <= KILLS * FEEDS && compared.duplicated <= doubts * BATCH_ROWS, "{doubts} doubts, {compared:?}");
     assert!(audit.feeds.iter().all(|feed| feed.checkpoint.in_doubt.gone == 0), "events called gone");
-    assert!(live.good >= 3 && live.busiest <= BUSY_IN_A_ROW_MAX && live.skipped_most <= 1, "{live:?}");
+    assert!(live.good >= 3 && live.busiest <= BUSY_IN_A_ROW_MAX && live.skipped_most <= SKIPPED_MAX, "{live:?}");
     assert_eq!(world.store().await.list("backfill/").await.unwrap(), [], "a finished range leaves nothing behind");
 
     let again = figures(&world.cli(&args).await.exits(0).stdout);
