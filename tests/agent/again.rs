@@ -208,8 +208,7 @@ async fn a_range_that_leads_nowhere_is_told_and_not_followed_for_ever() {
     assert_eq!(world.requests().len() - asked, 100);
 }
 
-/// Fault: kill -9 at every wait of shipping a page of a range before the floor. Shows: the live feed recovers what was open, before its
-/// floor too; nothing is lost, nothing called gone, copies are traced.
+/// Fault: kill -9 at every wait of pages before the floor. Shows: the live feed recovers what was open there; nothing is lost or called gone.
 #[tokio::test(start_paused = true)]
 async fn fm_39_a_crash_at_any_wait_of_a_backfilled_page_is_recovered_by_the_live_feed() {
     for order in BOTH {

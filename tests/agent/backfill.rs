@@ -128,8 +128,7 @@ async fn fm_39_a_crash_at_any_wait_of_a_backfill_loses_nothing_and_the_same_comm
     }
 }
 
-/// Fault: two replicas ship the live feed while a backfill runs. Shows: each event has one row, nobody fails, no replica waits as long as
-/// a tick.
+/// Fault: two replicas ship the live feed while a backfill runs. Shows: each event has one row, no replica waits for a tick.
 #[tokio::test(start_paused = true)]
 async fn fm_02_two_replicas_and_a_backfill_side_by_side_ship_each_event_once() {
     let (mut met, mut ticks) = (0, 0);
