@@ -1,10 +1,13 @@
 //! agent: one feed's tick. poll, decode, dedupe, map, pack, intend, deliver, record, commit.
 
+mod again;
+mod backfill;
 pub mod board;
 mod delivery;
 pub mod health;
 mod operator;
 mod packing;
+mod parcel;
 mod position;
 mod reading;
 pub mod reconcile;
@@ -16,28 +19,33 @@ mod trouble;
 mod verify;
 mod view;
 
+pub use again::{Pick, Range, RangePage};
+pub use backfill::Backfill;
 pub use position::Settings;
 pub use replay::Replayed;
 pub use trouble::{Trouble, Waiting, chain};
 
-use crate::flow::checkpoint::{Advance, Fingerprints, Which};
+use crate::flow::checkpoint::{Fingerprints, Which};
 use crate::flow::decode::{self, Page};
 use crate::flow::planted::{self, Bug};
 use crate::flow::retry::Patience;
-use crate::flow::{FeedId, Time, dedupe};
+use crate::flow::{FeedId, Time};
 use crate::sink::Sink;
 use crate::source::{Answer, Source};
-use crate::store::Store;
+use crate::store::backfills::Backfills;
 use crate::store::checkpoints::Checkpoints;
 use crate::store::dead_letters::DeadLetters;
 use crate::store::ledger::Ledger;
+use crate::store::{Store, Version};
 use crate::table::Table;
+use again::Way;
 use board::Panel;
-use delivery::{Delivered, Parcel};
+use delivery::Delivered;
 use health::Account;
 use packing::Packing;
+use parcel::Parcel;
 use position::{Jitter, Position};
-use reading::{By, Origin};
+use reading::By;
 use recovery::Accepted;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -54,6 +62,7 @@ pub struct Feed {
     checkpoints: Checkpoints,
     ledger: Ledger,
     dead_letters: DeadLetters,
+    backfills: Backfills,
     settings: Arc<Settings>,
     /// Fires when the process is asked to end: no new poll, no new intent, sleeps end.
     stop: CancellationToken,
@@ -74,6 +83,10 @@ pub struct Feed {
     silent_since: Option<Instant>,
     /// Where the feed shows what it does.
     panel: Arc<Panel>,
+    /// The version of the checkpoint as last seen: another one was written by another process.
+    last_seen: Option<Version>,
+    /// When another process was last noticed.
+    company: Option<Instant>,
 }
 
 /// What a tick may use.
@@ -124,6 +137,7 @@ impl Feed {
         Self {
             ledger: Ledger::new(store.clone(), &id, &sink_fingerprint),
             checkpoints: Checkpoints::new(store.clone(), owner),
+            backfills: Backfills::new(store.clone()),
             dead_letters: DeadLetters::new(store),
             position: None,
             date: Time::MIN_UTC,
@@ -131,6 +145,8 @@ impl Feed {
             accepted: None,
             page_limit: reading::PAGE_LIMIT,
             jitter: Jitter::new(seed),
+            last_seen: None,
+            company: None,
             id,
             account,
             source,
@@ -164,24 +180,18 @@ impl Feed {
     }
 
     /// Ships what is new on a page and moves the position behind it: each verb of the flow once, in order.
-    async fn ship(
-        &mut self,
-        page: &Page<'_>,
-        origin: Origin,
-        advance: Advance,
-        tick: Tick<'_>,
-    ) -> Result<Drained, Trouble> {
+    async fn ship(&mut self, page: &Page<'_>, mut way: Way<'_>, tick: Tick<'_>) -> Result<Drained, Trouble> {
         self.ledger.load(page.items.iter().map(|item| item.key)).await?;
         let shipped = self.position()?.cp.totals.shipped;
         self.ledger.tell_loss(shipped);
-        let sorted = dedupe::sort(&page.items, |key| self.ledger.attempt(key).is_some());
+        let (sorted, known) = self.sort(page, &way);
         self.tell_conflicts(page, &sorted);
         let (settings, account_uuid) = (self.settings.clone(), self.account.uuid());
         let mut packing = Packing::new(page, sorted, self.id.stream, &settings, account_uuid.as_deref());
         while let Some(batch) = packing.next_batch() {
             let is_last = packing.is_done() || planted::is(Bug::EachBatchMoves);
-            let advance = is_last.then(|| advance.clone());
-            let mut parcels = VecDeque::from([Parcel::new(batch, origin.kind(), advance)]);
+            let advance = way.advance.clone().filter(|_| is_last);
+            let mut parcels = VecDeque::from([Parcel::new(batch, way.origin.kind(), advance).knowing(known.as_ref())]);
             while let Some(mut parcel) = parcels.pop_front() {
                 self.keep_dead_letters(&mut packing).await?;
                 self.intend(&parcel).await?;
@@ -191,7 +201,7 @@ impl Feed {
                 match self.deliver(&mut parcel, tick).await? {
                     Delivered::Accepted => {
                         self.record(&parcel).await?;
-                        self.commit(parcel, origin, &mut packing)?;
+                        self.commit(parcel, &mut way, &mut packing)?;
                     }
                     Delivered::Refused(error) => {
                         self.retry_smaller(parcel, &error, &mut packing, &mut parcels).await?;
@@ -199,7 +209,7 @@ impl Feed {
                 }
             }
         }
-        self.commit_page(packing, advance).await
+        self.commit_page(packing, way.advance).await
     }
 
     /// Decodes an answer and ships it while the next page is already on its way.
@@ -211,8 +221,9 @@ impl Feed {
         }
         let origin = self.see(&page, by, answer.date)?;
         let advance = origin.advance_behind(&page, answer.date);
+        let way = Way { origin, advance, pick: Pick::Unknown, why: "" };
         let next = self.prefetch(&page, origin);
-        let (shipped, next) = tokio::join!(self.ship(&page, origin, advance, tick), next);
+        let (shipped, next) = tokio::join!(self.ship(&page, way, tick), next);
         let items = page.items.len();
         Ok(Taken { shipped: shipped?, items, cursor: page.cursor, has_more: page.has_more, next })
     }

@@ -1,6 +1,8 @@
 //! The command line: parse, dispatch, exit codes.
 
 mod archive;
+mod backfill;
+mod backfill_progress;
 mod checkpoint;
 mod demo;
 mod demo_child;
@@ -85,6 +87,11 @@ enum Command {
     Sim(simulator::SimArgs),
     /// How every feed is: asked of the running process, else read from the store
     Status(status::StatusArgs),
+    /// Ship a range again: what is not in the ledger of it, beside the live feed, whatever the position is
+    ///
+    /// A range may lie before the position; the position stays where it is. `opship run` may go on meanwhile. A backfill that was ended,
+    /// by whatever, goes on where it stood when the same command is given again. What the ledger knows is never shipped again.
+    Backfill(backfill::BackfillArgs),
     /// Check every part of the setup: a line each, with the remedy
     Check,
     /// Look at or change the stored position
@@ -178,6 +185,7 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Sim(args) => simulator::simulate(args).await,
         Command::Check => doctor::check(config, output).await,
         Command::Status(args) => status::status(&started(config, Need::WhatIsThere)?, &args, output).await,
+        Command::Backfill(args) => backfill::backfill(&started(config, Need::Everything)?, args, output).await,
         Command::Checkpoint { command } => {
             checkpoint::checkpoint(&started(config, Need::Everything)?, command, output).await
         }

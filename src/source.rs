@@ -26,6 +26,8 @@ pub enum Lane {
     Live,
     /// The late sweep: at most a quarter of the budget.
     Late,
+    /// A command's own reading (backfill, audit): at most half of the budget.
+    Backfill,
 }
 
 /// Requests that may be sent now without waiting.

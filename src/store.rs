@@ -8,6 +8,7 @@ use std::time::Duration;
 pub mod azure_blob;
 mod azure_fault;
 mod azure_try;
+pub mod backfills;
 pub mod checkpoints;
 pub mod dead_letters;
 mod disk;

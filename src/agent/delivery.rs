@@ -1,14 +1,15 @@
 //! intend, deliver, record, commit: one batch from a won intent to a moved position.
 
+use super::again::{Pick, Way};
 use super::packing::Packing;
+use super::parcel::{Parcel, withdraw_unposted};
 use super::position::until_stopped;
-use super::reading::{By, Origin};
+use super::reading::By;
 use super::recovery::Accepted;
 use super::trouble::{Trouble, chain};
 use super::view;
 use super::{Drained, Feed, Tick};
 use crate::flow::checkpoint::{Advance, BatchKind, Doubt, INTENT_TTL, Intent, Totals, Unknown};
-use crate::flow::pack::Batch;
 use crate::flow::planted::{self, Bug};
 use crate::flow::retry::{Edge, Failure, HALT_PACE, Pace, ROLE_PACE, Verdict, verdict};
 use crate::sink::{Body, SinkError};
@@ -30,28 +31,6 @@ const ROWLESS_PAGES_MAX: u32 = 20;
 pub(super) const STUB_REFUSED: &str =
     "the destination refuses even a stub row: check that the rule's stream has the columns of this version";
 
-/// A batch on its way, and what its arrival means.
-#[derive(Clone, Debug)]
-pub(super) struct Parcel {
-    pub batch: Batch,
-    pub kind: BatchKind,
-    pub advance: Option<Advance>,
-    /// 1 unless an earlier POST of the same rows is in doubt.
-    pub attempt: u32,
-    pub is_stub: bool,
-    /// A part of a batch in doubt: it ships under that batch's intent, which stays until the last part is recorded. A new intent for
-    /// this part alone would forget that the others may be in the table already.
-    pub is_part_in_doubt: bool,
-    /// More parts of the batch in doubt follow.
-    pub has_next_part: bool,
-}
-
-impl Parcel {
-    pub fn new(batch: Batch, kind: BatchKind, advance: Option<Advance>) -> Self {
-        Self { batch, kind, advance, attempt: 1, is_stub: false, is_part_in_doubt: false, has_next_part: false }
-    }
-}
-
 /// What became of a batch.
 pub(super) enum Delivered {
     /// 204: the rows are in the sink.
@@ -67,12 +46,16 @@ impl Feed {
             return Ok(());
         }
         self.go_on()?;
-        let owner = self.checkpoints.owner().to_owned();
+        let (owner, date) = (self.checkpoints.owner().to_owned(), self.date);
         let cp = &mut self.position()?.cp;
+        if !parcel.is_in_doubt() {
+            withdraw_unposted(cp);
+        }
         cp.seq += 1;
         let rows: Vec<_> = parcel.batch.rows.iter().map(|row| (row.key, row.timestamp)).collect();
         let mut intent = Intent::new(cp, parcel.kind, &rows, parcel.advance.clone(), &owner);
         intent.attempt = parcel.attempt;
+        parcel.doubt_of_known(&intent.batch_id, date).into_iter().for_each(|doubt| cp.in_doubt.add(doubt));
         cp.intent = Some(intent);
         if planted::is(Bug::PostWithoutIntent) {
             return Ok(());
@@ -88,7 +71,7 @@ impl Feed {
         let body = Body { json: parcel.batch.json(), rows: parcel.batch.rows.len() };
         let (begun, mut posts, mut breaks, mut pace) = (Instant::now(), 0, 0, Pace::default());
         let mut reauthenticated = false;
-        let mut doubtful = parcel.attempt > 1;
+        let mut doubtful = parcel.is_in_doubt();
         loop {
             self.renew_intent().await?;
             if self.stop.is_cancelled() {
@@ -235,6 +218,7 @@ impl Feed {
     /// Gives an intent back that was certainly not posted.
     pub(super) async fn release_intent(&mut self) -> Result<(), Trouble> {
         let position = self.position()?;
+        withdraw_unposted(&mut position.cp);
         if position.cp.intent.take().is_some() {
             self.save().await?;
         }
@@ -252,8 +236,10 @@ impl Feed {
         tracing::warn!(feed = %self.id, rows = parcel.batch.rows.len(), error = %chain(error), "a batch was refused: trying smaller ones");
         if let Some((first, rest)) = parcel.batch.halve() {
             packing.counted.splits += 1;
-            let is_part_in_doubt = parcel.attempt > 1 && !planted::is(Bug::PartsForgetDoubt);
-            let part = Parcel { kind: BatchKind::Split, is_part_in_doubt, ..parcel };
+            let is_part_in_doubt = parcel.is_in_doubt() && !planted::is(Bug::PartsForgetDoubt);
+            // A backfill's part too may lie before the floor.
+            let kind = if parcel.kind == BatchKind::Backfill { parcel.kind } else { BatchKind::Split };
+            let part = Parcel { kind, is_part_in_doubt, ..parcel };
             if !planted::is(Bug::LoseSecondHalf) {
                 parcels.push_front(Parcel { batch: rest, ..part.clone() });
             }
@@ -266,7 +252,7 @@ impl Feed {
             Some(batch) => parcels.push_front(Parcel { batch, is_stub: true, ..parcel }),
             None => {
                 let (what, remedy) = (chain(error), STUB_REFUSED.into());
-                return self.give_up(parcel.attempt > 1, Trouble::Undeliverable { what, remedy }).await;
+                return self.give_up(parcel.is_in_doubt(), Trouble::Undeliverable { what, remedy }).await;
             }
         }
         Ok(())
@@ -315,29 +301,33 @@ impl Feed {
     pub(super) fn commit(
         &mut self,
         parcel: Parcel,
-        origin: Origin,
+        way: &mut Way<'_>,
         packing: &mut Packing<'_, '_>,
     ) -> Result<(), Trouble> {
         let counted = std::mem::take(&mut packing.counted);
         packing.shipped_any = true;
         let rows = &parcel.batch.rows;
-        let is_late = |time: Option<crate::flow::Time>| match (origin.by, origin.late_before) {
+        let is_late = |time: Option<crate::flow::Time>| match (way.origin.by, way.origin.late_before) {
             (By::Sweep(_), _) => true,
             (By::Cursor { .. }, Some(before)) => time.is_some_and(|time| time < before),
-            (By::Cursor { .. }, None) => false,
+            (By::Cursor { .. }, None) | (By::Range, _) => false,
         };
         let late = rows.iter().filter(|row| is_late(row.timestamp)).count() as u64;
         let shipped = rows.len() as u64;
         let timestamps: Vec<_> = rows.iter().map(|row| row.timestamp).collect();
-        let is_first_read = matches!(origin.by, By::Cursor { born: Some(_) });
+        // Old events say nothing about lateness.
+        let is_of_old = matches!(way.origin.by, By::Cursor { born: Some(_) } | By::Range);
         let bytes = parcel.batch.bytes();
         self.panel.accepted(&view::Accepted {
             timestamps: &timestamps,
             bytes,
             late,
             dead_letters: counted.dead_letters,
-            date: (!is_first_read).then_some(self.date),
+            date: (!is_of_old).then_some(self.date),
         });
+        if let Pick::These(wanted) = &mut way.pick {
+            rows.iter().for_each(|row| _ = wanted.remove(&row.key));
+        }
         let batch = Totals { read: shipped, shipped, late, batches: 1, ..Totals::default() };
         packing.drained.shipped += shipped;
         packing.drained.late += late;
@@ -359,9 +349,9 @@ impl Feed {
     pub(super) async fn commit_page(
         &mut self,
         mut packing: Packing<'_, '_>,
-        advance: Advance,
+        advance: Option<Advance>,
     ) -> Result<Drained, Trouble> {
-        if matches!(advance, Advance::Sweep { .. }) {
+        if matches!(advance, Some(Advance::Sweep { .. })) {
             // A sweep reads them again and again: counted as dropped once, by the cursor.
             packing.settled.known += std::mem::take(&mut packing.settled.filtered);
         }
@@ -372,7 +362,7 @@ impl Feed {
         drained.known = packing.settled.known;
         drained.read = packing.settled.read + drained.shipped;
         if !packing.shipped_any {
-            position.cp.apply(advance);
+            advance.into_iter().for_each(|advance| position.cp.apply(advance));
             position.rowless_pages += 1;
             if position.rowless_pages >= ROWLESS_PAGES_MAX && position.needs_commit() {
                 self.save().await?;

@@ -118,6 +118,7 @@ impl Feed {
                 return Ok(());
             };
             self.position = None;
+            self.notice_company(Duration::ZERO);
             if started.elapsed() >= tick.standby_max {
                 return Err(Trouble::Standby { left });
             }
@@ -229,6 +230,10 @@ impl Feed {
 
     /// Takes a loaded checkpoint over; what is in memory stays where the store has nothing newer.
     fn adopt(&mut self, loaded: Loaded, fingerprints: Fingerprints) {
+        if self.last_seen.as_ref() != Some(&loaded.version) {
+            self.last_seen = Some(loaded.version.clone());
+            self.notice_company(loaded.age);
+        }
         match &mut self.position {
             Some(position) if position.version == loaded.version => position.age = loaded.age,
             position => {
@@ -285,6 +290,7 @@ impl Feed {
         let written = until_stopped(&self.stop, STOP_COMMIT, write).await;
         match written.unwrap_or(Err(Trouble::Stopped)) {
             Ok(version) => {
+                self.last_seen = Some(version.clone());
                 position.version = version;
                 position.stored = Mark::of(&position.cp);
                 position.unsaved_rows = false;
@@ -297,6 +303,9 @@ impl Feed {
             }
             Err(error) => {
                 self.ledger.forget();
+                if matches!(error, Trouble::Lost) {
+                    self.notice_company(Duration::ZERO);
+                }
                 Err(error)
             }
         }

@@ -52,6 +52,8 @@ pub(super) enum By {
         born: Option<Time>,
     },
     Sweep(Which),
+    /// A command's own reading of a range.
+    Range,
 }
 
 impl Origin {
@@ -60,22 +62,30 @@ impl Origin {
             By::Cursor { .. } => BatchKind::Cursor,
             By::Sweep(Which::Overlap) => BatchKind::OverlapSweep,
             By::Sweep(Which::Late) => BatchKind::LateSweep,
+            By::Range => BatchKind::Backfill,
         }
     }
 
     fn lane(self) -> Lane {
-        if self.by == By::Sweep(Which::Late) { Lane::Late } else { Lane::Live }
+        match self.by {
+            By::Cursor { .. } | By::Sweep(Which::Overlap) => Lane::Live,
+            By::Sweep(Which::Late) => Lane::Late,
+            By::Range => Lane::Backfill,
+        }
     }
 
     /// How the position moves when the page is done.
-    pub fn advance_behind(self, page: &Page<'_>, date: Time) -> Advance {
+    pub fn advance_behind(self, page: &Page<'_>, date: Time) -> Option<Advance> {
         let cursor = page.cursor.clone();
         match self.by {
-            By::Cursor { born } => Advance::Cursor { cursor, born, drained: !page.has_more, unknown: Unknown::new() },
+            By::Cursor { born } => {
+                Some(Advance::Cursor { cursor, born, drained: !page.has_more, unknown: Unknown::new() })
+            }
             By::Sweep(which) => {
                 let done = (!page.has_more).then_some(date);
-                Advance::Sweep { which, cursor, done, unknown: Unknown::new() }
+                Some(Advance::Sweep { which, cursor, done, unknown: Unknown::new() })
             }
+            By::Range => None,
         }
     }
 }
@@ -274,7 +284,7 @@ impl Feed {
         let late_before = match by {
             By::Cursor { born: Some(_) } => None,
             By::Cursor { born: None } => Some(window::earlier(cp.watermark, overlap)),
-            By::Sweep(_) => Some(Time::MAX_UTC),
+            By::Sweep(_) | By::Range => Some(Time::MAX_UTC),
         };
         cp.raise_watermark(page.items.iter().filter_map(|item| item.timestamp).max(), date);
         Ok(Origin { by, late_before })

@@ -1,5 +1,6 @@
 //! The completeness audit of one feed: what the source returns against what the table holds, and the repair of the difference.
 
+use super::parcel::Parcel;
 use super::recovery::Found;
 use super::trouble::{Trouble, chain};
 use super::{Feed, Tick, packing};
@@ -272,10 +273,7 @@ impl Feed {
         let Gathered { batch, originals, known } = gathered;
         let attempt = known.unwrap_or(0).saturating_add(1);
         let doubts = self.position()?.cp.in_doubt.clone();
-        let parcel = super::delivery::Parcel {
-            attempt,
-            ..super::delivery::Parcel::new(batch.clone(), BatchKind::Backfill, None)
-        };
+        let parcel = Parcel { attempt, ..Parcel::new(batch.clone(), BatchKind::Backfill, None) };
         self.intend(&parcel).await?;
         if known.is_some() {
             self.foresee_copies(attempt, batch.rows.len() as u64)?;

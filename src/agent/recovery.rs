@@ -1,6 +1,7 @@
 //! recover: settle the batch that an earlier process, or an earlier tick, left in doubt.
 
-use super::delivery::{Delivered, Parcel, STUB_REFUSED};
+use super::delivery::{Delivered, STUB_REFUSED};
+use super::parcel::Parcel;
 use super::trouble::{Trouble, chain};
 use super::{Feed, Tick};
 use crate::flow::checkpoint::{BatchKind, Doubt, Intent, Totals, Unknown, Which};
@@ -168,7 +169,12 @@ impl Feed {
         // Only times that can be read are in the intent.
         let (from, to) = (intent.from.unwrap_or(date), intent.to.unwrap_or(date));
         let widths = self.settings.widths;
-        for (from, to) in window::recovery(&self.position()?.cp, &hours, from, to, date, &widths) {
+        let mut cp = self.position()?.cp.clone();
+        if intent.kind == BatchKind::Backfill {
+            // Its events may lie anywhere within reach, before the floor too.
+            (cp.floor, cp.sweep_mark) = (Time::MIN_UTC, Time::MIN_UTC);
+        }
+        for (from, to) in window::recovery(&cp, &hours, from, to, date, &widths) {
             match self.search(from, to, found, tick).await {
                 // Events without a readable time may be too far to be found again: they must not park the feed.
                 Err(Trouble::Stuck(WINDOW_TOO_LARGE)) if found.missing.iter().all(|key| key.hour == Hour::Odd) => {}

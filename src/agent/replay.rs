@@ -1,6 +1,7 @@
 //! A dead letter once more: the original through map, intent, POST, record and commit, although the ledger knows its stub.
 
-use super::delivery::{Delivered, Parcel};
+use super::delivery::Delivered;
+use super::parcel::Parcel;
 use super::trouble::{Trouble, chain};
 use super::{Feed, Tick};
 use crate::flow::checkpoint::{BatchKind, Doubt, InDoubt, Totals, Unknown};

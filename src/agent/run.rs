@@ -156,7 +156,7 @@ async fn keep_draining(mut feed: Feed, mut beats: Beats, health: Option<Arc<Heal
         }
         let next = async {
             tokio::time::sleep(pause).await;
-            if matches!(outcome, Err(Trouble::Standby { .. })) { 0 } else { beats.next().await }
+            if matches!(outcome, Err(Trouble::Standby { .. } | Trouble::Lost)) { 0 } else { beats.next().await }
         };
         tokio::select! {
             biased;

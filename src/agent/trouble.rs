@@ -14,6 +14,9 @@ const HALTED_PAUSE: Duration = Duration::from_secs(300);
 /// How often a standby process looks again.
 const STANDBY_PAUSE: Duration = Duration::from_secs(5);
 
+/// How soon a tick is repeated that lost a race: its events must not wait for the next one.
+const LOST_PAUSE: Duration = Duration::from_secs(1);
+
 /// What ended a tick early. The position is safe in every case.
 #[derive(Debug, thiserror::Error)]
 pub enum Trouble {
@@ -126,8 +129,8 @@ impl Trouble {
             Self::CoolingDown { left } | Self::Verifying { left } => *left,
             Self::Unauthorized { again, .. } => *again,
             Self::Halted { .. } | Self::Undeliverable { .. } | Self::Misfit { .. } => HALTED_PAUSE,
+            Self::Lost => LOST_PAUSE,
             Self::Stopped
-            | Self::Lost
             | Self::Rejected(_)
             | Self::TooLarge(_)
             | Self::Source(_)

@@ -132,6 +132,14 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         ],
     ),
     (
+        "backfill",
+        &[
+            ("opship backfill --from 30d --dry-run", "how much of the last 30 days is missing?"),
+            ("opship backfill --from 30d", "ship it; given again after an interruption, it goes on where it stood"),
+            ("opship backfill --from 2026-10-01 --to 2026-10-08 --stream itemusages", "one week of one stream, UTC"),
+        ],
+    ),
+    (
         "reconcile",
         &[
             ("opship reconcile --from 7d", "is the last week complete? hour by hour where something differs"),

@@ -122,7 +122,7 @@ pub(super) async fn once(config: &Config, max_duration: Option<Duration>, output
     Ok(exit(&outcomes))
 }
 
-fn exit(outcomes: &Outcomes) -> Exit {
+pub(super) fn exit(outcomes: &Outcomes) -> Exit {
     let failed = outcomes.values().filter_map(|outcome| outcome.as_ref().err()).map(exit_of);
     // What a person must do comes first: a refused token and a foreign checkpoint don't heal by trying again.
     let worst = failed.max_by_key(|exit| match exit {

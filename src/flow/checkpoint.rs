@@ -2,21 +2,18 @@
 
 pub use super::totals::{Doubt, InDoubt, Totals};
 
+use super::envelope::{Kind, Opened};
 use super::map::sha256_hex;
 use super::planted::{self, Bug};
 use super::{AccountName, Cursor, EventId, EventKey, FeedId, Hour, Stream, Time};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-const FORMAT: &str = "opship-checkpoint";
-/// The format this program writes.
-const VERSION: u32 = 1;
-/// The oldest program that may read what this one writes.
-const MIN_READER: u32 = 1;
+/// The format this program writes, and the oldest program that may read it.
+const KIND: Kind = Kind { format: "opship-checkpoint", version: 1, min_reader: 1 };
 /// How long an intent keeps other processes from posting.
 pub const INTENT_TTL: Duration = Duration::from_secs(120);
 /// Fields of newer versions survive a round trip, at every level.
@@ -241,24 +238,6 @@ pub enum Decoded {
     },
 }
 
-#[derive(Serialize, Deserialize)]
-struct Envelope<'a> {
-    format: String,
-    version: u32,
-    min_reader: u32,
-    writer: String,
-    checksum: String,
-    #[serde(borrow)]
-    body: &'a RawValue,
-}
-
-impl Envelope<'_> {
-    fn sum(&self) -> String {
-        let head = format!("{}\n{}\n{}\n{}\n", self.format, self.version, self.min_reader, self.writer);
-        sha256_hex(&[head.as_bytes(), self.body.get().as_bytes()].concat())
-    }
-}
-
 impl Checkpoint {
     pub fn feed(&self) -> FeedId {
         FeedId { account: self.account.clone(), stream: self.stream }
@@ -269,37 +248,17 @@ impl Checkpoint {
     /// # Errors
     /// Never for a checkpoint built by this program; JSON cannot hold it.
     pub fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
-        let body = serde_json::value::to_raw_value(self)?;
-        let writer = concat!("opship/", env!("CARGO_PKG_VERSION")).to_owned();
-        let mut envelope = Envelope {
-            format: FORMAT.into(),
-            version: VERSION,
-            min_reader: MIN_READER,
-            writer,
-            checksum: String::new(),
-            body: &body,
-        };
-        envelope.checksum = envelope.sum();
-        serde_json::to_vec(&envelope)
+        KIND.seal(self)
     }
 
     pub fn decode(bytes: &[u8]) -> Decoded {
-        let envelope: Envelope<'_> = match serde_json::from_slice(bytes) {
-            Ok(envelope) => envelope,
-            Err(error) => return Decoded::Corrupt(format!("not a checkpoint document: {error}")),
-        };
-        if envelope.format != FORMAT {
-            return Decoded::Corrupt(format!("its format is not {FORMAT}"));
-        }
-        if envelope.checksum != envelope.sum() {
-            return Decoded::Corrupt("its checksum does not match".into());
-        }
-        if envelope.min_reader > VERSION {
-            return Decoded::TooNew { writer: envelope.writer, min_reader: envelope.min_reader };
-        }
-        match serde_json::from_str(envelope.body.get()) {
-            Ok(checkpoint) => Decoded::Good(Box::new(checkpoint)),
-            Err(error) => Decoded::Corrupt(format!("its body cannot be read: {error}")),
+        match KIND.open(bytes) {
+            Opened::Body(body) => match serde_json::from_str(body) {
+                Ok(checkpoint) => Decoded::Good(Box::new(checkpoint)),
+                Err(error) => Decoded::Corrupt(format!("its body cannot be read: {error}")),
+            },
+            Opened::Corrupt(why) => Decoded::Corrupt(why),
+            Opened::TooNew { writer, min_reader } => Decoded::TooNew { writer, min_reader },
         }
     }
 

@@ -47,11 +47,7 @@ fn good(bytes: &[u8]) -> Checkpoint {
 
 /// The document with its body replaced and its checksum right.
 fn sealed(body: &Value, min_reader: u32) -> Vec<u8> {
-    let body = serde_json::value::to_raw_value(body).unwrap();
-    let (format, writer) = (FORMAT.to_owned(), "opship/9.9.9".to_owned());
-    let mut envelope = Envelope { format, version: 9, min_reader, writer, checksum: String::new(), body: &body };
-    envelope.checksum = envelope.sum();
-    serde_json::to_vec(&envelope).unwrap()
+    Kind { version: 9, min_reader, ..KIND }.seal(body).unwrap()
 }
 
 #[test]
@@ -97,8 +93,10 @@ fn fm_29_unknown_fields_of_a_newer_version_survive_at_every_level() {
 #[test]
 fn fm_29_a_document_for_newer_readers_is_refused() {
     let body = serde_json::to_value(full()).unwrap();
-    let decoded = Checkpoint::decode(&sealed(&body, VERSION + 1));
-    assert!(matches!(decoded, Decoded::TooNew { writer, min_reader: 2 } if writer == "opship/9.9.9"));
+    let decoded = Checkpoint::decode(&sealed(&body, KIND.version + 1));
+    assert!(
+        matches!(decoded, Decoded::TooNew { writer, min_reader: 2 } if writer == concat!("opship/", env!("CARGO_PKG_VERSION")))
+    );
 }
 
 /// Fault: an upgrade over a checkpoint of each version released. Shows: it reads as it was written.

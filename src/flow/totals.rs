@@ -34,6 +34,14 @@ pub struct Doubt {
 }
 
 impl InDoubt {
+    /// Takes back the last doubt: its batch was not posted after all.
+    pub fn withdraw(&mut self, batch_id: &str) {
+        if let Some(doubt) = self.last.pop_if(|doubt| doubt.batch_id == batch_id) {
+            self.batches = self.batches.saturating_sub(1);
+            self.rows = self.rows.saturating_sub(doubt.rows);
+        }
+    }
+
     pub fn add(&mut self, doubt: Doubt) {
         self.batches += 1;
         self.rows += doubt.rows;

@@ -12,6 +12,8 @@ const PER_MINUTE: u32 = 600;
 const PER_HOUR: u32 = 30_000;
 /// The late sweep leaves three quarters to the live feeds: it must never make fresh events wait.
 const LATE_SHARE: u32 = 4;
+/// A command leaves half of them.
+const BACKFILL_SHARE: u32 = 2;
 /// Slots a window is counted in: more are more exact, and cost memory.
 const SLOTS: u32 = 60;
 
@@ -63,23 +65,25 @@ impl Budget {
 
 #[derive(Debug)]
 struct State {
-    /// Both lanes.
+    /// All lanes.
     all: [Window; 2],
     late: [Window; 2],
+    backfill: [Window; 2],
 }
 
 impl State {
     fn new(now: Instant) -> Self {
         let windows = |share| [Window::new(now, MINUTE, PER_MINUTE / share), Window::new(now, HOUR, PER_HOUR / share)];
-        Self { all: windows(1), late: windows(LATE_SHARE) }
+        Self { all: windows(1), late: windows(LATE_SHARE), backfill: windows(BACKFILL_SHARE) }
     }
 
     fn windows(&mut self, lane: Lane) -> impl Iterator<Item = &mut Window> {
-        let late: &mut [Window] = match lane {
+        let share: &mut [Window] = match lane {
             Lane::Live => &mut [],
             Lane::Late => &mut self.late,
+            Lane::Backfill => &mut self.backfill,
         };
-        self.all.iter_mut().chain(late)
+        self.all.iter_mut().chain(share)
     }
 
     fn free_at(&mut self, now: Instant, lane: Lane) -> Instant {
@@ -184,7 +188,7 @@ mod tests {
         for seed in 0..12 {
             let budget = Budget::new(Instant::now());
             tokio::time::advance(Duration::from_millis(seed * 173)).await;
-            let sent = hammer(&budget, &[Lane::Live, Lane::Late], seed, HOUR * 2).await;
+            let sent = hammer(&budget, &[Lane::Live, Lane::Late, Lane::Backfill], seed, HOUR * 2).await;
             assert!(most_in_any(MINUTE, &sent) <= 600, "seed {seed}");
             assert!(most_in_any(HOUR, &sent) <= 30_000, "seed {seed}");
         }
@@ -234,6 +238,18 @@ mod tests {
         assert_eq!(budget.left(Instant::now()), BudgetLeft { minute: 600, hour: 29_400 });
         tokio::time::advance(HOUR + MINUTE).await;
         assert_eq!(budget.left(Instant::now()), BudgetLeft { minute: 600, hour: 30_000 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_backfill_gets_half_and_never_makes_a_live_request_wait() {
+        let budget = Budget::new(Instant::now());
+        let sent = hammer(&budget, &[Lane::Backfill], 0, HOUR * 2).await;
+        assert!(most_in_any(MINUTE, &sent) == 300 && most_in_any(HOUR, &sent) == 15_000);
+        let start = Instant::now();
+        for _ in 0..300 {
+            budget.take(Lane::Live).await;
+        }
+        assert_eq!(start.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

@@ -51,7 +51,7 @@ pub enum CheckpointError {
     Lost(Key),
     /// A newer program wrote it.
     #[error(
-        "the checkpoint {key} was written by {writer}, which asks for a reader of format {min_reader} or newer: upgrade this program"
+        "{key} was written by {writer}, which asks for a reader of format {min_reader} or newer: upgrade this program"
     )]
     TooNew { key: Key, writer: String, min_reader: u32 },
     #[error("the checkpoint {key} cannot be written as JSON")]
@@ -111,6 +111,11 @@ impl Checkpoints {
         self.store.put(&aside, bytes, Expect::Anything).await?;
         let previous = self.previous(feed).await?.map(Box::new);
         Ok(Found::Replaced { why, aside, previous, version })
+    }
+
+    /// Whether there is one, readable or not.
+    pub async fn is_there(&self, feed: &FeedId) -> Result<bool, StoreError> {
+        Ok(self.store.get(&Self::key(feed)).await?.is_some())
     }
 
     async fn previous(&self, feed: &FeedId) -> Result<Option<Checkpoint>, CheckpointError> {

@@ -1,6 +1,8 @@
 //! The agent against an outside world in memory: every delicate path of reading, delivery, recovery and shutdown.
 #![expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "a test that cannot go on has failed")]
 
+mod again;
+mod backfill;
 mod crashes;
 mod cursor;
 mod damage;

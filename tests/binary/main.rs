@@ -29,6 +29,7 @@ macro_rules! both_stores {
 mod admin;
 mod agent;
 mod audit;
+mod backfill;
 mod browse;
 mod canary;
 mod clock;

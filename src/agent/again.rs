@@ -1,0 +1,231 @@
+//! again: what a command reads and ships beside the live feed (backfill, repair, replay): the same flow and the same intent slot, but
+//! nothing of the position moves.
+
+use super::position::until_stopped;
+use super::reading::{By, Origin, PAGE_LIMIT};
+use super::trouble::{Trouble, chain};
+use super::{Drained, Feed, Tick};
+use crate::flow::decode::{self, Page};
+use crate::flow::dedupe::{self, Sorted};
+use crate::flow::retry::Pace;
+use crate::flow::{Cursor, EventKey, Time};
+use crate::source::{Lane, PageRequest};
+use crate::store::checkpoints::Found;
+use bytes::Bytes;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Pages that one reading of a range may take: a hundred million events.
+const RANGE_PAGES_MAX: u32 = 100_000;
+/// Pages in a row without an event before a range counts as stuck.
+const EMPTY_PAGES_MAX: u32 = 100;
+/// Answers in a row that are no page before a range is given up.
+const MALFORMED_MAX: u32 = 3;
+/// A checkpoint written so recently belongs to a process that lives.
+const COMPANY: Duration = Duration::from_secs(10 * 60);
+
+/// Which events of a page are shipped.
+#[derive(Debug)]
+pub enum Pick<'a> {
+    /// Those that the ledger does not know.
+    Unknown,
+    /// Exactly these, whatever the ledger knows. What was shipped is taken out.
+    These(&'a mut HashSet<EventKey>),
+}
+
+/// How a page came here, and what becomes of it.
+pub(super) struct Way<'a> {
+    pub origin: Origin,
+    /// How the position moves behind the page; none: it stays.
+    pub advance: Option<crate::flow::checkpoint::Advance>,
+    pub pick: Pick<'a>,
+    pub why: &'a str,
+}
+
+/// Events that are shipped although the ledger knows them: each may stand in the table already.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// The highest attempt under which each was accepted.
+    pub attempts: HashMap<EventKey, u32>,
+    pub why: String,
+}
+
+/// A range of event time on its way through the source's pages.
+#[derive(Debug)]
+pub struct Range {
+    pub from: Time,
+    pub to: Time,
+    /// Where the next page is; none: at the start of the range.
+    pub cursor: Option<Cursor>,
+    /// The last page was read.
+    pub is_done: bool,
+    seen: HashSet<Cursor>,
+    pages: u32,
+    empty_pages: u32,
+    is_rejected: bool,
+}
+
+/// One page of a range, to be shipped or looked at.
+#[derive(Clone, Debug)]
+pub struct RangePage {
+    pub body: Bytes,
+    pub events: Vec<(EventKey, Option<Time>)>,
+}
+
+impl Range {
+    /// From the start, or from the cursor where an earlier reading stood.
+    pub fn new(from: Time, to: Time, cursor: Option<Cursor>) -> Self {
+        let seen = HashSet::new();
+        Self { from, to, cursor, is_done: false, seen, pages: 0, empty_pages: 0, is_rejected: false }
+    }
+
+    fn start_again(&mut self) {
+        self.cursor = None;
+        self.seen.clear();
+    }
+
+    fn take(&mut self, page: Page<'_>) -> Result<Vec<(EventKey, Option<Time>)>, Trouble> {
+        self.pages += 1;
+        self.empty_pages = if page.items.is_empty() { self.empty_pages + 1 } else { 0 };
+        if page.has_more {
+            if !self.seen.insert(page.cursor.clone()) {
+                self.start_again();
+                return Err(Trouble::Stuck("a range repeats a cursor: the same command goes on where it stood"));
+            }
+            if self.pages >= RANGE_PAGES_MAX || self.empty_pages >= EMPTY_PAGES_MAX {
+                return Err(Trouble::Stuck("a range has no end: ask for a smaller one"));
+            }
+        }
+        (self.is_done, self.cursor) = (!page.has_more, Some(page.cursor));
+        Ok(page.items.iter().map(|item| (item.key, item.timestamp)).collect())
+    }
+}
+
+impl Feed {
+    /// For commands: reads the position and settles what is open, as a tick begins. Creates no position where there is none.
+    ///
+    /// # Errors
+    /// There is no position yet, another process holds the open intent, or the trouble of the recovery.
+    pub async fn open(&mut self, tick: Tick<'_>) -> Result<(), Trouble> {
+        if self.position.is_none()
+            && matches!(self.checkpoints.load(&self.id).await?, Found::Nothing { previous: None })
+        {
+            return Err(self.has_no_position());
+        }
+        self.load(tick).await?;
+        self.recover(tick).await
+    }
+
+    pub(super) fn has_no_position(&self) -> Trouble {
+        let what = format!("{} has no position yet", self.id);
+        let remedy = "start `opship run` or `opship once` first, then repeat this command".into();
+        Trouble::Halted { what, remedy }
+    }
+
+    /// Ships what is picked of a page, under intents that move nothing: neither cursor nor watermark nor mark. [`Feed::open`] comes
+    /// before each. Returns when everything is committed.
+    ///
+    /// What the ledger knows and is shipped all the same may stand in the table already: its batch has an attempt above the one known,
+    /// and a doubt that says `why`.
+    ///
+    /// # Errors
+    /// As [`Feed::drain`]. What was accepted until then is recorded; with [`Pick::Unknown`] the same page can be shipped again.
+    pub async fn ship_picked(
+        &mut self,
+        body: &[u8],
+        pick: Pick<'_>,
+        why: &str,
+        tick: Tick<'_>,
+    ) -> Result<Drained, Trouble> {
+        let (text, _) = decode::text(body);
+        let mut page = decode::page(&text).map_err(Trouble::Malformed)?;
+        if let Pick::These(wanted) = &pick {
+            page.items.retain(|item| wanted.contains(&item.key));
+        }
+        let origin = Origin { by: By::Range, late_before: None };
+        let shipped = self.ship(&page, Way { origin, advance: None, pick, why }, tick).await;
+        let (outcome, drained) = match shipped {
+            Ok(drained) => (Ok(()), drained),
+            Err(trouble) => (Err(trouble), Drained::default()),
+        };
+        let settled = self.settle(&outcome).await;
+        outcome.and(settled).map(|()| drained)
+    }
+
+    /// The next page of a range. Asked again as failures and our patience allow; a rejected cursor starts the range again, once.
+    ///
+    /// # Errors
+    /// The source cannot be read, refuses the range or leads nowhere. The range stands where it stood.
+    pub async fn read_range(&mut self, range: &mut Range, lane: Lane, tick: Tick<'_>) -> Result<RangePage, Trouble> {
+        let mut malformed = 0;
+        loop {
+            let request = match &range.cursor {
+                Some(cursor) => PageRequest::Continue(cursor.clone()),
+                None => PageRequest::Window { from: range.from, to: range.to, limit: self.page_limit.min(PAGE_LIMIT) },
+            };
+            let answer = match (self.poll(&request, lane, tick).await, &request) {
+                (Ok(answer), _) => answer,
+                (Err(Trouble::TooLarge(_)), _) => {
+                    self.halve_page_limit()?;
+                    range.start_again();
+                    continue;
+                }
+                (Err(Trouble::Rejected(error)), PageRequest::Continue(_)) if !range.is_rejected => {
+                    tracing::warn!(feed = %self.id, error = %chain(&error), "the cursor of a range was rejected: reading it from its start");
+                    range.is_rejected = true;
+                    range.start_again();
+                    continue;
+                }
+                (Err(trouble), _) => return Err(trouble),
+            };
+            let (text, _) = decode::text(&answer.body);
+            match decode::page(&text) {
+                Ok(page) => {
+                    let events = range.take(page)?;
+                    return Ok(RangePage { body: answer.body.clone(), events });
+                }
+                Err(error) if malformed + 1 < MALFORMED_MAX => {
+                    malformed += 1;
+                    tracing::warn!(feed = %self.id, error = %error, "an answer is no page of events: asking again");
+                    let wait = Pace::default().next(self.jitter.unit(), None);
+                    self.rest(wait).await?;
+                }
+                Err(error) => return Err(Trouble::Malformed(error)),
+            }
+        }
+    }
+
+    /// The keys among these that the ledger knows.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn known(&mut self, keys: &[EventKey]) -> Result<HashSet<EventKey>, Trouble> {
+        let load = self.ledger.load(keys.iter().copied());
+        until_stopped(&self.stop, Duration::ZERO, load).await.unwrap_or(Err(Trouble::Stopped))?;
+        Ok(keys.iter().copied().filter(|key| self.ledger.attempt(key).is_some()).collect())
+    }
+
+    /// Whether another process was seen to write this feed's checkpoint, or to wait for it, in the last minutes.
+    pub fn has_company(&self) -> bool {
+        self.company.is_some_and(|at| at.elapsed() < COMPANY)
+    }
+
+    pub(super) fn notice_company(&mut self, age: Duration) {
+        if age < COMPANY {
+            self.company = Some(Instant::now());
+        }
+    }
+
+    /// What of a page is new, and which of that the ledger knows all the same.
+    pub(super) fn sort(&self, page: &Page<'_>, way: &Way<'_>) -> (Sorted, Option<Arc<Known>>) {
+        if matches!(way.pick, Pick::Unknown) {
+            return (dedupe::sort(&page.items, |key| self.ledger.attempt(key).is_some()), None);
+        }
+        let attempt = |key: EventKey| Some((key, self.ledger.attempt(&key)?));
+        let attempts: HashMap<_, _> = page.items.iter().filter_map(|item| attempt(item.key)).collect();
+        let known = (!attempts.is_empty()).then(|| Arc::new(Known { attempts, why: way.why.to_owned() }));
+        (dedupe::sort(&page.items, |_| false), known)
+    }
+}
