@@ -7,13 +7,17 @@ mod operator;
 mod packing;
 mod position;
 mod reading;
+pub mod reconcile;
 mod recovery;
 mod refusals;
+mod replay;
 pub mod run;
 mod trouble;
+mod verify;
 mod view;
 
 pub use position::Settings;
+pub use replay::Replayed;
 pub use trouble::{Trouble, Waiting, chain};
 
 use crate::flow::checkpoint::{Advance, Fingerprints, Which};
@@ -27,6 +31,7 @@ use crate::store::Store;
 use crate::store::checkpoints::Checkpoints;
 use crate::store::dead_letters::DeadLetters;
 use crate::store::ledger::Ledger;
+use crate::table::Table;
 use board::Panel;
 use delivery::{Delivered, Parcel};
 use health::Account;
@@ -37,6 +42,7 @@ use recovery::Accepted;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// One stream of one account on its way from source to sink: the unit of position, of locking and of failure.
@@ -62,6 +68,10 @@ pub struct Feed {
     /// Items asked for per page; halved when an answer is over the body cap.
     page_limit: u32,
     jitter: Jitter,
+    /// Where shipped rows can be looked up; none unless batches in doubt are verified.
+    table: Option<Arc<dyn Table>>,
+    /// Since when the table has not answered.
+    silent_since: Option<Instant>,
     /// Where the feed shows what it does.
     panel: Arc<Panel>,
 }
@@ -103,11 +113,13 @@ pub struct Parts {
     /// Seeds the jitter of waits.
     pub seed: u64,
     pub panel: Arc<Panel>,
+    /// For [`Settings::verify_after`].
+    pub table: Option<Arc<dyn Table>>,
 }
 
 impl Feed {
     pub fn new(parts: Parts) -> Self {
-        let Parts { id, account, source, sink, store, owner, settings, stop, seed, panel } = parts;
+        let Parts { id, account, source, sink, store, owner, settings, stop, seed, panel, table } = parts;
         let sink_fingerprint = Fingerprints::new("", None, &sink.place()).sink;
         Self {
             ledger: Ledger::new(store.clone(), &id, &sink_fingerprint),
@@ -126,6 +138,8 @@ impl Feed {
             settings,
             stop,
             panel,
+            table,
+            silent_since: None,
         }
     }
 

@@ -2,11 +2,13 @@
 
 mod certificate;
 mod key_vault;
+mod passport;
 mod places;
 mod tokens;
 mod witness;
 
 pub use key_vault::key_vault_secret;
+pub use passport::Passport;
 pub use places::{Places, places};
 pub use tokens::Tokens;
 
@@ -78,6 +80,23 @@ pub struct Who {
     client_id: Option<String>,
 }
 
+/// Who will ask for tokens with this configuration.
+pub fn who(azure: &config::Azure) -> Who {
+    Who { kind: azure.credential, client_id: azure.client_id.clone() }
+}
+
+impl AzureError {
+    /// Whether somebody looked at the credential and said no; anything else may be a network or a setting.
+    pub const fn is_refusal(&self) -> bool {
+        matches!(self, Self::NoToken { failure: Failure::Status { status: 400..=403, .. }, .. })
+    }
+
+    /// Whether the configuration must change before anything can be asked.
+    pub const fn is_a_setting(&self) -> bool {
+        matches!(self, Self::Missing { .. } | Self::Setup { .. } | Self::NotAVault { .. })
+    }
+}
+
 impl fmt::Display for Who {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(kind_name(self.kind))?;
@@ -125,8 +144,7 @@ pub fn credential_over(
     http: Arc<dyn HttpClient>,
 ) -> Result<Arc<dyn TokenCredential>, AzureError> {
     let recipe = Recipe::read(azure, client_secret, certificate)?;
-    let who = Who { kind: azure.credential, client_id: azure.client_id.clone() };
-    let credential = Credential { who, recipe, cloud: azure.cloud, http };
+    let credential = Credential { who: who(azure), recipe, cloud: azure.cloud, http };
     credential
         .build(&Arc::new(Witness::new(credential.http.clone())))
         .map_err(|error| credential.not_set_up(&error))?;

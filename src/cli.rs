@@ -1,13 +1,30 @@
 //! The command line: parse, dispatch, exit codes.
 
+mod archive;
 mod checkpoint;
 mod demo;
 mod demo_child;
 mod demo_place;
 mod demo_progress;
 mod demo_report;
+mod diagnostics;
 mod doctor;
+mod doctor_azure;
+mod doctor_network;
+mod doctor_print;
+mod doctor_source;
+mod doctor_step;
+mod doctor_store;
+mod doctor_table;
 mod exit;
+mod help;
+mod letters;
+mod man;
+mod range;
+mod reconcile;
+mod reconcile_report;
+mod replay;
+mod scrub;
 mod ship;
 mod signals;
 mod simulator;
@@ -19,7 +36,7 @@ use crate::agent::chain;
 use crate::config::{Config, ConfigError, ConfigFile, Need, load, show};
 use crate::flow::{AccountName, Stream};
 use crate::telemetry;
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use exit::advice;
 pub(crate) use exit::{CliError, Exit, exit_of};
 pub(crate) use simulator::CursorOrder;
@@ -34,7 +51,7 @@ const BLOCKING_THREADS_MAX: usize = 16;
 
 /// Ships 1Password events to Microsoft Sentinel: nothing lost, every duplicate traceable.
 #[derive(Debug, Parser)]
-#[command(name = "opship", version, arg_required_else_help = true, after_help = EXAMPLES)]
+#[command(name = "opship", version, arg_required_else_help = true)]
 struct Cli {
     /// Configuration file [default: ./opship.toml, else /etc/opship/config.toml, else the environment alone]
     #[arg(long, global = true, value_name = "FILE")]
@@ -45,15 +62,6 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
 }
-
-const EXAMPLES: &str = "Examples:
-  opship demo --for 20s                 the whole path against a built-in simulator, no account needed
-  opship check                          is everything right? one line per step, with the remedy
-  opship status                         how is every feed, and what to do about it
-  opship run                            ship for ever (Container App, systemd service)
-  opship once                           ship what there is and exit (Container Apps job, systemd timer)
-
-Exit codes: 0 done, 1 failed (try again), 2 done with dead letters, 64 usage or configuration, 77 credentials refused";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
@@ -84,13 +92,24 @@ enum Command {
         #[command(subcommand)]
         command: checkpoint::CheckpointCommand,
     },
+    /// Is everything in the table that is at the source? Hour by hour; --repair ships what is missing
+    Reconcile(reconcile::ReconcileArgs),
+    /// Events that could not be shipped whole: look, ship again, delete
+    DeadLetters {
+        #[command(subcommand)]
+        command: letters::LettersCommand,
+    },
     /// Look at the configuration
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
     },
-    /// Print completions for a shell
-    Completions { shell: clap_complete::Shell },
+    /// One redacted archive for a support ticket: configuration, positions, logs, metrics, check
+    Diagnostics(diagnostics::DiagnosticsArgs),
+    /// Print completions for a shell, or write those of all shells
+    Completions(man::CompletionsArgs),
+    /// Print the manual, or write a page for each command and one for the configuration
+    Man(man::ManArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -103,7 +122,8 @@ enum ConfigCommand {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let parsed = help::command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
@@ -156,11 +176,13 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
         Command::Once { max_duration } => ship::once(&started(config, Need::Everything)?, max_duration, output).await,
         Command::Demo(args) => demo::demo(args, output).await,
         Command::Sim(args) => simulator::simulate(args).await,
+        Command::Check => doctor::check(config, output).await,
         Command::Status(args) => status::status(&started(config, Need::WhatIsThere)?, &args, output).await,
-        Command::Check => doctor::check(loaded(config, Need::Everything), output).await,
         Command::Checkpoint { command } => {
             checkpoint::checkpoint(&started(config, Need::Everything)?, command, output).await
         }
+        Command::Reconcile(args) => reconcile::reconcile(&started(config, Need::Everything)?, args, output).await,
+        Command::DeadLetters { command } => letters::letters(&started(config, command.need())?, command, output).await,
         Command::Config { command: ConfigCommand::Schema } => print(&show::schema()),
         Command::Config { command: ConfigCommand::Show } => {
             let config = loaded(config, Need::WhatIsThere)?;
@@ -169,11 +191,9 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
                 Output::Json => print(&show::normalised_json(&config)),
             }
         }
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "opship", &mut script);
-            print(&String::from_utf8_lossy(&script))
-        }
+        Command::Diagnostics(args) => diagnostics::diagnostics(config, args, output).await,
+        Command::Completions(args) => man::completions(&args),
+        Command::Man(args) => man::manual(&args),
     }
 }
 

@@ -152,6 +152,8 @@ pub struct Azure {
     /// PEM file with certificate and private key.
     pub certificate: Option<SecretRef>,
     pub workspace_id: Option<String>,
+    /// Default: the query API of the cloud.
+    pub workspace_url: Option<Url>,
     pub cloud: Cloud,
 }
 
@@ -178,6 +180,8 @@ pub enum Cloud {
 #[derive(Clone, Debug)]
 pub struct Delivery {
     pub on_in_doubt: OnInDoubt,
+    /// How long a row may take to show in the table.
+    pub verify_after: Duration,
     pub batch_rows_max: usize,
     pub heartbeat_every: Duration,
     pub allow_insecure_loopback: bool,

@@ -6,6 +6,7 @@ pub mod dedupe;
 pub mod map;
 pub mod pack;
 pub mod planted;
+pub mod reconcile;
 pub mod redact;
 pub mod retry;
 pub mod scan;

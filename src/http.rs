@@ -1,5 +1,9 @@
 //! The one HTTP client: redirects off, deadlines, body caps, proxy and private CA, and what its errors mean.
 
+mod glimpse;
+
+pub use glimpse::{Glimpse, glimpse, proxy_for};
+
 use crate::config;
 use crate::flow::Time;
 use crate::flow::retry::{Failure, retry_after};
@@ -31,6 +35,14 @@ pub struct HttpError {
 /// # Errors
 /// A CA file that cannot be read or holds no certificate, or a proxy that cannot be used.
 pub fn client(options: &config::Http) -> Result<reqwest::Client, HttpError> {
+    built(builder(options)?)
+}
+
+fn built(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, HttpError> {
+    builder.build().map_err(|cause| HttpError { what: "TLS and name resolution".into(), cause: Some(cause.into()) })
+}
+
+fn builder(options: &config::Http) -> Result<reqwest::ClientBuilder, HttpError> {
     // Fails only when a provider is already installed, which is what is wanted.
     let _ = rustls::crypto::ring::default_provider().install_default();
     #[expect(clippy::disallowed_methods, reason = "the one place that builds a client")]
@@ -51,7 +63,7 @@ pub fn client(options: &config::Http) -> Result<reqwest::Client, HttpError> {
             .map_err(|cause| HttpError { what: format!("http.proxy {url:?}"), cause: Some(cause.into()) })?;
         builder = builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_string(&no_proxy(&options.no_proxy))));
     }
-    builder.build().map_err(|cause| HttpError { what: "TLS and name resolution".into(), cause: Some(cause.into()) })
+    Ok(builder)
 }
 
 /// The configured exceptions and the managed identity endpoints: link-local IMDS, and the platform's own, which is reached
@@ -121,8 +133,21 @@ pub async fn failure_of_status(response: reqwest::Response) -> Failure {
         }
         let found = ["/error/message", "/Error/Message", "/message", "/error_description"].iter().find_map(|p| text(p));
         message = found.unwrap_or(message);
+        message.push_str(&inner_errors(&value));
     }
     Failure::Status { status, code: one_line(&code), message: one_line(&message), retry_after }
+}
+
+/// What Azure says inside `innererror`, outermost first: often the only part that tells what is wrong.
+fn inner_errors(answer: &serde_json::Value) -> String {
+    let mut said = String::new();
+    let mut inner = answer.pointer("/error/innererror");
+    while let Some(error) = inner {
+        let text = |name: &str| error.get(name).and_then(|v| v.as_str()).unwrap_or_default();
+        said.push_str(&format!("; {}: {}", text("code"), text("message")));
+        inner = error.get("innererror");
+    }
+    said
 }
 
 /// Caps a foreign text and escapes what could forge or garble a log line: control and bidirectional characters, line and paragraph

@@ -2,7 +2,7 @@
 
 mod local;
 
-pub use local::LocalSecrets;
+pub use local::{LocalSecrets, open_to_others};
 
 use secrecy::SecretString;
 use std::fmt;

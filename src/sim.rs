@@ -1,4 +1,5 @@
-//! A loopback outside world for demo, tests and benchmarks: 1Password, the Azure identity endpoints and a data collection rule.
+//! A loopback outside world for demo, tests and benchmarks: 1Password, the Azure identity endpoints, a data collection
+//! rule, and the query API of the workspace behind it.
 //!
 //! One listener serves all of it. The events follow from a seed; trouble follows a script of [`Fault`]s.
 
@@ -15,6 +16,7 @@ mod history;
 mod identity;
 mod ingestion;
 mod journal;
+mod kql;
 mod options;
 mod pace;
 mod page;
@@ -22,9 +24,11 @@ mod reply;
 mod seal;
 mod serve;
 mod server;
+mod shelf;
 mod strikes;
 mod vocabulary;
 mod wire;
+mod workspace;
 mod world;
 
 pub use accepted::Comparison;
@@ -139,6 +143,8 @@ impl Sim {
             ("OPSHIP_SINK__DCR_IMMUTABLE_ID", self.world.dcr_immutable_id()),
             ("OPSHIP_SINK__STREAM", self.world.stream_name().into()),
             ("OPSHIP_AZURE__CREDENTIAL", "managed-identity".into()),
+            ("OPSHIP_AZURE__WORKSPACE_ID", self.world.workspace_id()),
+            ("OPSHIP_AZURE__WORKSPACE_URL", base.clone()),
             ("OPSHIP_DELIVERY__ALLOW_INSECURE_LOOPBACK", "true".into()),
         ];
         if self.ca_pem.is_some() {

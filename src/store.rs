@@ -7,12 +7,14 @@ use std::time::Duration;
 
 pub mod azure_blob;
 mod azure_fault;
+mod azure_try;
 pub mod checkpoints;
 pub mod dead_letters;
 mod disk;
 pub mod file;
 pub mod ledger;
 mod probe;
+pub mod survey;
 
 /// A `/`-separated name inside the store: segments of `[A-Za-z0-9._-]`, no empty, `.` or `..` segment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

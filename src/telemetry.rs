@@ -1,22 +1,42 @@
 //! Logs: one JSON object a line for machines, readable lines on a terminal. Always on stderr: data goes to stdout.
 
+mod recent;
+
+pub use recent::recent;
+
 use crate::config::{Log, LogFormat};
+use recent::Ring;
 use std::io::IsTerminal;
-use tracing_subscriber::EnvFilter;
+use tracing::Subscriber;
+use tracing_subscriber::fmt::{Layer, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer as _, Registry};
 
 /// Starts the log. Libraries stay at warn whatever the level is: their traces hold headers and bodies.
 pub fn init(log: &Log) {
-    let filter = EnvFilter::new(format!("warn,opship={}", log.level));
     let json = match log.format {
         LogFormat::Json => true,
         LogFormat::Pretty => false,
         LogFormat::Auto => !std::io::stderr().is_terminal(),
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // A second start (tests in one process) keeps the first.
-    let _ = if json {
-        builder.json().flatten_event(true).with_span_list(false).with_current_span(true).try_init()
+    let _ = subscriber(&log.level, std::io::stderr, json, recent::ring()).try_init();
+}
+
+/// What is logged goes to `out`, and as JSON into the ring.
+fn subscriber<W>(level: &str, out: W, json: bool, ring: &'static Ring) -> impl Subscriber + Send + Sync + use<W>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let filter = EnvFilter::new(format!("warn,opship={level}"));
+    let lines = Layer::new().with_writer(out).with_target(false);
+    let lines = if json {
+        lines.json().flatten_event(true).with_span_list(false).with_current_span(true).boxed()
     } else {
-        builder.with_ansi(std::io::stderr().is_terminal()).try_init()
+        lines.with_ansi(std::io::stderr().is_terminal()).boxed()
     };
+    let kept = Layer::new().with_writer(ring).with_target(false).with_ansi(false).json();
+    let kept = kept.flatten_event(true).with_span_list(false).with_current_span(true);
+    Registry::default().with(lines).with(kept).with(filter)
 }

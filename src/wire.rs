@@ -1,5 +1,9 @@
 //! The composition root: the only file that names concrete sources, sinks and stores.
 
+mod look;
+
+pub use look::{Greeting, Ground};
+
 use crate::agent::board::Board;
 use crate::agent::health::{Account, Health};
 use crate::agent::run::Agent;
@@ -21,6 +25,9 @@ use crate::source::token::Allow;
 use crate::store::azure_blob::AzureBlobStore;
 use crate::store::file::FileStore;
 use crate::store::{Store, StoreError};
+use crate::table::ndjson::NdjsonTable;
+use crate::table::workspace::{Place, Workspace};
+use crate::table::{Table, TableError};
 use azure_core::credentials::TokenCredential;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::BTreeMap;
@@ -40,9 +47,15 @@ pub enum WireError {
     Sink(#[from] SinkError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error(transparent)]
+    Table(#[from] TableError),
     #[error("{0}")]
     Setting(String),
 }
+
+/// Why rows cannot be read back.
+const NO_WORKSPACE: &str = "azure.workspace_id is not set: to read rows back, set it to the id (a GUID) of the Log Analytics workspace \
+     and give the identity the role Log Analytics Reader on the workspace, or read access to the table";
 
 /// What everything else is built from: the client, the secrets and the Azure identity. Nothing is asked of the network yet.
 pub struct Outside {
@@ -57,10 +70,6 @@ impl Outside {
     /// # Errors
     /// A CA file, proxy, client secret or certificate that cannot be used.
     pub async fn new(config: &Config) -> Result<Self, WireError> {
-        if config.delivery.on_in_doubt == config::OnInDoubt::Verify {
-            let what = "delivery.on_in_doubt = \"verify\" is not available in this version: use \"resend\"";
-            return Err(WireError::Setting(what.into()));
-        }
         let http = http::client(&config.http)?;
         let local = LocalSecrets::new(None);
         let credential = if wants_azure(config) { Some(identity(config, &local, &http).await?) } else { None };
@@ -122,6 +131,34 @@ impl Outside {
         })
     }
 
+    /// The sink of a command that mostly reads: it does not keep another process from writing until it has rows to ship.
+    pub fn sink_when_needed(&self) -> Result<Arc<dyn Sink>, WireError> {
+        match &self.config.sink {
+            config::Sink::Ndjson { path, stream } => Ok(Arc::new(Ndjson::when_needed(path, stream)?)),
+            config::Sink::Azure { .. } | config::Sink::Unset => self.sink(),
+        }
+    }
+
+    /// Where the sink's rows are read back. Nothing is asked or opened yet.
+    pub fn table(&self) -> Result<Arc<dyn Table>, WireError> {
+        let missing = |what: &str| WireError::Setting(what.into());
+        match &self.config.sink {
+            config::Sink::Azure { stream, .. } => {
+                let azure = &self.config.azure;
+                let workspace_id = azure.workspace_id.clone().ok_or_else(|| missing(NO_WORKSPACE))?;
+                let names = places(azure.cloud);
+                let url = azure.workspace_url.clone().map_or_else(|| names.query_url.parse(), Ok);
+                let url = url.map_err(|_| missing("azure.workspace_url is not set"))?;
+                let credential = self.credential.clone().ok_or_else(|| missing("azure.credential is not set"))?;
+                let tokens = Arc::new(Tokens::new(credential, names.query_scope));
+                let place = Place { url, workspace_id, stream: stream.clone() };
+                Ok(Arc::new(Workspace::new(&place, tokens, self.http.clone())?))
+            }
+            config::Sink::Ndjson { path, stream } => Ok(Arc::new(NdjsonTable::new(path, stream))),
+            config::Sink::Unset => Err(missing("sink.kind is not set")),
+        }
+    }
+
     /// Opens the store; a container is created when it is missing.
     pub async fn store(&self) -> Result<Arc<dyn Store>, WireError> {
         Ok(match &self.config.store {
@@ -140,11 +177,23 @@ impl Outside {
         patience: Patience,
         stop: CancellationToken,
     ) -> Result<Agent, WireError> {
+        self.agent_over(self.sink()?, store, patience, stop).await
+    }
+
+    /// The same over a sink of its own.
+    pub async fn agent_over(
+        &self,
+        sink: Arc<dyn Sink>,
+        store: Arc<dyn Store>,
+        patience: Patience,
+        stop: CancellationToken,
+    ) -> Result<Agent, WireError> {
         let owner = uuid::Uuid::new_v4();
         let name = owner.simple().to_string();
         store.announce(&name).await?;
-        let sink = self.sink()?;
         let redact = self.redact().await?;
+        let verify = self.config.delivery.on_in_doubt == config::OnInDoubt::Verify;
+        let table = if verify { Some(self.table()?) } else { None };
         let (mut feeds, mut health) = (Vec::new(), BTreeMap::new());
         let board = self.board();
         for (account_name, account) in &self.config.accounts {
@@ -159,6 +208,7 @@ impl Outside {
                 let id = FeedId { account: account_name.clone(), stream: *stream };
                 feeds.push(Feed::new(Parts {
                     panel: board.panel(&id),
+                    table: table.clone(),
                     id,
                     account: shared.clone(),
                     source: source.clone(),
@@ -174,6 +224,11 @@ impl Outside {
         Ok(Agent { feeds, health, stop, board })
     }
 
+    /// Whether `filter.redact` changes a column, by its place among the columns.
+    pub fn redacts(&self, place: usize) -> bool {
+        Redact::new(&self.config.filter.redact, None).is_ok_and(|redact| redact.touches(place))
+    }
+
     fn settings(&self, stream: Stream, redact: &Redact) -> Settings {
         let config = &self.config;
         let sweep = config.sweep.get(&stream).copied().unwrap_or(config::Sweep::DEFAULT);
@@ -184,6 +239,8 @@ impl Outside {
             drop_audit_actions: config.filter.drop_audit_actions.clone(),
             redact: redact.clone(),
             ledger_keep: config.ledger_keep,
+            verify_after: (config.delivery.on_in_doubt == config::OnInDoubt::Verify)
+                .then_some(config.delivery.verify_after),
         }
     }
 

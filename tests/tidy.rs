@@ -13,6 +13,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("source", EDGE),
     ("sink", EDGE),
     ("store", EDGE),
+    ("table", EDGE),
     ("secret", &["flow"]),
     ("config", &["flow", "secret"]),
     ("http", &["flow", "config"]),
@@ -20,8 +21,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("schedule", &["config", "flow"]),
     ("telemetry", &["config"]),
     ("sim", &["flow"]),
-    ("agent", &["flow", "config", "schedule", "source", "sink", "store"]),
-    ("admin", &["agent", "config", "flow", "http", "secret", "store", "telemetry"]),
+    ("agent", &["flow", "config", "schedule", "source", "sink", "store", "table"]),
+    ("admin", &["agent", "config", "flow", "http", "secret", "store", "table", "telemetry"]),
     (
         "wire",
         &[
@@ -36,6 +37,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "sink",
             "source",
             "store",
+            "table",
             "telemetry",
         ],
     ),
@@ -43,7 +45,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const EDGE: &[&str] = &["flow", "http", "azure", "config", "secret"];
 /// Parts of `store` that are typed documents over the trait, not a store.
 const DOCUMENTS: &[&str] = &["checkpoints", "dead_letters", "ledger"];
-const EDGES: &[&str] = &["source", "sink", "store"];
+const EDGES: &[&str] = &["source", "sink", "store", "table"];
 
 struct Source {
     path: String,
@@ -159,7 +161,7 @@ fn only_wire_names_implementations() {
             }
         }
     }
-    none("a concrete source, sink or store outside of wire.rs", &broken);
+    none("a concrete source, sink, store or table outside of wire.rs", &broken);
 }
 
 #[test]

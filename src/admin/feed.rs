@@ -88,6 +88,13 @@ impl Seen<'_> {
         Some(format!("{}, tried again {} times since {}", retrying.what, retrying.times, short(retrying.since)))
     }
 
+    /// When the feed's health became what it is; the ticks in between don't count.
+    fn since(&self) -> Time {
+        let waits_out_a_trouble = self.view.trouble.is_some() || self.obstacle.is_some();
+        let retrying = self.view.retrying.as_ref().filter(|_| !waits_out_a_trouble && self.retries_for_long());
+        retrying.map(|retrying| retrying.since).or(self.view.left_since).unwrap_or(self.board.started)
+    }
+
     pub fn status(&self) -> FeedStatus {
         let Seen { id, view, board, now, .. } = self;
         let standing = view.standing.as_ref();
@@ -98,7 +105,7 @@ impl Seen<'_> {
             account: id.account.to_string(),
             stream: id.stream.to_string(),
             health: self.health(),
-            since: view.since,
+            since: Some(self.since()),
             reason: self.reason(),
             remedy: view.trouble.as_ref().or(self.obstacle).map(|notice| notice.remedy.clone()),
             last_good: view.last_good,

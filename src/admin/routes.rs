@@ -3,6 +3,7 @@
 use super::access::Access;
 use super::{from_board, metrics, page};
 use crate::agent::board::Board;
+use crate::telemetry;
 use axum::body::Body;
 use axum::http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, RETRY_AFTER,
@@ -28,6 +29,7 @@ const LIVE_SILENCE_MAX: Duration = Duration::from_secs(15);
 /// Whatever else is sent may do nothing at all in a browser.
 const NOTHING: &str = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 const JSON: &str = "application/json";
+const LINES: &str = "application/x-ndjson";
 const TEXT: &str = "text/plain; charset=utf-8";
 
 /// What the server shows, and to whom.
@@ -49,6 +51,7 @@ enum Route {
     Readyz,
     Status,
     Metrics,
+    Logs,
     Events,
     Page,
 }
@@ -60,6 +63,7 @@ impl Route {
             "/readyz" => Self::Readyz,
             "/status.json" => Self::Status,
             "/metrics" => Self::Metrics,
+            "/logs.jsonl" => Self::Logs,
             "/events" => Self::Events,
             "/" => Self::Page,
             _ => return None,
@@ -146,6 +150,7 @@ fn show(pages: &Arc<Pages>, route: Route, headers: &HeaderMap) -> Response<Body>
         Route::Readyz => readyz(pages, headers),
         Route::Status => typed(StatusCode::OK, JSON, pages.status()),
         Route::Metrics => typed(StatusCode::OK, metrics::CONTENT_TYPE, metrics::scrape(&pages.board)),
+        Route::Logs => typed(StatusCode::OK, LINES, recent_lines()),
         Route::Events => events(pages),
         Route::Page => {
             let mut response = typed(StatusCode::OK, "text/html; charset=utf-8", page::HTML);
@@ -155,6 +160,11 @@ fn show(pages: &Arc<Pages>, route: Route, headers: &HeaderMap) -> Response<Body>
             response
         }
     }
+}
+
+/// The last log lines, one JSON object each: for `opship diagnostics`.
+fn recent_lines() -> String {
+    telemetry::recent().into_iter().map(|line| line + "\n").collect()
 }
 
 /// Whether the process is worth keeping: nothing outside can change that, so that no platform restarts it for an outage.

@@ -108,6 +108,12 @@ impl Feed {
                 parcel.attempt += 1;
                 self.doubt(parcel, &error)?;
                 breaks += u32::from(error.failure == Failure::Interrupted);
+                if let Some(after) = self.settings.verify_after {
+                    // Not one more POST before the table has been asked. The doubt is stored now: the wait counts from this write.
+                    self.renew_intent().await?;
+                    let left = INTENT_TTL.saturating_add(after);
+                    return self.give_up(true, Trouble::Verifying { left }).await;
+                }
             }
             if self.stop.is_cancelled() {
                 return self.give_up(doubtful, Trouble::Stopped).await;
@@ -227,7 +233,7 @@ impl Feed {
     }
 
     /// Gives an intent back that was certainly not posted.
-    async fn release_intent(&mut self) -> Result<(), Trouble> {
+    pub(super) async fn release_intent(&mut self) -> Result<(), Trouble> {
         let position = self.position()?;
         if position.cp.intent.take().is_some() {
             self.save().await?;

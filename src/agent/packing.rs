@@ -10,6 +10,14 @@ use crate::flow::planted::{self, Bug};
 use crate::flow::{EventKey, Stream};
 use std::collections::VecDeque;
 
+/// Whether `filter.drop_audit_actions` keeps an event from being shipped.
+pub(super) fn is_dropped(settings: &Settings, stream: Stream, item: &Item<'_>) -> bool {
+    let drop = &settings.drop_audit_actions;
+    stream == Stream::AuditEvents
+        && !drop.is_empty()
+        && item.text("action").is_some_and(|action| drop.contains(&action))
+}
+
 /// Maps rows only as a batch has room for them, so that a 20 MB page costs one batch of memory beside itself.
 pub(super) struct Packing<'p, 'a> {
     page: &'p Page<'a>,
@@ -36,12 +44,7 @@ impl<'p, 'a> Packing<'p, 'a> {
         settings: &'p Settings,
         account_uuid: Option<&'p str>,
     ) -> Self {
-        let drop = &settings.drop_audit_actions;
-        let is_dropped = |item: &Item<'_>| {
-            stream == Stream::AuditEvents
-                && !drop.is_empty()
-                && item.text("action").is_some_and(|action| drop.contains(&action))
-        };
+        let is_dropped = |item: &Item<'_>| is_dropped(settings, stream, item);
         let found = sorted.new.len();
         let left: VecDeque<usize> =
             sorted.new.into_iter().filter(|place| !page.items.get(*place).is_some_and(is_dropped)).collect();

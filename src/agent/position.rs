@@ -37,6 +37,8 @@ pub struct Settings {
     pub redact: Redact,
     /// How long ledger segments are kept.
     pub ledger_keep: Duration,
+    /// How long a row may take to show in the table: a batch in doubt is looked up there after that. None: it is sent again at once.
+    pub verify_after: Option<Duration>,
 }
 
 impl Settings {

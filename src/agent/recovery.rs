@@ -17,6 +17,8 @@ const WINDOW_PAGES_MAX: u32 = 500;
 const WINDOW_TOO_LARGE: &str = "the window of a batch in doubt cannot be read to its end";
 /// From this start of the batch on, the first delivery included, a pause precedes each: a crash loop must not multiply rows.
 const PAUSE_FROM_START: u32 = 3;
+/// 512 rows to one.
+const HALVINGS_MAX: u32 = 9;
 const PAUSE_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// Rows whose 204 this process has seen but not yet recorded.
@@ -28,10 +30,25 @@ pub(super) struct Accepted {
 
 /// What was found of a batch: its events as the source returns them now.
 #[derive(Default)]
-struct Found {
+pub(super) struct Found {
     missing: HashSet<EventKey>,
     originals: HashMap<EventKey, String>,
     parts: VecDeque<Batch>,
+}
+
+impl Found {
+    /// A batch that is at hand, with its originals.
+    pub fn of(batch: Batch, originals: HashMap<EventKey, String>) -> Self {
+        Self { missing: HashSet::new(), originals, parts: VecDeque::from([batch]) }
+    }
+
+    /// Cuts each part in two, so many times.
+    fn halve(&mut self, times: u32) {
+        for _ in 0..times.min(HALVINGS_MAX) {
+            let halves = |part: Batch| part.halve().map_or_else(|| vec![part], |(first, rest)| vec![first, rest]);
+            self.parts = std::mem::take(&mut self.parts).into_iter().flat_map(halves).collect();
+        }
+    }
 }
 
 impl Feed {
@@ -54,8 +71,11 @@ impl Feed {
         if !lower.is_empty() {
             self.record_keys(&lower, intent.attempt).await?;
         }
-        let missing: HashSet<EventKey> =
+        let mut missing: HashSet<EventKey> =
             keys.iter().copied().filter(|key| self.ledger.attempt(key).is_none()).collect();
+        if !missing.is_empty() {
+            self.look_up(&intent, &mut missing, tick).await?;
+        }
         let mut gone = 0;
         if !missing.is_empty() {
             self.cool_down(&intent, tick).await?;
@@ -63,6 +83,10 @@ impl Feed {
             // Read first: a source that cannot be read must not use up attempts that were none.
             self.read_again(&intent, &mut found, tick).await?;
             gone = found.missing.len();
+            if self.settings.verify_after.is_some() {
+                // Each doubt ends the delivery, so broken connections cannot add up there: a batch that breaks them is halved here.
+                found.halve(intent.attempt.saturating_sub(2));
+            }
             if !found.parts.is_empty() {
                 self.take_over(&intent, found.originals.len()).await?;
                 self.post_again(&intent, found, tick).await?;
@@ -220,7 +244,7 @@ impl Feed {
         Ok((page.cursor, page.has_more))
     }
 
-    async fn row_again(&mut self, item: &Item<'_>) -> Result<Vec<u8>, Trouble> {
+    pub(super) async fn row_again(&mut self, item: &Item<'_>) -> Result<Vec<u8>, Trouble> {
         let (settings, account_uuid) = (self.settings.clone(), self.account.uuid());
         let mapper = settings.mapper(self.id.stream, account_uuid.as_deref());
         let mut row = Vec::new();
@@ -241,7 +265,12 @@ impl Feed {
         Ok(stub)
     }
 
-    async fn post_again(&mut self, intent: &Intent, mut found: Found, tick: Tick<'_>) -> Result<(), Trouble> {
+    pub(super) async fn post_again(
+        &mut self,
+        intent: &Intent,
+        mut found: Found,
+        tick: Tick<'_>,
+    ) -> Result<(), Trouble> {
         let mut stubs = HashSet::new();
         while let Some(batch) = found.parts.pop_front() {
             // A part refused after further doubts carries them on: each of its POSTs may have been accepted.
@@ -269,7 +298,7 @@ impl Feed {
         Ok(())
     }
 
-    async fn conclude(&mut self, intent: &Intent, rows: usize, gone: usize) -> Result<(), Trouble> {
+    pub(super) async fn conclude(&mut self, intent: &Intent, rows: usize, gone: usize) -> Result<(), Trouble> {
         if gone > 0 {
             let (from, to) = (intent.from.map(|time| time.to_string()), intent.to.map(|time| time.to_string()));
             tracing::error!(feed = %self.id, batch = %intent.batch_id, gone, from, to,

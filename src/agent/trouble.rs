@@ -29,6 +29,12 @@ pub enum Trouble {
     /// A batch that failed again and again has to wait longer than this run may.
     #[error("a batch in doubt is tried again in {} s", left.as_secs())]
     CoolingDown { left: Duration },
+    /// A batch in doubt waits until the table shows what has arrived.
+    #[error("a batch in doubt is looked up in the table in {} s: rows may take that long to show", left.as_secs())]
+    Verifying { left: Duration },
+    /// The table cannot be asked what has arrived.
+    #[error("a batch in doubt cannot be looked up in the table, and is sent again in {} s if that lasts: {why}", left.as_secs())]
+    Unverifiable { why: String, left: Duration },
     #[error("{error}: {remedy}")]
     Unauthorized {
         #[source]
@@ -103,6 +109,8 @@ impl Trouble {
             | Self::Lost
             | Self::Standby { .. }
             | Self::CoolingDown { .. }
+            | Self::Verifying { .. }
+            | Self::Unverifiable { .. }
             | Self::Unauthorized { .. }
             | Self::Sink(_)
             | Self::Undeliverable { .. }
@@ -115,7 +123,7 @@ impl Trouble {
     pub fn pause(&self) -> Duration {
         match self {
             Self::Standby { left } => STANDBY_PAUSE.min(*left),
-            Self::CoolingDown { left } => *left,
+            Self::CoolingDown { left } | Self::Verifying { left } => *left,
             Self::Unauthorized { again, .. } => *again,
             Self::Halted { .. } | Self::Undeliverable { .. } | Self::Misfit { .. } => HALTED_PAUSE,
             Self::Stopped
@@ -126,6 +134,7 @@ impl Trouble {
             | Self::Malformed(_)
             | Self::Stuck(_)
             | Self::Sink(_)
+            | Self::Unverifiable { .. }
             | Self::Store(_) => Duration::ZERO,
         }
     }
@@ -138,7 +147,9 @@ impl Trouble {
             Self::Rejected(_) | Self::TooLarge(_) | Self::Source(_) | Self::Malformed(_) | Self::Stuck(_) => {
                 Waiting::Source
             }
-            Self::Sink(_) | Self::CoolingDown { .. } => Waiting::Sink,
+            Self::Sink(_) | Self::CoolingDown { .. } | Self::Verifying { .. } | Self::Unverifiable { .. } => {
+                Waiting::Sink
+            }
             Self::Store(_) => Waiting::Store,
             Self::Halted { .. } | Self::Undeliverable { .. } | Self::Misfit { .. } => Waiting::Person,
         }
@@ -165,6 +176,12 @@ impl Trouble {
             }
             Self::CoolingDown { .. } => {
                 "nothing: a batch that may have arrived is posted again later; `opship status` names it".into()
+            }
+            Self::Verifying { .. } => {
+                "nothing: what the table lacks of the batch is posted again then; other feeds go on meanwhile".into()
+            }
+            Self::Unverifiable { .. } => {
+                "let the workspace be asked: azure.workspace_id, the role Log Analytics Reader, the network".into()
             }
             Self::Unauthorized { remedy, .. } => (*remedy).into(),
             Self::Halted { remedy, .. } | Self::Undeliverable { remedy, .. } => remedy.clone(),
@@ -193,6 +210,8 @@ impl Trouble {
     /// `category` and `action_type` of the health row; none for what is no trouble of the account.
     pub fn health(&self) -> Option<(&'static str, &'static str)> {
         match self.waiting() {
+            // It is what was asked for, and over in a quarter of an hour.
+            _ if matches!(self, Self::Verifying { .. }) => None,
             Waiting::Stopping | Waiting::Standby => None,
             Waiting::Unauthorized => Some(("credentials_failed", "API Key Invalid")),
             Waiting::Source => Some(("source_failed", "Events API not readable")),

@@ -39,6 +39,8 @@ pub struct View {
     pub phase: Phase,
     /// How the last tick ended; [`Phase::Starting`] before.
     pub left: Phase,
+    /// When ticks began to end so; none before the first.
+    pub left_since: Option<Time>,
     /// When the phase began, by this host's clock, like all times here unless they say otherwise.
     pub since: Option<Time>,
     pub last_good: Option<Time>,
@@ -182,6 +184,9 @@ impl View {
 
     /// The phase in which a tick ended.
     fn leave(&mut self, phase: Phase) {
+        if self.left != phase {
+            self.left_since = Some(Utc::now());
+        }
         (self.left, self.retrying) = (phase, None);
         self.enter(phase);
     }

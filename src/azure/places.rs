@@ -10,6 +10,9 @@ pub struct Places {
     pub monitor_scope: &'static str,
     pub storage_scope: &'static str,
     pub key_vault_scope: &'static str,
+    /// The Log Analytics query API, <https://learn.microsoft.com/azure/azure-monitor/logs/api/access-api>, and its audience.
+    pub query_url: &'static str,
+    pub query_scope: &'static str,
     /// Host suffixes, with their dot, that may be given a token.
     pub ingestion_hosts: &'static [&'static str],
     pub blob_hosts: &'static [&'static str],
@@ -30,6 +33,9 @@ const PUBLIC: Places = Places {
     monitor_scope: "https://monitor.azure.com/.default",
     storage_scope: STORAGE_SCOPE,
     key_vault_scope: "https://vault.azure.net/.default",
+    query_url: "https://api.loganalytics.azure.com",
+    // The older name is the audience that every tenant knows, whichever of the two hosts is asked.
+    query_scope: "https://api.loganalytics.io/.default",
     ingestion_hosts: &[".ingest.monitor.azure.com"],
     blob_hosts: &[".blob.core.windows.net", ".blob.storage.azure.net"],
     key_vault_hosts: &[".vault.azure.net"],
@@ -40,6 +46,8 @@ const US_GOV: Places = Places {
     monitor_scope: "https://monitor.azure.us/.default",
     storage_scope: STORAGE_SCOPE,
     key_vault_scope: "https://vault.usgovcloudapi.net/.default",
+    query_url: "https://api.loganalytics.us",
+    query_scope: "https://api.loganalytics.us/.default",
     ingestion_hosts: &[".ingest.monitor.azure.us"],
     blob_hosts: &[".blob.core.usgovcloudapi.net"],
     key_vault_hosts: &[".vault.usgovcloudapi.net"],
@@ -50,6 +58,8 @@ const CHINA: Places = Places {
     monitor_scope: "https://monitor.azure.cn/.default",
     storage_scope: STORAGE_SCOPE,
     key_vault_scope: "https://vault.azure.cn/.default",
+    query_url: "https://api.loganalytics.azure.cn",
+    query_scope: "https://api.loganalytics.azure.cn/.default",
     ingestion_hosts: &[".ingest.monitor.azure.cn"],
     blob_hosts: &[".blob.core.chinacloudapi.cn"],
     key_vault_hosts: &[".vault.azure.cn"],

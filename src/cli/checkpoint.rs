@@ -60,7 +60,7 @@ pub(super) async fn checkpoint(config: &Config, command: CheckpointCommand, outp
     }
 }
 
-fn selected(config: &Config, which: &Which) -> Result<Vec<FeedId>, CliError> {
+pub(super) fn selected(config: &Config, which: &Which) -> Result<Vec<FeedId>, CliError> {
     let mut feeds = Vec::new();
     for (account, settings) in &config.accounts {
         for stream in &settings.streams {
@@ -88,7 +88,7 @@ async fn feeds(
     Ok(agent.feeds.into_iter().filter(|feed| wanted.contains(&feed.id)).collect())
 }
 
-async fn shown(store: &dyn Store, feed: &FeedId, output: Output) -> Result<String, CliError> {
+pub(super) async fn shown(store: &dyn Store, feed: &FeedId, output: Output) -> Result<String, CliError> {
     let key = Checkpoints::key(feed);
     let object = store.get(&key).await.map_err(crate::store::checkpoints::CheckpointError::from)?;
     let Some(object) = object else {

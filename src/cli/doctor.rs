@@ -1,149 +1,205 @@
-//! `opship check`: every part of the setup, a line each, with the remedy.
+//! `opship check`: every part of the setup, a line each, with the remedy. Nothing durable is changed, and a running agent is not disturbed.
+//!
+//! Steps that do not depend on each other run at once and are printed in order, each as soon as those before it are over.
 
-use super::{CliError, Exit, Output, print};
+use super::doctor_azure::Destination;
+use super::doctor_network::{Clocks, Place, clock, connection, proxy};
+use super::doctor_print::{Printer, Tally};
+use super::doctor_source::{Subject, secret};
+use super::doctor_step::{Finding, Pending, Plan};
+use super::doctor_store::Keeping;
+use super::doctor_table::columns;
+use super::{CliError, Exit, Output, loaded};
 use crate::agent::chain;
-use crate::config::{Config, ConfigError};
-use crate::flow::retry::{Edge, Verdict, verdict};
+use crate::config::{self, Config, ConfigError, Log, Need, Timer};
+use crate::secret::SecretRef;
 use crate::telemetry;
 use crate::wire::{Outside, WireError};
-use serde_json::json;
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
-/// What became of one step.
-struct Step {
-    name: String,
-    outcome: Result<String, String>,
-    millis: u128,
-    refused: bool,
+pub(super) async fn check(file: Option<PathBuf>, output: Output) -> Result<Exit, CliError> {
+    let (begun, printer) = (Instant::now(), Printer::new(output));
+    let steps = steps(file).await;
+    let printed = async {
+        for step in &steps {
+            printer.step(&*step.clone().await)?;
+        }
+        Ok::<_, CliError>(())
+    };
+    let (done, printed) = tokio::join!(join_all(steps.clone()), printed);
+    printed?;
+    let tally = Tally::of(done.iter().map(AsRef::as_ref));
+    printer.summary(tally, begun.elapsed())?;
+    Ok(tally.exit)
 }
 
-pub(super) async fn check(config: Result<Config, ConfigError>, output: Output) -> Result<Exit, CliError> {
-    let config = match config {
+/// Every step of this configuration, in the order in which they are to be read.
+async fn steps(file: Option<PathBuf>) -> Vec<Pending> {
+    let from = origin(file.as_deref());
+    let config = match load(file) {
         Ok(config) => config,
-        Err(error) => {
-            let step =
-                Step { name: "configuration".into(), outcome: Err(error.to_string()), millis: 0, refused: false };
-            show(&step, output)?;
-            return Ok(Exit::Usage);
-        }
+        Err(error) => return vec![ended(refused(&error))],
     };
-    telemetry::init(&config.log);
-    let mut steps = Vec::new();
-    let accounts: Vec<_> = config.accounts.keys().map(|name| name.as_str()).collect();
-    let found = format!("{} account(s): {}", accounts.len(), accounts.join(", "));
-    report(&mut steps, output, Step { name: "configuration".into(), outcome: Ok(found), millis: 0, refused: false })?;
-    match Outside::new(&config).await {
-        Ok(outside) => look_outside(&config, &outside, output, &mut steps).await?,
+    telemetry::init(&quiet(&config.log));
+    match Outside::look(&config).await {
+        Ok((outside, trouble)) => plan(config, Arc::new(outside), trouble, &from),
         Err(error) => {
-            let outcome = Err(chain(&error));
-            report(&mut steps, output, Step { name: "clients".into(), outcome, millis: 0, refused: false })?;
+            let remedy = match &error {
+                WireError::Http(_) => {
+                    "correct [http]: http.ca_file must be a readable PEM file of certificates, http.proxy a URL"
+                }
+                _ => "correct the setting",
+            };
+            vec![ended(Finding::fail(Exit::Usage, chain(&error), remedy))]
         }
     }
-    Ok(if steps.iter().any(|step| step.refused) {
-        Exit::Credentials
-    } else if steps.iter().any(|step| step.outcome.is_err()) {
-        Exit::Failed
-    } else {
-        Exit::Done
-    })
 }
 
-async fn look_outside(
-    config: &Config,
-    outside: &Outside,
-    output: Output,
-    steps: &mut Vec<Step>,
-) -> Result<(), CliError> {
+/// Variables of secrets that are not set are told by the steps of those secrets, so that the rest can be looked at all the same.
+fn load(file: Option<PathBuf>) -> Result<Config, ConfigError> {
+    let error = match loaded(file.clone(), Need::Everything) {
+        Ok(config) => return Ok(config),
+        Err(error) => error,
+    };
+    let has_a_step = |key: &str| {
+        let of_an_account = key.strip_prefix("accounts.").and_then(|rest| rest.strip_suffix(".token"));
+        of_an_account.is_some() || ["azure.client_secret", "azure.certificate"].contains(&key)
+    };
+    match loaded(file, Need::WhatIsThere) {
+        Ok(config) if is_whole(&config) && error.problems.iter().all(|problem| has_a_step(&problem.key)) => Ok(config),
+        _ => Err(error),
+    }
+}
+
+/// Whether there is something to ship and a place for it in Azure, whose steps name the rest.
+fn is_whole(config: &Config) -> bool {
+    let has_store = !matches!(config.store, config::Store::Unset);
+    !config.accounts.is_empty() && has_store && matches!(config.sink, config::Sink::Azure { .. })
+}
+
+fn plan(config: Config, outside: Arc<Outside>, trouble: Option<WireError>, from: &str) -> Vec<Pending> {
+    let mut all = vec![ended(Finding::ok(summary(&config, from)))];
+    let (config, clocks) = (Arc::new(config), Arc::new(Clocks::default()));
+    let proxy = proxy(&config.http);
+    let connect = |place: Place| connection(place, &outside, &clocks, proxy.as_ref());
+
+    let destination = Destination { config: config.clone(), outside: outside.clone() };
+    let authority = outside.authority().map(|url| connect(Place::of("identity", url, "azure.cloud")));
+    let key = identity_secret(&config, &outside);
+    let identity = destination.identity(trouble, key.iter().chain(&authority));
+    let rule_connection = destination.place().map(&connect);
+    let rule = destination.accepts(rule_connection.as_ref(), identity.as_ref());
+
+    let table = columns(&config, &outside, &rule);
+
+    let keeping = Keeping { config: config.clone(), outside: outside.clone() };
+    let store_connection = keeping.place().map(&connect);
+    let sas = keeping.sas(&clocks, store_connection.as_ref());
+    let credential = if keeping.is_by_identity() { identity.as_ref() } else { sas.as_ref() };
+    let store = keeping.works(store_connection.iter().chain(credential));
+
+    let elsewhere: Vec<Pending> = rule_connection.iter().chain(&store_connection).cloned().collect();
+    let (mut accounts, mut states, mut connections) = (Vec::new(), Vec::new(), elsewhere.clone());
     for (name, account) in &config.accounts {
-        let begun = Instant::now();
-        let (outcome, refused) = introspect(outside, name, &account.streams).await;
-        let millis = begun.elapsed().as_millis();
-        report(steps, output, Step { name: format!("1Password token of {name}"), outcome, millis, refused })?;
+        let subject = Arc::new(Subject::new(name, account, &outside, &clocks));
+        let steps = subject.steps(identity.as_ref(), proxy.as_ref(), &elsewhere);
+        connections.push(steps.connection.clone());
+        states.push(keeping.state(&subject, &store, &steps.account));
+        accounts.extend(steps.in_order());
     }
-    if let (Some(tokens), crate::config::Sink::Azure { .. }) = (outside.sink_tokens(), &config.sink) {
-        let begun = Instant::now();
-        let outcome = tokens.token().await.map(|_| "a token was issued".to_owned()).map_err(|error| chain(&error));
-        let (millis, refused) = (begun.elapsed().as_millis(), outcome.is_err());
-        report(steps, output, Step { name: "Azure identity".into(), outcome, millis, refused })?;
-    }
-    let begun = Instant::now();
-    let (outcome, refused) = match outside.sink() {
-        Ok(sink) => match sink.probe().await {
-            Ok(proved) => (Ok(proved), false),
-            Err(error) => {
-                let remedy = remedy_of(verdict(Edge::Sink, &error.failure));
-                let refused = matches!(error.failure, crate::flow::retry::Failure::Status { status: 401 | 403, .. });
-                (Err(format!("{}{remedy}", chain(&error))), refused)
-            }
-        },
-        Err(error) => (Err(chain(&error)), false),
+    let clock = clock(&clocks, &connections);
+
+    all.extend(proxy.iter().cloned());
+    all.extend(accounts);
+    all.extend(more_secrets(&config, &outside, identity.as_ref()));
+    all.extend(key);
+    all.extend(authority);
+    all.extend(identity);
+    all.extend(rule_connection);
+    all.push(rule);
+    all.extend(table);
+    all.extend(store_connection);
+    all.extend(sas);
+    all.push(store);
+    all.extend(states);
+    all.push(clock);
+    all
+}
+
+/// The secret of the Azure identity, where it has one and is needed.
+fn identity_secret(config: &Config, outside: &Arc<Outside>) -> Option<Pending> {
+    outside.identity()?;
+    let named =
+        [("azure.client_secret", &config.azure.client_secret), ("azure.certificate", &config.azure.certificate)];
+    let (key, reference) = named.into_iter().find_map(|(key, reference)| Some((key, reference.clone()?)))?;
+    let outside = outside.clone();
+    Some(Plan::new("secret", key).run(async move { secret(&outside, &reference, key).await.1 }))
+}
+
+/// The secrets that belong to no account and not to the identity.
+fn more_secrets(config: &Config, outside: &Arc<Outside>, identity: Option<&Pending>) -> Vec<Pending> {
+    let named = [("filter.redact_key", &config.filter.redact_key), ("admin.token", &config.admin.token)];
+    let step = |(key, reference): (&'static str, &Option<SecretRef>)| {
+        let (reference, outside) = (reference.clone()?, outside.clone());
+        let vault = identity.filter(|_| matches!(reference, SecretRef::KeyVault(_)));
+        let plan = Plan::new("secret", key).needs(vault);
+        Some(plan.run(async move { secret(&outside, &reference, key).await.1 }))
     };
-    report(steps, output, Step { name: "destination".into(), outcome, millis: begun.elapsed().as_millis(), refused })?;
-    let begun = Instant::now();
-    let outcome = async { outside.store().await?.probe().await.map_err(WireError::from) }.await;
-    let refused = matches!(outcome, Err(WireError::Store(crate::store::StoreError::Refused { .. })));
-    let outcome = outcome.map_err(|error| chain(&error));
-    report(steps, output, Step { name: "store".into(), outcome, millis: begun.elapsed().as_millis(), refused })
+    named.into_iter().filter_map(step).collect()
 }
 
-async fn introspect(
-    outside: &Outside,
-    name: &crate::flow::AccountName,
-    streams: &[crate::flow::Stream],
-) -> (Result<String, String>, bool) {
-    let source = match outside.source(name) {
-        Ok(source) => source,
-        Err(error) => return (Err(chain(&error)), false),
+/// The configuration itself: over before anything else begins.
+fn ended(finding: Finding) -> Pending {
+    let step = Plan::new("configuration", "").run(async { finding });
+    // Polled once, so that its time is not that of its turn to be printed.
+    let _ = step.clone().now_or_never();
+    step
+}
+
+fn refused(error: &ConfigError) -> Finding {
+    match error.problems.as_slice() {
+        [only] => Finding::fail(Exit::Usage, only.to_string(), "correct it; config.example.toml shows every key"),
+        several => Finding::fail(Exit::Usage, format!("{} problems", several.len()), error.to_string()),
+    }
+}
+
+/// Where the configuration came from.
+fn origin(file: Option<&Path>) -> String {
+    let usual = ["./opship.toml", "/etc/opship/config.toml"].map(Path::new);
+    let file = file.or_else(|| usual.into_iter().find(|path| path.exists()));
+    let variables = std::env::vars_os()
+        .filter(|(name, value)| name.to_str().is_some_and(|name| name.starts_with("OPSHIP_")) && !value.is_empty());
+    let variables = match variables.count() {
+        0 => None,
+        1 => Some("1 environment variable".to_owned()),
+        several => Some(format!("{several} environment variables")),
     };
-    match source.introspect().await {
-        Err(error) => {
-            let ruled = verdict(Edge::Source, &error.failure);
-            let refused = matches!(ruled, Verdict::Unauthorized { .. });
-            (Err(format!("{}{}", chain(&error), remedy_of(ruled))), refused)
-        }
-        Ok(who) => {
-            let may = |stream: &&crate::flow::Stream| who.features.iter().any(|feature| feature == stream.as_str());
-            let missing: Vec<_> = streams.iter().filter(|stream| !may(stream)).map(|stream| stream.as_str()).collect();
-            if missing.is_empty() {
-                let expires = who.expires.map_or("the token names no expiry date".into(), |at| format!("expires {at}"));
-                return (
-                    Ok(format!("{} accepts it for {}; {expires}", source.place(), who.features.join(", "))),
-                    false,
-                );
-            }
-            let missing = missing.join(", ");
-            let remedy = format!("issue a token with these features, or leave them out of accounts.{name}.streams");
-            (Err(format!("the token may not read {missing}: {remedy}")), true)
-        }
-    }
+    let parts: Vec<String> = file.map(|path| path.display().to_string()).into_iter().chain(variables).collect();
+    parts.join(" and ")
 }
 
-fn remedy_of(ruled: Verdict) -> String {
-    match ruled {
-        Verdict::Unauthorized { remedy, .. } | Verdict::Halt { remedy } => format!(": {remedy}"),
-        Verdict::Retry { .. } | Verdict::Reauthenticate | Verdict::Split | Verdict::DeadLetter | Verdict::Rejected => {
-            String::new()
-        }
-    }
-}
-
-fn report(steps: &mut Vec<Step>, output: Output, step: Step) -> Result<(), CliError> {
-    show(&step, output)?;
-    steps.push(step);
-    Ok(())
-}
-
-fn show(step: &Step, output: Output) -> Result<Exit, CliError> {
-    let (mark, said) = match &step.outcome {
-        Ok(said) => ("ok  ", said),
-        Err(said) => ("FAIL", said),
+fn summary(config: &Config, from: &str) -> String {
+    let feeds: usize = config.accounts.values().map(|account| account.streams.len()).sum();
+    let names: Vec<&str> = config.accounts.keys().map(|name| name.as_str()).collect();
+    let timer = match &config.schedule.timer {
+        Timer::Cron(cron) => format!("by cron \"{cron}\""),
+        Timer::Every(every) => format!("every {}", humantime::format_duration(*every)),
     };
-    match output {
-        Output::Text if step.millis == 0 => print(&format!("{mark} {}: {said}", step.name)),
-        Output::Text => print(&format!("{mark} {}: {said} ({} ms)", step.name, step.millis)),
-        Output::Json => {
-            let millis = u64::try_from(step.millis).unwrap_or(u64::MAX);
-            print(&json!({ "step": step.name, "ok": step.outcome.is_ok(), "said": said, "ms": millis }).to_string())
-        }
-    }
+    let (accounts, streams) = (plural(names.len(), "account"), plural(feeds, "feed"));
+    format!("{from}: {accounts} ({}), {streams}, {timer}", names.join(", "))
+}
+
+pub(super) fn plural(count: usize, what: &str) -> String {
+    let ending = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{ending}")
+}
+
+/// The steps say what the log would say: unless more was asked for, it keeps quiet.
+fn quiet(log: &Log) -> Log {
+    let level = if matches!(log.level.as_str(), "info" | "warn") { "error".into() } else { log.level.clone() };
+    Log { level, format: log.format }
 }

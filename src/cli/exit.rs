@@ -2,9 +2,11 @@
 
 use crate::agent::Trouble;
 use crate::config::ConfigError;
+use crate::flow::retry::Failure;
 use crate::sim;
 use crate::store::StoreError;
 use crate::store::checkpoints::CheckpointError;
+use crate::table::TableError;
 use crate::wire::WireError;
 use std::process::ExitCode;
 
@@ -26,6 +28,50 @@ impl From<Exit> for ExitCode {
     }
 }
 
+impl Exit {
+    pub(super) const ALL: [Self; 5] = [Self::Done, Self::Failed, Self::DeadLetters, Self::Usage, Self::Credentials];
+
+    /// What it means, and what to do. Help, man pages and README say the same.
+    pub(super) const fn says(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Done => ("done; also after a drain on SIGTERM", "nothing"),
+            Self::Failed => (
+                "failed; `reconcile`: something is missing, or may be on its way; `status`: a feed is not well",
+                "try again; the timer or systemd does",
+            ),
+            Self::DeadLetters => ("done, with dead letters", "`opship dead-letters list` says which and why"),
+            Self::Usage => (
+                "usage, configuration, or a checkpoint of another account or destination",
+                "correct it; trying again does not help",
+            ),
+            Self::Credentials => ("credentials refused (`once`, `check` and `reconcile`)", "a new token, or a role"),
+        }
+    }
+}
+
+/// Of a process that a signal ended.
+const SIGNALLED: (&str, &str, &str) = ("128+n", "ended by a second signal", "the next start settles what was open");
+
+/// Code, meaning and what to do, in order.
+fn rows() -> impl Iterator<Item = (String, &'static str, &'static str)> {
+    let (code, meaning, remedy) = SIGNALLED;
+    let row = |exit: Exit| {
+        let (meaning, remedy) = exit.says();
+        ((exit as u8).to_string(), meaning, remedy)
+    };
+    Exit::ALL.into_iter().map(row).chain([(code.to_owned(), meaning, remedy)])
+}
+
+/// The exit codes for help: what they mean.
+pub(super) fn meanings() -> Vec<(String, String)> {
+    rows().map(|(code, meaning, _)| (code, meaning.replace('`', ""))).collect()
+}
+
+/// The exit codes for the man pages: what to do about them, too.
+pub(super) fn meanings_and_remedies() -> Vec<(String, String)> {
+    rows().map(|(code, meaning, remedy)| (code, format!("{meaning}. To do: {remedy}.").replace('`', ""))).collect()
+}
+
 /// Why a command could not do its work.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
@@ -37,6 +83,8 @@ pub(crate) enum CliError {
     Sim(#[from] sim::SimError),
     #[error(transparent)]
     Trouble(#[from] Trouble),
+    #[error(transparent)]
+    Table(#[from] TableError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     #[error("{0}")]
@@ -53,6 +101,9 @@ impl CliError {
             Self::Wire(WireError::Secret(_)) => Exit::Usage,
             Self::Wire(_) | Self::Sim(_) | Self::Failed(_) => Exit::Failed,
             Self::Trouble(trouble) => exit_of(trouble),
+            Self::Table(TableError { failure: Failure::NoCredential, .. }) => Exit::Credentials,
+            Self::Table(TableError { failure: Failure::Status { status: 401 | 403, .. }, .. }) => Exit::Credentials,
+            Self::Table(_) => Exit::Failed,
             Self::Checkpoint(CheckpointError::TooNew { .. }) => Exit::Usage,
             Self::Checkpoint(_) => Exit::Failed,
         }
@@ -77,5 +128,26 @@ pub(crate) fn exit_of(trouble: &Trouble) -> Exit {
         Trouble::Misfit { .. } | Trouble::Store(CheckpointError::TooNew { .. }) => Exit::Usage,
         Trouble::Unauthorized { .. } => Exit::Credentials,
         _ => Exit::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_readme_has_these_exit_codes_and_no_others() {
+        let readme = include_str!("../../README.md");
+        let (_, below) = readme.split_once("| exit code | meaning | what to do |\n|---|---|---|\n").unwrap();
+        let stands: Vec<&str> = below.lines().take_while(|line| line.starts_with('|')).collect();
+        let expected: Vec<String> =
+            rows().map(|(code, meaning, remedy)| format!("| {code} | {meaning} | {remedy} |")).collect();
+        assert_eq!(stands, expected);
+    }
+
+    #[test]
+    fn every_exit_is_listed_once_in_order() {
+        let codes: Vec<u8> = Exit::ALL.map(|exit| exit as u8).to_vec();
+        assert_eq!(codes, [0, 1, 2, 64, 77]);
     }
 }

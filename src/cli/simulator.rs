@@ -45,6 +45,12 @@ pub(super) struct SimArgs {
     /// Don't enforce the request limits of the real services
     #[arg(long)]
     no_rate_limits: bool,
+    /// Share of accepted rows that the workspace then loses, 0 to 1
+    #[arg(long, default_value_t = 0.0)]
+    drop_share: f64,
+    /// How long after they were accepted rows can be queried
+    #[arg(long, value_parser = humantime::parse_duration, default_value = "0s", value_name = "DURATION")]
+    ingestion_latency: Duration,
     /// Append accepted rows to this file
     #[arg(long, value_name = "FILE")]
     rows_out: Option<PathBuf>,
@@ -78,6 +84,8 @@ impl SimArgs {
             strict_uncompressed: self.strict,
             rate_limits: !self.no_rate_limits,
             rows_out: self.rows_out,
+            drop_share: self.drop_share,
+            ingestion_latency: self.ingestion_latency,
             ..sim::Options::default()
         };
         (options, self.faults)

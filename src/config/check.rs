@@ -200,6 +200,7 @@ fn delivery(raw: &RawDelivery, cx: &mut Context) -> Delivery {
     }
     Delivery {
         on_in_doubt: raw.on_in_doubt,
+        verify_after: cx.duration("delivery.verify_after", &raw.verify_after, SECOND..=DAY),
         batch_rows_max: raw.batch_rows_max,
         heartbeat_every: cx.duration("delivery.heartbeat_every", &raw.heartbeat_every, SECOND..=DAY),
         allow_insecure_loopback: raw.allow_insecure_loopback,

@@ -124,6 +124,9 @@ pub(super) fn azure(raw: &RawConfig, rules: &HostRules, cx: &mut Context) -> Azu
         let id = values::word(id, "-", "the workspace id, a GUID (not its resource id or name)");
         cx.take("azure.workspace_id", id);
     }
+    let workspace_url = azure.workspace_url.as_deref();
+    let workspace_url =
+        workspace_url.and_then(|text| cx.service_url("azure.workspace_url", text, Service::Query, rules));
     credential_keys(azure, cx);
     if raw.delivery.on_in_doubt == OnInDoubt::Verify && azure.workspace_id.is_none() {
         cx.missing("azure.workspace_id", "`delivery.on_in_doubt = \"verify\"` asks the workspace");
@@ -139,6 +142,7 @@ pub(super) fn azure(raw: &RawConfig, rules: &HostRules, cx: &mut Context) -> Azu
         client_secret: secret("azure.client_secret", &azure.client_secret),
         certificate: secret("azure.certificate", &azure.certificate),
         workspace_id: azure.workspace_id.clone(),
+        workspace_url,
         cloud: azure.cloud,
     }
 }

@@ -16,6 +16,8 @@ pub enum Service {
     Blob,
     /// Azure Key Vault.
     KeyVault,
+    /// The Log Analytics query API.
+    Query,
 }
 
 /// The part of the configuration that widens or narrows the list.
@@ -55,6 +57,16 @@ const fn azure_suffixes(service: Service, cloud: Cloud) -> &'static [&'static st
         (Service::KeyVault, Cloud::Public) => &[".vault.azure.net"],
         (Service::KeyVault, Cloud::UsGov) => &[".vault.usgovcloudapi.net"],
         (Service::KeyVault, Cloud::China) => &[".vault.azure.cn"],
+        (Service::Query, _) => &[],
+    }
+}
+
+/// Hosts of the Log Analytics query API, <https://learn.microsoft.com/azure/azure-monitor/logs/api/access-api>.
+const fn query_hosts(cloud: Cloud) -> &'static [&'static str] {
+    match cloud {
+        Cloud::Public => &["api.loganalytics.azure.com", "api.loganalytics.io"],
+        Cloud::UsGov => &["api.loganalytics.us"],
+        Cloud::China => &["api.loganalytics.azure.cn"],
     }
 }
 
@@ -91,6 +103,7 @@ fn check_host(host: &Host<&str>, url: &Url, service: Service, rules: &HostRules)
     let own = matches!(host, Host::Domain(_))
         && match service {
             Service::Events => EVENTS_HOSTS.contains(&name.as_str()),
+            Service::Query => query_hosts(rules.cloud).contains(&name.as_str()),
             Service::Ingestion | Service::Blob | Service::KeyVault => suffixes.iter().any(|end| is_below(&name, end)),
         };
     match (own, url.port()) {
@@ -118,6 +131,7 @@ fn expected_hosts(service: Service, cloud: Cloud) -> String {
         Service::Ingestion => format!("a logs ingestion endpoint of this `azure.cloud` ({})", suffixes()),
         Service::Blob => format!("a blob storage account of this `azure.cloud` ({})", suffixes()),
         Service::KeyVault => format!("a key vault of this `azure.cloud` ({})", suffixes()),
+        Service::Query => format!("the query API of this `azure.cloud` ({})", query_hosts(cloud).join(", ")),
     }
 }
 
@@ -165,10 +179,14 @@ mod tests {
             ("https://acct.blob.core.windows.net/opship?sig=x", Service::Blob),
             ("https://acct.z01.blob.storage.azure.net/opship", Service::Blob),
             ("https://v.vault.azure.net/secrets/t", Service::KeyVault),
+            ("https://api.loganalytics.azure.com", Service::Query),
+            ("https://api.loganalytics.io", Service::Query),
         ] {
             assert_eq!(check(url, service, &public), Ok(()), "{url}");
         }
         assert_eq!(check("https://x.ingest.monitor.azure.us", Service::Ingestion, &gov), Ok(()));
+        assert_eq!(check("https://api.loganalytics.us", Service::Query, &gov), Ok(()));
+        assert!(check("https://api.loganalytics.us", Service::Query, &public).is_err());
         assert!(check("https://x.ingest.monitor.azure.us", Service::Ingestion, &public).is_err());
         assert!(check("https://x.ingest.monitor.azure.com", Service::Ingestion, &gov).is_err());
     }
@@ -189,6 +207,8 @@ mod tests {
             ("https://ingest.monitor.azure.com", Service::Ingestion),
             ("https://93.184.216.34", Service::Events),
             ("https://[2001:db8::1]", Service::Blob),
+            ("https://x.api.loganalytics.io", Service::Query),
+            ("https://api.loganalytics.io.evil.example", Service::Query),
             ("http://events.1password.com", Service::Events),
             ("http://127.0.0.2:1", Service::Events),
             ("http://localhost.evil.example", Service::Events),

@@ -233,6 +233,10 @@ pub(super) struct RawAzure {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(example = "00000000-0000-0000-0000-000000000000")]
     pub(super) workspace_id: Option<String>,
+    /// Address of the query API, where it is not the cloud's own: a proxy of yours, or the simulator.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("writeOnly" = true), example = "https://api.loganalytics.azure.com")]
+    pub(super) workspace_url: Option<String>,
     /// Which Azure cloud: decides hosts and token audiences.
     pub(super) cloud: Cloud,
 }
@@ -255,6 +259,8 @@ impl Default for RawLedger {
 pub(super) struct RawDelivery {
     /// A batch that may or may not have arrived: resend it (at worst a traceable duplicate), or verify by asking the workspace first.
     pub(super) on_in_doubt: OnInDoubt,
+    /// verify: how long an accepted row may take to show in the table, 1s to 24h; the feed stands still for that long. Beyond half an hour without an answer from the table the batch is resent.
+    pub(super) verify_after: String,
     /// Most rows of one POST: the bound of the duplicates of one doubt.
     #[schemars(range(min = 1, max = BATCH_ROWS_MAX))]
     pub(super) batch_rows_max: usize,
@@ -271,6 +277,7 @@ impl Default for RawDelivery {
     fn default() -> Self {
         Self {
             on_in_doubt: OnInDoubt::Resend,
+            verify_after: "15m".into(),
             batch_rows_max: BATCH_ROWS_MAX,
             heartbeat_every: "5m".into(),
             allow_insecure_loopback: false,

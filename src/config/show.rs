@@ -38,6 +38,7 @@ fn shown(config: &Config) -> RawConfig {
         ledger: RawLedger { keep: written(config.ledger_keep) },
         delivery: RawDelivery {
             on_in_doubt: config.delivery.on_in_doubt,
+            verify_after: written(config.delivery.verify_after),
             batch_rows_max: config.delivery.batch_rows_max,
             heartbeat_every: written(config.delivery.heartbeat_every),
             allow_insecure_loopback: config.delivery.allow_insecure_loopback,
@@ -136,6 +137,7 @@ fn shown_azure(azure: &Azure) -> RawAzure {
         client_secret: shown_secret(&azure.client_secret),
         certificate: shown_secret(&azure.certificate),
         workspace_id: azure.workspace_id.clone(),
+        workspace_url: azure.workspace_url.as_ref().map(ToString::to_string),
         cloud: azure.cloud,
     }
 }

@@ -92,18 +92,30 @@ fn trimmed(text: &str) -> Option<SecretString> {
 }
 
 /// A warning, not a refusal: Kubernetes mounts secrets as 0644 into the pod.
-#[cfg(unix)]
 fn warn_if_too_open(path: &Path, metadata: &std::fs::Metadata, warned: &Mutex<BTreeSet<PathBuf>>) {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = metadata.permissions().mode() & 0o777;
-    let mut warned = warned.lock().unwrap_or_else(PoisonError::into_inner);
-    if mode & MODE_TOO_OPEN != 0 && warned.insert(path.to_owned()) {
+    let Some(mode) = too_open(metadata) else { return };
+    if warned.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned()) {
         tracing::warn!(path = %path.display(), mode = format!("{mode:04o}"), "other users may read or replace the secret file: chmod it to 0640 or less");
     }
 }
 
+/// The permissions of a secret file that others may read or replace; `None` when nothing is wrong with them.
+pub fn open_to_others(reference: &SecretRef) -> Option<u32> {
+    let SecretRef::File(path) = reference else { return None };
+    too_open(&std::fs::metadata(path).ok()?)
+}
+
+#[cfg(unix)]
+fn too_open(metadata: &std::fs::Metadata) -> Option<u32> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = metadata.permissions().mode() & 0o777;
+    (mode & MODE_TOO_OPEN != 0).then_some(mode)
+}
+
 #[cfg(not(unix))]
-fn warn_if_too_open(_: &Path, _: &std::fs::Metadata, _: &Mutex<BTreeSet<PathBuf>>) {}
+fn too_open(_: &std::fs::Metadata) -> Option<u32> {
+    None
+}
 
 fn refused(reference: &SecretRef, why: &str) -> SecretError {
     SecretError { reference: reference.to_string(), why: why.to_owned(), cause: None }

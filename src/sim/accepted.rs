@@ -1,6 +1,6 @@
 //! What the ingestion endpoint accepted, and how that compares with what was generated.
 
-use crate::flow::{EventId, Stream};
+use crate::flow::{EventId, Stream, Time};
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
@@ -44,6 +44,8 @@ pub(super) struct StoredRow {
     pub(super) json: Bytes,
     pub(super) log_source: Option<String>,
     pub(super) uuid: Option<String>,
+    pub(super) account: Option<String>,
+    pub(super) happened: Option<Time>,
 }
 
 /// Everything accepted so far.
@@ -64,23 +66,23 @@ impl Accepted {
     }
 
     /// Stores a batch, or nothing of it.
-    pub(super) fn store(&mut self, rows: Vec<StoredRow>) -> io::Result<()> {
+    pub(super) fn store(&mut self, rows: &[StoredRow]) -> io::Result<()> {
         if let Some(out) = &mut self.out {
             let mut lines = Vec::with_capacity(rows.iter().map(|row| row.json.len() + 1).sum());
-            for row in &rows {
+            for row in rows {
                 lines.extend_from_slice(&row.json);
                 lines.push(b'\n');
             }
             out.write_all(&lines)?;
         }
         self.totals.posts += 1;
-        rows.into_iter().for_each(|row| self.count(row));
+        rows.iter().for_each(|row| self.count(row));
         Ok(())
     }
 
-    fn count(&mut self, row: StoredRow) {
+    fn count(&mut self, row: &StoredRow) {
         if self.keep_rows {
-            self.kept.push(row.json);
+            self.kept.push(row.json.clone());
         }
         if row.log_source.as_deref() == Some(HEALTH_SOURCE) {
             self.totals.health_rows += 1;
@@ -88,10 +90,10 @@ impl Accepted {
         }
         self.totals.rows += 1;
         let stream = Stream::ALL.into_iter().find(|stream| row.log_source.as_deref() == Some(stream.as_str()));
-        match (stream, row.uuid) {
+        match (stream, &row.uuid) {
             (None, _) => self.foreign_rows += 1,
             (Some(_), None) => self.totals.nameless_rows += 1,
-            (Some(stream), Some(uuid)) => *self.copies.entry((stream, EventId::of_uuid(&uuid))).or_default() += 1,
+            (Some(stream), Some(uuid)) => *self.copies.entry((stream, EventId::of_uuid(uuid))).or_default() += 1,
         }
     }
 

@@ -9,6 +9,9 @@ use std::collections::BTreeSet;
 const MONITOR_AUDIENCES: &[&str] =
     &["https://monitor.azure.com", "https://monitor.azure.us", "https://monitor.azure.cn"];
 
+/// The service principal that roles are assigned to.
+const PRINCIPAL: &str = "00000000-0000-0000-0000-0000000000a9";
+
 /// What an events token says about itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct EventsClaims {
@@ -32,6 +35,10 @@ struct AzureClaims {
     aud: String,
     iss: String,
     sub: String,
+    /// Tenant, service principal and client id.
+    tid: String,
+    oid: String,
+    appid: String,
     iat: i64,
     exp: i64,
     /// Sets apart tokens of the same second.
@@ -50,6 +57,8 @@ pub(super) struct Access {
     azure_issued: u64,
     azure_revoked: u64,
     pub(super) role_is_granted: bool,
+    /// Log Analytics Reader on the workspace.
+    pub(super) reader_is_granted: bool,
 }
 
 /// Why an Azure token was not taken.
@@ -73,6 +82,7 @@ impl Access {
             azure_issued: 0,
             azure_revoked: 0,
             role_is_granted: true,
+            reader_is_granted: true,
         }
     }
 
@@ -126,12 +136,22 @@ impl Access {
         Some(claims)
     }
 
-    pub(super) fn azure_token(&mut self, audience: &str, now: Time, expires: Time) -> String {
+    /// For the application `client` of `tenant`.
+    pub(super) fn azure_token(
+        &mut self,
+        (tenant, client): (String, String),
+        audience: &str,
+        now: Time,
+        expires: Time,
+    ) -> String {
         self.azure_issued += 1;
         let claims = AzureClaims {
             aud: audience.to_owned(),
-            iss: "https://sts.windows.net/00000000-0000-0000-0000-000000000001/".into(),
-            sub: "00000000-0000-0000-0000-0000000000a9".into(),
+            iss: format!("https://sts.windows.net/{tenant}/"),
+            sub: PRINCIPAL.into(),
+            tid: tenant,
+            oid: PRINCIPAL.into(),
+            appid: client,
             iat: now.timestamp(),
             exp: expires.timestamp(),
             uti: self.azure_issued,
@@ -145,8 +165,12 @@ impl Access {
     }
 
     pub(super) fn check_azure(&self, token: Option<&str>, now: Time) -> Result<(), Refused> {
+        self.check_azure_for(MONITOR_AUDIENCES, token, now)
+    }
+
+    pub(super) fn check_azure_for(&self, audiences: &[&str], token: Option<&str>, now: Time) -> Result<(), Refused> {
         let claims: AzureClaims = self.seal.claims(token.ok_or(Refused::Missing)?).ok_or(Refused::Invalid)?;
-        if !MONITOR_AUDIENCES.contains(&claims.aud.trim_end_matches('/')) {
+        if !audiences.contains(&claims.aud.trim_end_matches('/')) {
             return Err(Refused::WrongAudience);
         }
         if claims.uti <= self.azure_revoked {

@@ -14,6 +14,8 @@ pub enum Service {
     Events(Option<Stream>),
     Identity,
     Ingestion,
+    /// The Log Analytics query API.
+    Query,
     /// The simulator's own control API.
     Control,
     Unknown,
@@ -112,6 +114,7 @@ fn route(path: &str) -> (Service, Version) {
         "/msi/token" | "/metadata/identity/oauth2/token" => Service::Identity,
         path if path.ends_with("/oauth2/v2.0/token") => Service::Identity,
         path if path.starts_with("/dataCollectionRules/") => Service::Ingestion,
+        path if path.starts_with("/v1/workspaces/") => Service::Query,
         path if path.starts_with("/sim/") => Service::Control,
         _ => Service::Unknown,
     };

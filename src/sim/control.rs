@@ -47,6 +47,8 @@ pub(super) fn answer(world: &World, call: &Call) -> Reply {
         (&Method::POST, "/sim/live") => live(world, call),
         (&Method::POST, "/sim/token/rotate") => Reply::json(200, &json!({ "token": world.rotate_token() })),
         (&Method::GET, "/sim/compare") => Reply::json(200, &json!(world.compare())),
+        (&Method::POST, "/sim/workspace") => workspace(world, call),
+        (&Method::GET, "/sim/dropped") => Reply::json(200, &by_stream(|stream| world.dropped(stream))),
         (&Method::GET, "/sim/missing") => Reply::json(200, &by_stream(|stream| world.missing(stream))),
         (&Method::GET, "/sim/journal") => Reply::json(200, &json!(world.journal())),
         (&Method::GET, "/sim/rows") => Reply::json(200, &by_stream(|stream| copies(world, stream))),
@@ -70,6 +72,8 @@ fn switch(method: &Method, path: &str) -> Option<fn(&World)> {
         (&Method::POST, "/sim/azure-tokens/revoke") => Some(World::revoke_azure_tokens),
         (&Method::POST, "/sim/role/revoke") => Some(World::revoke_role),
         (&Method::POST, "/sim/role/grant") => Some(World::grant_role),
+        (&Method::POST, "/sim/reader/revoke") => Some(World::revoke_reader),
+        (&Method::POST, "/sim/reader/grant") => Some(World::grant_reader),
         _ => None,
     }
 }
@@ -129,6 +133,23 @@ fn add_faults(world: &World, body: &[u8]) -> Reply {
             refused(&format!("{error}{cause}"))
         }
     }
+}
+
+/// `?drop_share=0.05&latency_seconds=60`: either or both.
+fn workspace(world: &World, call: &Call) -> Reply {
+    let number = |name: &str| call.head.query(name).map(|text| text.parse::<f64>().ok().filter(|n| *n >= 0.0));
+    let (share, latency) = (number("drop_share"), number("latency_seconds"));
+    let latency = latency.map(|seconds| seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()));
+    if share == Some(None) || latency == Some(None) {
+        return refused("drop_share or latency_seconds is not a number");
+    }
+    if let Some(share) = share.flatten() {
+        world.set_drop_share(share);
+    }
+    if let Some(latency) = latency.flatten() {
+        world.set_ingestion_latency(latency);
+    }
+    Reply::no_content()
 }
 
 fn live(world: &World, call: &Call) -> Reply {

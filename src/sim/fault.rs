@@ -30,7 +30,7 @@ const fn first() -> u64 {
 }
 
 /// The requests a fault is meant for: `events`, `auditevents`, `itemusages`, `signinattempts`, `introspect`, `identity`,
-/// `ingestion`, or the beginning of a path.
+/// `ingestion`, `query`, or the beginning of a path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Target {
@@ -40,6 +40,7 @@ pub enum Target {
     Introspect,
     Identity,
     Ingestion,
+    Query,
     Path(String),
 }
 
@@ -91,6 +92,8 @@ pub enum What {
     Token(TokenFault),
     /// The ingestion endpoint's size limits become this many bytes, compressed or not.
     SizeLimit { bytes: usize },
+    /// The query API cuts its answers after so many rows, and says so as it does.
+    RowsLimit { rows: usize },
 }
 
 impl What {
@@ -106,6 +109,9 @@ impl What {
         }
         if matches!(self, Self::SizeLimit { .. }) && !path && *on != Target::Ingestion {
             return Err("size-limit strikes ingestion or a path".into());
+        }
+        if matches!(self, Self::RowsLimit { .. }) && !path && *on != Target::Query {
+            return Err("rows-limit strikes query or a path".into());
         }
         if let Self::Status(refusal) | Self::AcceptThenStatus(refusal) = self
             && !(200..=599).contains(&refusal.status)
@@ -298,6 +304,7 @@ impl Target {
             Self::Introspect => head.service == Service::Events(None),
             Self::Identity => head.service == Service::Identity,
             Self::Ingestion => head.service == Service::Ingestion,
+            Self::Query => head.service == Service::Query,
             Self::Path(start) => head.path.starts_with(start),
         }
     }
@@ -311,11 +318,12 @@ impl TryFrom<String> for Target {
             "introspect" => Ok(Self::Introspect),
             "identity" => Ok(Self::Identity),
             "ingestion" => Ok(Self::Ingestion),
+            "query" => Ok(Self::Query),
             path if path.starts_with('/') => Ok(Self::Path(text)),
             other => Stream::ALL.into_iter().find(|stream| stream.as_str() == other).map(Self::Stream).ok_or_else(|| {
                 format!(
                     "unknown target {other:?}: events, auditevents, itemusages, signinattempts, introspect, identity, \
-                     ingestion, or a path that starts with a slash"
+                     ingestion, query, or a path that starts with a slash"
                 )
             }),
         }
@@ -336,6 +344,7 @@ impl fmt::Display for Target {
             Self::Introspect => "introspect",
             Self::Identity => "identity",
             Self::Ingestion => "ingestion",
+            Self::Query => "query",
             Self::Path(start) => start,
         })
     }

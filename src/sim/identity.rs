@@ -58,7 +58,8 @@ fn issue(world: &World, audience: &str, whats: &[What]) -> Issued {
             TokenFault::NumericExpiresOn => numeric = true,
         }
     }
-    let token = held(&world.access).azure_token(&audience, now, expires);
+    let bearer = (world.tenant_id(), world.client_id());
+    let token = held(&world.access).azure_token(bearer, &audience, now, expires);
     let stamp = expires.timestamp();
     let expires_on = if numeric { json!(stamp) } else { json!(stamp.to_string()) };
     Issued { token, expires, now, expires_on }

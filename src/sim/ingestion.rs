@@ -7,7 +7,7 @@ use super::fault::{Refusal, What};
 use super::reply::Reply;
 use super::vocabulary::COLUMNS;
 use super::world::{World, held};
-use crate::flow::Time;
+use crate::flow::{Time, decode};
 use axum::http::{HeaderName, Method, header};
 use flate2::read::MultiGzDecoder;
 use serde_json::json;
@@ -85,7 +85,8 @@ fn accept(world: &World, call: &Call, whats: &[What]) -> Result<(), Refusal> {
         stored.push(store(row, now));
     }
     let failed = |error: std::io::Error| refusal(500, "InternalServerError", format!("rows_out: {error}"));
-    accepted.store(stored).map_err(failed)?;
+    accepted.store(&stored).map_err(failed)?;
+    held(&world.shelf).take(&stored, now);
     accepted.totals.dropped_columns += dropped;
     accepted.totals.long_values += long;
     Ok(())
@@ -190,5 +191,7 @@ fn store(row: &Row<'_>, now: Time) -> StoredRow {
         json.extend(value.get().chars().map(|c| if matches!(c, '\n' | '\r') { ' ' } else { c }));
     }
     json.push('}');
-    StoredRow { json: json.into(), log_source: text("log_source"), uuid: text("uuid_s") }
+    let happened = text("timestamp").and_then(|text| decode::timestamp(&text));
+    let (log_source, uuid, account) = (text("log_source"), text("uuid_s"), text("account_uuid"));
+    StoredRow { json: json.into(), log_source, uuid, account, happened }
 }

@@ -81,8 +81,13 @@ pub struct Options {
     pub rows_out: Option<PathBuf>,
     /// Keep accepted rows in memory; their ids are always kept.
     pub keep_rows: bool,
+    /// Share of the accepted event rows that the workspace never shows: lost after the 204.
+    pub drop_share: f64,
+    /// How long after its 204 a row becomes visible to queries.
+    pub ingestion_latency: Duration,
     pub faults: Vec<Fault>,
-    /// Enforce 600 requests a minute and 30,000 an hour on the Events API, and 12,000 a minute on the rule.
+    /// Enforce 600 requests a minute and 30,000 an hour on the Events API, 12,000 a minute on the rule, and
+    /// 200 in 30 seconds on the query API.
     pub rate_limits: bool,
     /// What the Events API says to those over the limit; nothing is documented.
     pub rate_limit_retry_after: Option<RetryAfter>,
@@ -112,6 +117,8 @@ impl Default for Options {
             strict_uncompressed: false,
             rows_out: None,
             keep_rows: false,
+            drop_share: 0.0,
+            ingestion_latency: Duration::ZERO,
             faults: Vec::new(),
             rate_limits: true,
             rate_limit_retry_after: None,

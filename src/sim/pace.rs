@@ -25,6 +25,11 @@ impl Pace {
         Self(vec![Limit::new(12_000, TimeDelta::minutes(1))])
     }
 
+    /// The Log Analytics query API: 200 in 30 seconds for a user.
+    pub(super) fn query() -> Self {
+        Self(vec![Limit::new(200, TimeDelta::seconds(30))])
+    }
+
     /// True, and counted, when the request is within every limit. Refused requests do not count.
     pub(super) fn admit(&mut self, now: Time) -> bool {
         self.0.iter_mut().for_each(|limit| limit.forget(now));

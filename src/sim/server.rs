@@ -7,7 +7,7 @@ use super::reply::{Manner, Reply, gzip_bomb};
 use super::seal::fingerprint;
 use super::wire::{Cut, Wire};
 use super::world::{World, held};
-use super::{control, events_api, identity, ingestion};
+use super::{control, events_api, identity, ingestion, workspace};
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderName, Request, Response, header};
 use bytes::Bytes;
@@ -165,6 +165,7 @@ fn ask(world: &World, call: &Call, whats: &[What]) -> Reply {
         Service::Events(stream) => events_api::answer(world, call, stream, whats),
         Service::Identity => identity::answer(world, call, whats),
         Service::Ingestion => ingestion::answer(world, call, whats),
+        Service::Query => workspace::answer(world, call, whats),
         Service::Control | Service::Unknown => Reply::not_found(),
     }
 }
@@ -173,6 +174,7 @@ fn refuse(world: &World, call: &Call, refusal: &super::Refusal) -> Reply {
     match call.head.service {
         Service::Identity => identity::refuse(world, call, refusal),
         Service::Ingestion => ingestion::refuse(world, refusal),
+        Service::Query => workspace::refuse(world, refusal),
         Service::Events(_) | Service::Control | Service::Unknown => events_api::refuse(world, call, refusal),
     }
 }
@@ -216,7 +218,8 @@ fn bend(mut reply: Reply, what: &What) -> Reply {
         | What::AcceptThenStatus(_)
         | What::Page(_)
         | What::Token(_)
-        | What::SizeLimit { .. } => {}
+        | What::SizeLimit { .. }
+        | What::RowsLimit { .. } => {}
     }
     reply
 }

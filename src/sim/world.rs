@@ -10,6 +10,7 @@ use super::history::{Plan, delta};
 use super::journal::{Entry, Journal};
 use super::pace::Pace;
 use super::seal::Seal;
+use super::shelf::Shelf;
 use super::strikes::Faults;
 use super::{Options, SimError};
 use crate::flow::{EventId, Stream, Time};
@@ -39,6 +40,8 @@ pub struct World {
     pub(super) accepted: Mutex<Accepted>,
     pub(super) events_pace: Mutex<Pace>,
     pub(super) ingestion_pace: Mutex<Pace>,
+    pub(super) query_pace: Mutex<Pace>,
+    pub(super) shelf: Mutex<Shelf>,
     pub(super) faults: Mutex<Faults>,
     journal: Mutex<Journal>,
     author: Author,
@@ -79,6 +82,8 @@ impl World {
             accepted: Mutex::new(Accepted::new(out, options.keep_rows)),
             events_pace: Mutex::new(Pace::events()),
             ingestion_pace: Mutex::new(Pace::ingestion()),
+            query_pace: Mutex::new(Pace::query()),
+            shelf: Mutex::new(Shelf::new(options.seed, options.drop_share, options.ingestion_latency)),
             faults: Mutex::new(Faults::new(options.seed, options.faults.clone())),
             journal: Mutex::default(),
             author,
@@ -234,11 +239,15 @@ impl World {
     }
 
     pub fn tenant_id(&self) -> String {
-        guid(Dice::of(self.options.seed, "tenant", 0))
+        self.guid_of("tenant")
     }
 
     pub fn client_id(&self) -> String {
-        guid(Dice::of(self.options.seed, "client", 0))
+        self.guid_of("client")
+    }
+
+    pub(super) fn guid_of(&self, label: &str) -> String {
+        guid(Dice::of(self.options.seed, label, 0))
     }
 
     /// What Microsoft Entra ID takes from [`World::client_id`].
@@ -247,7 +256,7 @@ impl World {
     }
 
     pub fn dcr_immutable_id(&self) -> String {
-        format!("dcr-{}", guid(Dice::of(self.options.seed, "rule", 0)).replace('-', ""))
+        format!("dcr-{}", self.guid_of("rule").replace('-', ""))
     }
 
     /// The one stream that the rule declares.

@@ -21,8 +21,8 @@ pub struct Ndjson {
 
 struct Rows {
     path: PathBuf,
-    /// Held for its lock, which ends with the process, however it ends.
-    _lock: File,
+    /// Held for its lock, which ends with the process, however it ends. None before the first use of [`Ndjson::when_needed`].
+    lock: Option<File>,
 }
 
 /// A write that failed: whether the file is as it was before.
@@ -37,17 +37,54 @@ impl Ndjson {
     /// # Errors
     /// A stream name that is no file name, a directory that cannot be written, or another process that writes there.
     pub fn open(dir: &Path, stream: &str) -> Result<Self, SinkError> {
-        let table = stream.strip_prefix("Custom-").unwrap_or(stream);
-        let path = dir.join(format!("{table}.ndjson"));
+        let fail = |path: &Path, cause| error("open the sink's file", path, Failure::Local, cause);
+        // A bad name creates no folder.
+        Self::when_needed(dir, stream)?;
+        std::fs::create_dir_all(dir).map_err(|cause| fail(dir, cause))?;
+        let sink = Self::when_needed(dir, stream)?;
+        let opened = sink.file.lock().unwrap_or_else(PoisonError::into_inner).open();
+        opened.map_err(|cause| fail(&sink.path, cause))?;
+        Ok(sink)
+    }
+
+    /// The same, but nothing is created or locked before the first delivery: for a command that mostly reads, beside a writer.
+    ///
+    /// # Errors
+    /// A stream name that is no file name.
+    pub fn when_needed(dir: &Path, stream: &str) -> Result<Self, SinkError> {
+        let path = file_of(dir, stream);
         let fail = |cause: io::Error| error("open the sink's file", &path, Failure::Local, cause);
+        let table = table_of(stream);
         if table.is_empty() || !table.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') {
             return Err(fail(io::Error::other("sink.stream may hold only letters, digits, `_` and `-`")));
         }
-        std::fs::create_dir_all(dir).map_err(fail)?;
-        let path = std::fs::canonicalize(dir).map_err(fail)?.join(format!("{table}.ndjson"));
-        let mut rows = Rows { _lock: lock(&path.with_extension("ndjson.lock")).map_err(fail)?, path: path.clone() };
-        rows.open().map_err(fail)?;
+        // A folder that does not exist yet has no other name.
+        let dir = std::fs::canonicalize(dir).or_else(|_| std::path::absolute(dir)).map_err(fail)?;
+        let path = dir.join(format!("{table}.ndjson"));
+        let rows = Rows { lock: None, path: path.clone() };
         Ok(Self { file: Arc::new(Mutex::new(rows)), path })
+    }
+
+    /// What [`Sink::place`] of an opened one will be, without opening it: a running agent holds its lock.
+    pub fn place_of(dir: &Path, stream: &str) -> String {
+        let dir = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_owned());
+        format!("ndjson:{}", file_of(&dir, stream).display())
+    }
+
+    /// Proves that the file can be written, without opening it: a running agent holds its lock, and a folder that is made here would
+    /// belong to whoever looks. A sentence of what was proved.
+    ///
+    /// # Errors
+    /// A directory that cannot be written.
+    pub fn look(dir: &Path, stream: &str) -> Result<String, SinkError> {
+        let path = file_of(dir, stream);
+        let fail = |cause: io::Error| error("look at the sink's file", &path, Failure::Local, cause);
+        let there = dir.ancestors().find(|part| part.is_dir()).unwrap_or_else(|| Path::new("."));
+        let probe = there.join(format!("opship-check-{}", uuid::Uuid::new_v4().simple()));
+        std::fs::write(&probe, b"opship").and_then(|()| std::fs::remove_file(&probe)).map_err(fail)?;
+        let held = File::open(path.with_extension("ndjson.lock")).is_ok_and(|file| file.try_lock_shared().is_err());
+        let who = if held { "another process writes to it now" } else { "nobody writes to it now" };
+        Ok(format!("{} can be written; {who}", path.display()))
     }
 
     async fn on_file<T: Send + 'static>(
@@ -94,6 +131,14 @@ impl Sink for Ndjson {
     }
 }
 
+fn table_of(stream: &str) -> &str {
+    stream.strip_prefix("Custom-").unwrap_or(stream)
+}
+
+fn file_of(dir: &Path, stream: &str) -> PathBuf {
+    dir.join(format!("{}.ndjson", table_of(stream)))
+}
+
 fn error(attempted: &str, path: &Path, failure: Failure, cause: io::Error) -> SinkError {
     SinkError { attempted: attempted.into(), on: path.display().to_string(), failure, cause: Some(cause.into()) }
 }
@@ -132,6 +177,9 @@ fn lines(json: &[u8], now: DateTime<Utc>) -> serde_json::Result<Vec<u8>> {
 impl Rows {
     /// Opened anew for each batch: a log rotation may have moved the file, and rows in an unlinked one would be lost.
     fn open(&mut self) -> io::Result<File> {
+        if self.lock.is_none() {
+            self.lock = Some(lock(&self.path.with_extension("ndjson.lock"))?);
+        }
         let mut file = OpenOptions::new().create(true).read(true).append(true).open(&self.path)?;
         let length = file.metadata()?.len();
         let whole = whole_lines(&mut file, length)?;

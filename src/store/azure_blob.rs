@@ -1,17 +1,17 @@
 //! The store in a container of Azure Blob Storage: block blobs for documents, append blobs for segments.
 
+pub use super::azure_fault::Sas;
+
 use super::azure_fault::{Access, Fault, Scrubbed, header, http_date};
+use super::azure_try::client_options;
 use super::{Expect, Holder, Key, Listed, Object, Store, StoreError, Version, probe};
 use crate::config::ContainerUrl;
 use crate::flow::Time;
-use crate::http::{BODY_BYTES_MAX, ERROR_BODY_BYTES_MAX};
+use crate::http::BODY_BYTES_MAX;
 use async_trait::async_trait;
 use azure_core::credentials::TokenCredential;
-use azure_core::error::ErrorKind;
-use azure_core::http::{
-    AsyncRawResponse, ClientOptions, Etag, ExponentialRetryOptions, HttpClient, Request, RetryOptions, Transport, Url,
-};
-use azure_core::time::{Duration as SdkDuration, OffsetDateTime};
+use azure_core::http::{Etag, HttpClient, Url};
+use azure_core::time::OffsetDateTime;
 use azure_storage_blob::models::{
     AppendBlobClientAppendBlockOptions, AppendBlobClientCreateOptions, BlobClientDeleteOptions,
     BlobClientDownloadOptions, BlobContainerClientListBlobsOptions, BlobItem, BlockBlobClientUploadOptions,
@@ -19,7 +19,7 @@ use azure_storage_blob::models::{
 };
 use azure_storage_blob::{BlobClient, BlobContainerClient, BlobContainerClientOptions};
 use bytes::Bytes;
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::TryStreamExt;
 use std::fmt;
 use std::num::NonZero;
 use std::sync::Arc;
@@ -27,12 +27,6 @@ use std::time::Duration;
 
 /// Deadline of one operation, retries and reading the answer included.
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
-/// Deadline of one try up to the answer's head: a hung connection must leave time for another try.
-const TRY_DEADLINE: Duration = Duration::from_secs(9);
-/// Tries after the first one; their waits grow from 200 ms to [`RETRY_DELAY_MAX`].
-const RETRIES_MAX: u32 = 3;
-const RETRY_DELAY_MAX: SdkDuration = SdkDuration::seconds(2);
-const RETRY_ELAPSED_MAX: SdkDuration = SdkDuration::seconds(18);
 /// Most pages of one listing: a million names at Azure's 5,000 a page.
 const LIST_PAGES_MAX: usize = 200;
 /// How often a read is tried whose answer breaks off in the middle: the SDK repeats only what fails before the body.
@@ -72,6 +66,36 @@ impl AzureBlobStore {
         credential: Option<Arc<dyn TokenCredential>>,
         http: Arc<dyn HttpClient>,
     ) -> Result<Self, StoreError> {
+        let store = Self::at(container, credential, http)?;
+        store.bounded("open of", "", store.ensure_container()).await?;
+        Ok(store)
+    }
+
+    /// Opens the container if it is there, and changes nothing: `None` when it is missing.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn look(
+        container: &ContainerUrl,
+        credential: Option<Arc<dyn TokenCredential>>,
+        http: reqwest::Client,
+    ) -> Result<Option<Self>, StoreError> {
+        let store = Self::at(container, credential, Arc::new(http))?;
+        let looked = async {
+            match store.list_page_of_one().await {
+                Err(fault) if fault.is(404, "ContainerNotFound") => Ok(false),
+                outcome => outcome.map(|()| true),
+            }
+        };
+        let is_there = store.bounded("open of", "", looked).await?;
+        Ok(is_there.then_some(store))
+    }
+
+    fn at(
+        container: &ContainerUrl,
+        credential: Option<Arc<dyn TokenCredential>>,
+        http: Arc<dyn HttpClient>,
+    ) -> Result<Self, StoreError> {
         let container = &without_trailing_slash(container);
         let access = Access::to(container);
         let refuse = |remedy: &str| StoreError::Refused {
@@ -90,9 +114,7 @@ impl AzureBlobStore {
         let options = BlobContainerClientOptions { client_options: client_options(http), ..Default::default() };
         let client = BlobContainerClient::new(container.0.clone(), credential, Some(options))
             .map_err(|error| access.error("open of", "", Fault::of(error)))?;
-        let store = Self { container: client, access };
-        store.bounded("open of", "", store.ensure_container()).await?;
-        Ok(store)
+        Ok(Self { container: client, access })
     }
 
     /// Lists before it creates: the usual case needs no right to create containers.
@@ -259,44 +281,6 @@ fn is_loopback(url: &Url) -> bool {
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
         Some(url::Host::Ipv6(address)) => address.is_loopback(),
         Some(url::Host::Domain(_)) | None => false,
-    }
-}
-
-fn client_options(http: Arc<dyn HttpClient>) -> ClientOptions {
-    let retry = ExponentialRetryOptions {
-        max_retries: RETRIES_MAX,
-        max_delay: RETRY_DELAY_MAX,
-        max_total_elapsed: RETRY_ELAPSED_MAX,
-        ..Default::default()
-    };
-    ClientOptions {
-        retry: RetryOptions::exponential(retry),
-        transport: Some(Transport::new(Arc::new(OneTry { http }))),
-        ..Default::default()
-    }
-}
-
-/// Our client with the deadline of one try and a cap on its answer: the SDK itself reads whatever comes, to the end.
-#[derive(Debug)]
-struct OneTry {
-    http: Arc<dyn HttpClient>,
-}
-
-#[async_trait]
-impl HttpClient for OneTry {
-    async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
-        let answer = tokio::time::timeout(TRY_DEADLINE, self.http.execute_request(request)).await;
-        let late = |_| Err(azure_core::Error::with_message(ErrorKind::Io, "no answer within 9 s"));
-        let (status, headers, body) = answer.unwrap_or_else(late)?.deconstruct();
-        let most = if status.is_success() { BODY_BYTES_MAX } else { ERROR_BODY_BYTES_MAX };
-        let mut read = 0;
-        let body = body.map(move |chunk| {
-            let chunk = chunk?;
-            read += chunk.len();
-            let is_too_much = || azure_core::Error::with_message(ErrorKind::DataConversion, "the answer is too large");
-            (read <= most).then_some(chunk).ok_or_else(is_too_much)
-        });
-        Ok(AsyncRawResponse::new(status, headers, Box::pin(body)))
     }
 }
 

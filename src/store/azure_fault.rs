@@ -84,18 +84,45 @@ pub(super) struct Access {
     sas: Option<Sas>,
 }
 
-/// The public part of the SAS.
-#[derive(Debug)]
-struct Sas {
-    starts: Option<Time>,
-    expires: Option<Time>,
+/// The public part of a SAS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sas {
+    pub starts: Option<Time>,
+    /// Absent when a stored access policy on the container says it.
+    pub expires: Option<Time>,
+    /// Letters, one a right; absent when a stored access policy says them.
+    pub permissions: Option<String>,
+    /// Of the whole account (`ss`), which alone may create containers; else of this container.
+    pub of_account: bool,
+}
+
+/// What opship does: read, add (append), create, write, delete, list.
+const RIGHTS: [(char, &str); 6] =
+    [('r', "read"), ('a', "add"), ('c', "create"), ('w', "write"), ('d', "delete"), ('l', "list")];
+
+impl Sas {
+    /// `None` where the URL has none.
+    pub fn of(container: &ContainerUrl) -> Option<Self> {
+        let text = |name: &str| Some(container.0.query_pairs().find(|(key, _)| key == name)?.1.into_owned());
+        let time = |name: &str| sas_time(&text(name)?);
+        container.has_sas().then(|| Self {
+            starts: time("st"),
+            expires: time("se"),
+            permissions: text("sp"),
+            of_account: text("ss").is_some(),
+        })
+    }
+
+    /// The rights that opship needs and the SAS does not give.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let Some(given) = &self.permissions else { return Vec::new() };
+        RIGHTS.iter().filter(|(letter, _)| !given.contains(*letter)).map(|(_, name)| *name).collect()
+    }
 }
 
 impl Access {
     pub(super) fn to(container: &ContainerUrl) -> Self {
-        let time = |name: &str| sas_time(&container.0.query_pairs().find(|(key, _)| key == name)?.1);
-        let sas = container.has_sas().then(|| Sas { starts: time("st"), expires: time("se") });
-        Self { place: container.without_sas(), sas }
+        Self { place: container.without_sas(), sas: Sas::of(container) }
     }
 
     pub(super) fn error(&self, attempted: &'static str, on: &str, fault: Fault) -> StoreError {

@@ -13,7 +13,7 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-const LOCK: &str = "~lock";
+pub(super) const LOCK: &str = "~lock";
 const TEMP: &str = "~put";
 /// Lock files of living processes; no key is listed from here.
 const OWNERS: &str = "locks";
@@ -159,6 +159,13 @@ impl Disk {
         // After a running append, never between its open and its write: that append would report success for nothing.
         wait_for(&path, || file.try_lock())?;
         fs::remove_file(&path).and_then(|()| sync_directory(parent_of(&path)?)).map_err(failed)
+    }
+
+    /// Best effort: what is in it stays.
+    pub(super) fn remove_if_empty(&self, directory: &str) {
+        if let Ok(_lock) = self.lock("removal of") {
+            let _ = fs::remove_dir(self.root.join(directory));
+        }
     }
 
     pub(super) fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError> {

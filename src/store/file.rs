@@ -123,6 +123,11 @@ impl Store for FileStore {
 
     async fn probe(&self) -> Result<String, StoreError> {
         let proof = tokio::time::timeout(CALL_DEADLINE, probe::prove(self)).await;
+        self.on_disk(|disk| {
+            disk.remove_if_empty(probe::PREFIX);
+            Ok(())
+        })
+        .await?;
         proof.unwrap_or_else(|late| {
             Err(StoreError::Failed { attempted: "probe of", on: self.place(), cause: late.into() })
         })

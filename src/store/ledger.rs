@@ -189,15 +189,21 @@ impl Ledger {
         let key = self.key(hour, segment.part);
         let Some(tail) = self.store.read_from(&key, segment.part_len).await? else {
             // Gone, or shorter than known (restored from a backup): start over from what is there.
-            segment.part_len = 0;
+            segment.start_over();
             return Ok(false);
         };
         if tail.is_empty() && segment.part_len > 0 {
-            segment.part_len = 0;
+            segment.start_over();
             return Ok(false);
         }
         let mut found = false;
         let (frames, whole) = frames(&tail);
+        if whole < tail.len() && segment.part_len > 0 {
+            // After a restore the known end may lie inside a frame that others have appended since: only a read from the start tells
+            // a torn frame from a whole one.
+            segment.start_over();
+            return Ok(false);
+        }
         for frame in frames {
             found |= own.is_some_and(|own| own.same(&frame));
             segment.take(frame);
@@ -265,6 +271,11 @@ impl Ledger {
         Ok(listed.len())
     }
 
+    /// How long ago each hour was appended to, by the store's clock.
+    pub async fn ages(&self) -> Result<HashMap<Hour, Duration>, StoreError> {
+        Ok(self.list().await?.into_iter().map(|(hour, parts)| (hour, parts.youngest)).collect())
+    }
+
     async fn list(&self) -> Result<HashMap<Hour, Parts>, StoreError> {
         let mut hours: HashMap<Hour, Parts> = HashMap::new();
         for entry in self.store.list(&format!("{}/", self.prefix)).await? {
@@ -312,6 +323,11 @@ impl Segment {
             let attempt = self.ids.entry(id).or_default();
             *attempt = frame.attempt.max(*attempt);
         }
+    }
+
+    /// The part is read again from its start; what was known stays known.
+    fn start_over(&mut self) {
+        (self.part_len, self.part_ids) = (0, 0);
     }
 
     fn roll(&mut self) {

@@ -185,6 +185,21 @@ async fn a_file_restored_from_a_backup_is_read_from_its_start() {
     assert_eq!(attempts(&mut place.ledger(), &[key(1), key(2), key(3)]).await, [Some(1), None, Some(1)]);
 }
 
+/// Found by seed 231,538: the remembered end lay inside a frame, and the cut there hid everything behind it.
+#[tokio::test]
+async fn frames_that_others_append_after_a_restore_are_never_cut() {
+    let place = Place::new().await;
+    let (mut ours, mut theirs) = (place.ledger(), place.ledger());
+    ours.append([1; 16], 1, &[key(1)]).await.unwrap();
+    let backup = std::fs::read(place.segment()).unwrap();
+    ours.append([2; 16], 1, &[key(2)]).await.unwrap();
+    std::fs::write(place.segment(), backup).unwrap();
+    theirs.append([3; 16], 1, &[key(3), key(4), key(5)]).await.unwrap();
+    ours.append([4; 16], 1, &[key(6)]).await.unwrap();
+    let known = attempts(&mut place.ledger(), &[key(1), key(3), key(4), key(5), key(6)]).await;
+    assert_eq!(known, [Some(1); 5]);
+}
+
 #[test]
 fn every_truncation_and_bit_flip_of_a_segment_keeps_the_frames_before_it() {
     let frame = |n: u8| Frame { batch_id: [n; 16], attempt: u32::from(n), ids: vec![EventId([n; 16]); 3] };

@@ -3,15 +3,24 @@
 use super::{Expect, Key, Store, StoreError};
 use bytes::Bytes;
 
+/// Keys of probes alone: no running agent ever looks there.
+pub(super) const PREFIX: &str = "probe/";
+
 /// Runs the probe and deletes what it wrote, also when it failed.
 pub(super) async fn prove(store: &dyn Store) -> Result<String, StoreError> {
     let id = uuid::Uuid::new_v4().simple();
-    let (document, segment) = (Key::new(format!("probe/{id}.json")), Key::new(format!("probe/{id}.log")));
+    let key = |ending: &str| Key::new(format!("{PREFIX}{id}.{ending}"));
+    let (document, segment) = (key("json"), key("log"));
     let proved = prove_at(store, &document, &segment).await;
     let deleted = store.delete(&document).await.and(store.delete(&segment).await);
     proved?;
     deleted?;
-    Ok(format!("{}: put, compare-and-swap, append, read and delete work; stale writes are refused", store.place()))
+    let left = store.list(PREFIX).await?.into_iter().any(|left| left.key == document || left.key == segment);
+    if left {
+        return Err(unfit(&document, "it still lists what was deleted"));
+    }
+    let works = "read, write, compare-and-swap, append, list and delete work; stale writes are refused";
+    Ok(format!("{}: {works}", store.place()))
 }
 
 async fn prove_at(store: &dyn Store, document: &Key, segment: &Key) -> Result<(), StoreError> {
@@ -25,6 +34,10 @@ async fn prove_at(store: &dyn Store, document: &Key, segment: &Key) -> Result<()
     refused(misplaced, segment, "it accepts appends at a wrong position")?;
     let document_read = store.get(document).await?.map(|object| object.bytes);
     let segment_read = store.read_from(segment, 1).await?;
+    let listed = store.list(PREFIX).await?;
+    if !listed.iter().any(|found| found.key == *document) {
+        return Err(unfit(document, "it does not list what was just written"));
+    }
     match (document_read.as_deref(), segment_read.as_deref()) {
         (Some(b"2"), Some(b"bc")) => Ok(()),
         _ => Err(unfit(document, "it does not return what was just written")),

@@ -38,14 +38,16 @@ fn throttled() -> Reply {
 }
 
 /// The service refuses this row as its outcome says, until it comes alone and then once more: its stub is taken.
-fn refuses_the_third(world: &World, refusal: Outcome) {
+pub(crate) fn refuses_the_third(world: &World, refusal: Outcome) -> String {
     let poison = world.add(4)[2].clone();
+    let told = poison.clone();
     let mut refused = false;
     world.on_post(move |rows| {
         let poisoned = rows.contains(&poison) && (rows.len() > 1 || !refused);
         refused |= poisoned && rows.len() == 1;
         if poisoned { refusal.clone() } else { Outcome::Accept }
     });
+    told
 }
 
 /// Fields that no row can carry together.

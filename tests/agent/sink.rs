@@ -6,7 +6,9 @@ use crate::source::status;
 use crate::world::State;
 use async_trait::async_trait;
 use opship::flow::retry::Failure;
+use opship::flow::{EventId, EventKey, Hour, Time, window};
 use opship::sink::{Body, Sink, SinkError};
+use opship::table::{self, Column, Ids, Question, TableError};
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -64,6 +66,11 @@ pub(crate) struct Table {
     pub(crate) rows: Vec<String>,
     /// How often each uuid was taken.
     pub(crate) copies: HashMap<String, usize>,
+    /// What the table shows of it, and from when on.
+    pub(crate) ingested: Vec<(String, Time)>,
+    pub(crate) shows_after: Duration,
+    /// Whether the table answers no question.
+    pub(crate) is_silent: bool,
     pub(crate) health: Vec<serde_json::Value>,
     /// Rows of each POST, accepted or not.
     pub(crate) posts: Vec<Vec<String>>,
@@ -85,6 +92,9 @@ impl Table {
         Self {
             rows,
             copies,
+            ingested: Vec::new(),
+            shows_after: Duration::ZERO,
+            is_silent: false,
             health,
             posts,
             bodies,
@@ -100,14 +110,16 @@ impl Table {
         self.copies.get(uuid).copied().unwrap_or_default()
     }
 
-    fn accept(&mut self, uuids: &[String]) {
+    fn accept(&mut self, uuids: &[String], now: Time) {
+        let shows_at = window::later(now, self.shows_after);
+        self.ingested.extend(uuids.iter().map(|uuid| (uuid.clone(), shows_at)));
         self.rows.extend_from_slice(uuids);
         for uuid in uuids {
             *self.copies.entry(uuid.clone()).or_default() += 1;
         }
     }
 
-    fn take(&mut self, body: &Body) -> Outcome {
+    fn take(&mut self, body: &Body, now: Time) -> Outcome {
         let rows: Vec<Row> = serde_json::from_slice(&body.json).expect("a body is a JSON array of rows");
         assert_eq!(rows.len(), body.rows);
         if rows[0].log_source == "healthevents" {
@@ -125,9 +137,9 @@ impl Table {
         let outcome = self.hook.as_mut().map_or(Outcome::Accept, |hook| hook(&uuids));
         tracing::debug!(?outcome, ?uuids, "a POST arrives");
         match outcome {
-            Outcome::Accept => self.accept(&uuids),
+            Outcome::Accept => self.accept(&uuids, now),
             Outcome::LoseReply | Outcome::Hang { accepted: true } => {
-                self.accept(&uuids);
+                self.accept(&uuids, now);
                 self.doubts += 1;
             }
             _ => {}
@@ -137,11 +149,45 @@ impl Table {
 }
 
 #[async_trait]
+impl table::Table for Link {
+    async fn ids(&self, question: &Question<'_>) -> Result<Ids, TableError> {
+        let asked = |state: &mut State| {
+            let now = state.now();
+            let shown = state.sink.ingested.iter().filter(|(_, at)| *at <= now);
+            (!state.sink.is_silent).then(|| shown.map(|(uuid, _)| uuid.clone()).collect::<Vec<_>>())
+        };
+        let shown = self.call(asked).await.ok_or_else(|| TableError {
+            attempted: "read the rows".into(),
+            on: "memory".into(),
+            failure: Failure::Interrupted,
+            remedy: None,
+            cause: None,
+        })?;
+        let mut ids = Ids::default();
+        for key in shown.iter().map(|uuid| EventKey { hour: Hour::Odd, id: EventId::of_uuid(uuid) }) {
+            if question.only.is_none_or(|only| only.contains(&key.id)) {
+                ids.add(key, 1, None);
+            }
+        }
+        Ok(ids)
+    }
+
+    async fn columns(&self) -> Result<Vec<Column>, TableError> {
+        Ok(Vec::new())
+    }
+
+    fn place(&self) -> String {
+        "memory".into()
+    }
+}
+
+#[async_trait]
 impl Sink for Link {
     async fn deliver(&self, body: &Body) -> Result<(), SinkError> {
         self.state().sink.begun += 1;
         let took = |state: &mut State| {
-            let outcome = state.sink.take(body);
+            let now = state.now();
+            let outcome = state.sink.take(body, now);
             outcome.count(&mut state.struck);
             outcome
         };

@@ -171,6 +171,10 @@ impl Backup {
         if dice.one_in(2) {
             state.struck.by(Kind::StoreRolledBack);
             state.store.restore(blobs);
+            drop(state);
+            // What was settled since is in the air again.
+            let is_in_doubt_again = world.open_intent().is_some();
+            world.state().sink.doubts += u64::from(is_in_doubt_again);
             return Some(*rows);
         }
         let key = world.checkpoint_key();

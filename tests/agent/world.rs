@@ -9,7 +9,7 @@ use crate::source::{Archive, Event, Order, Reply};
 use crate::store::{Container, Fault, Op};
 use chrono::{SubsecRound, TimeDelta};
 use opship::agent::health::Account;
-use opship::agent::{Drained, Feed, Parts, Settings, Tick, Trouble};
+use opship::agent::{Drained, Feed, Parts, Replayed, Settings, Tick, Trouble};
 use opship::config::Lookback;
 use opship::flow::checkpoint::{Checkpoint, Decoded};
 use opship::flow::redact::Redact;
@@ -17,6 +17,7 @@ use opship::flow::retry::Patience;
 use opship::flow::window::Widths;
 use opship::flow::{AccountName, FeedId, Stream, Time};
 use opship::source::PageRequest;
+use opship::store::dead_letters::DeadLetter;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -105,6 +106,7 @@ impl World {
             drop_audit_actions: Default::default(),
             redact: Redact::default(),
             ledger_keep: 24 * 121 * HOUR,
+            verify_after: None,
         };
         let state = Arc::new(Mutex::new(state));
         let (patience, standby_max) = (Patience::RUN, Duration::ZERO);
@@ -139,6 +141,7 @@ impl World {
         let owner = format!("owner-{}", self.started);
         let feed = Feed::new(Parts {
             panel: Arc::default(),
+            table: Some(edge.clone()),
             id: FeedId { account: account.clone(), stream: self.stream },
             account: Arc::new(Account::new(account, self.patience)),
             source: edge.clone(),
@@ -204,6 +207,7 @@ impl World {
         let mut state = self.state();
         state.source.hook = None;
         state.sink.hook = None;
+        state.sink.is_silent = false;
         state.store.hook = None;
         state.sink.rows_max = usize::MAX;
     }
@@ -246,19 +250,20 @@ impl Process {
     ) -> Option<Result<Drained, Trouble>> {
         let tick = Tick { patience: self.patience, standby_max: self.standby_max, late_gives_way };
         let feed = self.feed.as_mut().expect("the process lives");
-        let outcome = {
-            let link = &self.link;
-            let mut drain = pin!(link.dying_at_a_wait(feed.drain(tick)));
-            loop {
-                tokio::select! {
-                    biased;
-                    () = link.dead.cancelled() => break None,
-                    // Nothing inside the process moves meanwhile.
-                    time = link.stall() => tokio::time::sleep(time).await,
-                    outcome = &mut drain => break Some(outcome),
-                }
-            }
-        };
+        let outcome = alive(&self.link, feed.drain(tick)).await;
+        self.ends_with(outcome)
+    }
+
+    /// An operator's replay of a dead letter; `None`: the process died in it.
+    pub(crate) async fn replay(&mut self, letter: &DeadLetter) -> Option<Result<Replayed, Trouble>> {
+        let (patience, standby_max) = (self.patience, self.standby_max);
+        let tick = Tick { patience, standby_max, late_gives_way: &|| false };
+        let feed = self.feed.as_mut().expect("the process lives");
+        let outcome = alive(&self.link, feed.replay(letter, tick)).await;
+        self.ends_with(outcome)
+    }
+
+    fn ends_with<T>(&mut self, outcome: Option<T>) -> Option<T> {
         if outcome.is_none() {
             self.feed = None;
         }
@@ -273,5 +278,19 @@ impl Process {
     /// A tick that must meet trouble.
     pub(crate) async fn bad(&mut self) -> Trouble {
         self.tick().await.expect("no crash").expect_err("a tick with trouble")
+    }
+}
+
+/// What the work comes to, unless the process dies in it.
+async fn alive<T>(link: &Link, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(link.dying_at_a_wait(work));
+    loop {
+        tokio::select! {
+            biased;
+            () = link.dead.cancelled() => return None,
+            // Nothing inside the process moves meanwhile.
+            time = link.stall() => tokio::time::sleep(time).await,
+            outcome = &mut work => return Some(outcome),
+        }
     }
 }

@@ -6,8 +6,10 @@
 mod credentials;
 mod dcr;
 mod ndjson;
+mod ndjson_table;
 mod tokens;
 mod vault;
+mod workspace;
 mod world;
 
 use opship::config;
@@ -25,6 +27,7 @@ pub fn azure(credential: config::Credential) -> config::Azure {
         client_secret: None,
         certificate: None,
         workspace_id: None,
+        workspace_url: None,
         cloud: config::Cloud::Public,
     }
 }

@@ -2,7 +2,10 @@
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use memchr::memmem;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Where a world keeps the secrets that its processes are to read: the one folder that is not searched.
@@ -35,9 +38,19 @@ impl Canary {
                 return self.found_below(&path);
             }
             // Files that go meanwhile, locks and temporary ones, are no findings.
-            std::fs::read(&path).is_ok_and(|bytes| self.found(&bytes).is_some()).then_some(path)
+            let holds = |bytes: Vec<u8>| self.found(&bytes).or_else(|| self.found(&unzipped(&bytes))).is_some();
+            std::fs::read(&path).is_ok_and(holds).then_some(path)
         })
     }
+}
+
+/// What a gzip file holds; nothing of any other.
+fn unzipped(bytes: &[u8]) -> Vec<u8> {
+    let mut text = Vec::new();
+    let is_gzip = bytes.starts_with(&[0x1f, 0x8b]);
+    // A torn end hides nothing of what stands before it.
+    let _ = is_gzip.then(|| flate2::read::MultiGzDecoder::new(bytes).read_to_end(&mut text));
+    text
 }
 
 /// As it is, URL-encoded, in hexadecimal, and in both alphabets of base64 wherever it stands in the encoded text.
@@ -54,7 +67,7 @@ fn spellings(secret: &str) -> Vec<String> {
     spellings
 }
 
-/// Fault: a secret is planted in a file as it is, URL-encoded and in base64. Shows: the search finds each, and nothing in a clean folder.
+/// Fault: a secret is planted in a file as it is, URL-encoded, in base64 and in a gzip archive. Shows: the search finds each, and nothing in a clean folder.
 #[test]
 fn fm_42_the_search_finds_a_secret_in_every_spelling_and_place() {
     let folder = tempfile::tempdir().unwrap();
@@ -78,4 +91,9 @@ fn fm_42_the_search_finds_a_secret_in_every_spelling_and_place() {
         assert_eq!(canary.found_below(folder.path()), Some(file.clone()), "{planted}");
         std::fs::remove_file(file).unwrap();
     }
+    let mut packed = GzEncoder::new(Vec::new(), Compression::default());
+    packed.write_all(format!("in an archive: {secret}").as_bytes()).unwrap();
+    let file = below.join("planted.tar.gz");
+    std::fs::write(&file, packed.finish().unwrap()).unwrap();
+    assert_eq!(canary.found_below(folder.path()), Some(file));
 }

@@ -78,29 +78,6 @@ async fn fm_43_errors_of_configuration_exit_64_and_name_the_way_out() {
 }
 
 #[tokio::test]
-async fn check_tells_what_is_wrong_by_words_and_exit_code() {
-    let mut world = World::file(history(10)).await;
-    let good = world.cli(&["check"]).await.exits(0);
-    assert_eq!(good.stdout.lines().filter(|line| line.starts_with("ok")).count(), 5, "{}", good.stdout);
-
-    world.fault(Fault::new(Target::Ingestion, What::Status(Refusal::status(404))));
-    world.cli(&["check"]).await.exits(1).says(&["FAIL destination", "sink.dcr_immutable_id"]);
-    world.sim.world().clear_faults();
-    world.sim.world().revoke_role();
-    world.cli(&["check"]).await.exits(77).says(&["FAIL destination", "Monitoring Metrics Publisher"]);
-    world.sim.world().grant_role();
-    world.sim.world().revoke_token();
-    world.cli(&["check"]).await.exits(77).says(&["FAIL 1Password token of default", "issue a new one"]);
-    world.sim.world().restore_token();
-    world.sim.world().remove_feature(Stream::ItemUsages);
-    world.cli(&["check"]).await.exits(77).says(&["may not read itemusages", "accounts.default.streams"]);
-    world.sim.world().restore_feature(Stream::ItemUsages);
-    world.set("OPSHIP_SINK__ENDPOIN", "https://x");
-    world.cli(&["check"]).await.exits(64).says(&["FAIL configuration", "OPSHIP_SINK__ENDPOINT"]);
-    assert_eq!(world.sim.world().rows().len(), 0, "check stores nothing");
-}
-
-#[tokio::test]
 async fn config_show_and_completions_print() {
     let world = World::file(history(0)).await;
     let shown = world.cli(&["config", "show"]).await.exits(0).says(&["[accounts.default]", "env:OP_EVENTS_TOKEN"]);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 impl World {
     /// An item byte for byte, visible now and a minute old.
-    fn item(&self, stream: Stream, raw: impl Into<bytes::Bytes>) {
+    pub fn item(&self, stream: Stream, raw: impl Into<bytes::Bytes>) {
         let world = self.sim.world();
         world.append_raw(stream, world.now() - TimeDelta::minutes(1), raw.into());
     }
@@ -149,11 +149,9 @@ async fn timestamps_keep_every_digit_and_offset() {
     }
 }
 
-/// Fault: an event over 1 MB. Shows: its stub and all neighbours arrive once, the original is a dead letter with its hash, exit 2.
-#[tokio::test]
-async fn fm_17_an_event_too_large_for_any_post_ships_as_a_stub_and_exits_2() {
-    let world = World::file(history(30)).await;
-    let mut event = json!({"uuid": "HUGE", "timestamp": "2026-11-22T10:00:00Z", "action": "view"});
+/// An audit event that fills every column with more than it holds: its row is over 1 MB.
+pub fn huge_event(uuid: &str) -> Value {
+    let mut event = json!({"uuid": uuid, "timestamp": "2026-11-22T10:00:00Z", "action": "view"});
     let texts = [
         "session_uuid",
         "country",
@@ -172,7 +170,14 @@ async fn fm_17_an_event_too_large_for_any_post_ships_as_a_stub_and_exits_2() {
     let objects = ["target_user", "client", "location", "session", "user"];
     texts.iter().for_each(|field| event[field] = "x".repeat(65_000).into());
     objects.iter().for_each(|field| event[field] = json!({"text": "y".repeat(65_000)}));
-    let raw = event.to_string();
+    event
+}
+
+/// Fault: an event over 1 MB. Shows: its stub and all neighbours arrive once, the original is a dead letter with its hash, exit 2.
+#[tokio::test]
+async fn fm_17_an_event_too_large_for_any_post_ships_as_a_stub_and_exits_2() {
+    let world = World::file(history(30)).await;
+    let raw = huge_event("HUGE").to_string();
     assert!(raw.len() > 1024 * 1024);
     world.item(Stream::AuditEvents, raw.clone());
     world.once().await.exits(2).says(&["1 dead letters"]);

@@ -79,10 +79,15 @@ impl World {
     /// By the store's clock: whatever intent is open now may be taken over. On blobs only behind a gate.
     pub fn an_hour_passes(&self) {
         self.gate.an_hour_passes();
+        self.files_age(Duration::from_secs(3600));
+    }
+
+    /// Checkpoints in files were written so long ago.
+    pub fn files_age(&self, by: Duration) {
         for stream in Stream::ALL {
             let path = self.home.path().join(format!("state/checkpoints/default/{stream}.json"));
             if let Ok(file) = std::fs::File::options().write(true).open(path) {
-                file.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
+                file.set_modified(SystemTime::now() - by).unwrap();
             }
         }
     }

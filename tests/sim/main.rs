@@ -4,6 +4,7 @@
 mod azure;
 mod events;
 mod faults;
+mod workspace;
 
 use flate2::{Compression, write::GzEncoder};
 use opship::config;

@@ -114,10 +114,14 @@ pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
     pub fn new() -> Self {
+        // Two authorities of one name would be told apart by their signatures only.
+        Self::named(&uuid::Uuid::new_v4().to_string())
+    }
+
+    pub fn named(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Two authorities of one name would be told apart by their signatures only.
-        params.distinguished_name.push(DnType::CommonName, uuid::Uuid::new_v4().to_string());
+        params.distinguished_name.push(DnType::CommonName, name);
         Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
     }
 

@@ -1,0 +1,141 @@
+//! A dead letter once more: the original through map, intent, POST, record and commit, although the ledger knows its stub.
+
+use super::delivery::{Delivered, Parcel};
+use super::trouble::{Trouble, chain};
+use super::{Feed, Tick};
+use crate::flow::checkpoint::{BatchKind, Doubt, InDoubt, Totals, Unknown};
+use crate::flow::pack::{Batch, ROW_BYTES_MAX};
+use crate::flow::{EventId, EventKey, Hour, Time, decode};
+use crate::store::dead_letters::DeadLetter;
+use serde::Deserialize;
+
+/// What became of a letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Replayed {
+    /// The row was accepted and recorded. Above attempt 1 it stands beside the stub, under the same uuid.
+    Accepted { attempt: u32 },
+    /// The destination refuses it again; the letter says why now.
+    Refused { why: String },
+    /// No request may carry the row.
+    TooLarge { row_bytes: usize },
+    /// The letter's event is not the one that the letter names: no copy of it could be traced.
+    Foreign,
+}
+
+impl Feed {
+    /// Ships the original of a letter although the ledger knows its id. A copy that this makes is traceable: its frame in the ledger has
+    /// a higher attempt, and the checkpoint counts it as in doubt before the POST.
+    ///
+    /// # Errors
+    /// The trouble met; the letter and the position are as they were.
+    pub async fn replay(&mut self, letter: &DeadLetter, tick: Tick<'_>) -> Result<Replayed, Trouble> {
+        self.load(tick).await?;
+        self.recover(tick).await?;
+        let outcome = self.ship_letter(letter, tick).await;
+        let settled = self.settle(&outcome.as_ref().map(|_| ()).map_err(|_| Trouble::Stopped)).await;
+        outcome.and_then(|replayed| settled.map(|()| replayed))
+    }
+
+    async fn ship_letter(&mut self, letter: &DeadLetter, tick: Tick<'_>) -> Result<Replayed, Trouble> {
+        let Some(Original { key, time, row }) = self.original(letter) else { return Ok(Replayed::Foreign) };
+        if row.len() > ROW_BYTES_MAX {
+            return Ok(Replayed::TooLarge { row_bytes: row.len() });
+        }
+        self.ledger.load([key].into_iter()).await?;
+        let known = self.ledger.attempt(&key);
+        let attempt = known.unwrap_or(0).saturating_add(1);
+        let batch = Batch::of_one(key, time, 0, &row);
+        // A backfill's intent: recovery looks for its event by time, and moves no position behind it.
+        let mut parcel = Parcel { attempt, ..Parcel::new(batch, BatchKind::Backfill, None) };
+        let doubts = self.position()?.cp.in_doubt.clone();
+        self.intend(&parcel).await?;
+        if known.is_some() {
+            self.foresee_a_copy(attempt)?;
+        }
+        let delivered = self.deliver(&mut parcel, tick).await;
+        let is_certain = parcel.attempt == attempt;
+        match delivered {
+            Ok(Delivered::Accepted) => {
+                self.record(&parcel).await?;
+                self.conclude_replay().await?;
+                Ok(Replayed::Accepted { attempt: parcel.attempt })
+            }
+            Ok(Delivered::Refused(error)) => {
+                // After a POST without an answer the intent stays: recovery brings the ledger up to it.
+                if is_certain {
+                    self.take_back(doubts).await?;
+                }
+                let why = format!("the destination refuses the row, replayed too: {}", chain(&error));
+                self.dead_letters.keep(&self.id, &key, &why, &letter.event, self.date).await?;
+                Ok(Replayed::Refused { why })
+            }
+            Err(trouble) => {
+                if is_certain && self.position.is_some() {
+                    self.take_back(doubts).await?;
+                }
+                Err(trouble)
+            }
+        }
+    }
+
+    /// The row that stands for the letter's event; `None` when that is another event than the letter names.
+    fn original(&self, letter: &DeadLetter) -> Option<Original> {
+        let hour = Hour::parse(&letter.hour)?;
+        let named = |key: EventKey| key.hour == hour && key.id.to_string() == letter.id;
+        let item = decode::item(&letter.event);
+        if named(item.key) {
+            let (settings, account_uuid) = (self.settings.clone(), self.account.uuid());
+            let mut row = Vec::new();
+            settings.mapper(self.id.stream, account_uuid.as_deref()).row(&item, &mut row);
+            return Some(Original { key: item.key, time: item.timestamp, row });
+        }
+        // Kept while columns were redacted: the letter holds the row itself.
+        let kept: Kept = serde_json::from_str(&letter.event).ok()?;
+        let time = kept.timestamp.and_then(|text| decode::timestamp(&text));
+        let key = EventKey { hour: Hour::of(time), id: EventId::of_uuid(&kept.uuid_s) };
+        let is_ours = kept.log_source == self.id.stream.as_str() && named(key);
+        is_ours.then(|| Original { key, time, row: letter.event.clone().into_bytes() })
+    }
+
+    /// The stub is in the table: the next write of the checkpoint, which comes before the POST, says that a second row may be.
+    fn foresee_a_copy(&mut self, attempt: u32) -> Result<(), Trouble> {
+        let at = self.date;
+        let position = self.position()?;
+        if let Some(intent) = &position.cp.intent {
+            let batch_id = intent.batch_id.clone();
+            let why = "a dead letter was replayed beside its stub".into();
+            position.cp.in_doubt.add(Doubt { batch_id, rows: 1, attempt, why, at, unknown: Unknown::new() });
+            position.unsaved_doubt = true;
+        }
+        Ok(())
+    }
+
+    async fn conclude_replay(&mut self) -> Result<(), Trouble> {
+        let position = self.position()?;
+        position.cp.totals.add(&Totals { read: 1, shipped: 1, batches: 1, ..Totals::default() });
+        position.cp.intent = None;
+        position.unsaved_rows = true;
+        self.save().await
+    }
+
+    /// Gives the intent back, and the copy that was foreseen: there certainly is none.
+    async fn take_back(&mut self, doubts: InDoubt) -> Result<(), Trouble> {
+        self.position()?.cp.in_doubt = doubts;
+        self.release_intent().await
+    }
+}
+
+/// An event on its way out of a letter.
+struct Original {
+    key: EventKey,
+    time: Option<Time>,
+    row: Vec<u8>,
+}
+
+/// What identifies a row.
+#[derive(Deserialize)]
+struct Kept {
+    log_source: String,
+    uuid_s: String,
+    timestamp: Option<String>,
+}

@@ -1,0 +1,96 @@
+//! `delivery.on_in_doubt = "verify"`: asks the table which rows of a batch in doubt have arrived, and posts only the others again.
+
+use super::trouble::{Trouble, chain};
+use super::{Feed, Tick};
+use crate::flow::checkpoint::{INTENT_TTL, Intent};
+use crate::flow::{EventId, EventKey, Hour, Time, window};
+use crate::table::{Question, Span, When};
+use std::collections::HashSet;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long the table may stay silent before the batch is sent again unseen: a traceable duplicate is better than a feed that stands still.
+const SILENT_MAX: Duration = Duration::from_secs(30 * 60);
+/// How far before the batch's intent the look-up reaches: an intent that waits out a long throttle is written again and again.
+const DAY: Duration = Duration::from_secs(86_400);
+const SECOND: Duration = Duration::from_secs(1);
+const LOOK_BACK: Duration = Duration::from_secs(7 * 86_400);
+
+impl Feed {
+    /// Takes out of `missing` what the table has, and records it as accepted. What is left has to be posted again.
+    ///
+    /// The wait is counted from the last write of the intent by the store's clock: no POST starts later than that plus the intent's
+    /// life, and nothing writes it while a batch is looked up, so that take-overs don't prolong it.
+    ///
+    /// # Errors
+    /// [`Trouble::Verifying`] while the table may not show the rows yet, [`Trouble::Unverifiable`] while it does not answer.
+    pub(super) async fn look_up(
+        &mut self,
+        intent: &Intent,
+        missing: &mut HashSet<EventKey>,
+        tick: Tick<'_>,
+    ) -> Result<(), Trouble> {
+        let (Some(after), Some(table)) = (self.settings.verify_after, self.table.clone()) else { return Ok(()) };
+        let due = INTENT_TTL.saturating_add(after);
+        let (age, written_at) = self.position().map(|position| (position.age, position.cp.written_at))?;
+        let left = due.saturating_sub(age);
+        if left > tick.patience.single_wait_max {
+            return Err(Trouble::Verifying { left });
+        }
+        self.rest(left).await?;
+        let ids: HashSet<EventId> = missing.iter().map(|key| key.id).collect();
+        let uuid = self.account.uuid();
+        let when = self.when(intent, missing, window::earlier(written_at, LOOK_BACK));
+        let question = Question { stream: self.id.stream, account_uuid: uuid.as_deref(), when, only: Some(&ids) };
+        let asked = table.ids(&question);
+        let found =
+            match super::position::until_stopped(&self.stop, Duration::ZERO, async { Ok::<_, Trouble>(asked.await) })
+                .await
+            {
+                None => return Err(Trouble::Stopped),
+                Some(asked) => asked?,
+            };
+        let found = match found {
+            Ok(found) => found.ids(),
+            Err(error) => {
+                let remedy = error.remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default();
+                return self.silent(intent, chain(&error) + &remedy, age.saturating_sub(due), tick);
+            }
+        };
+        self.silent_since = None;
+        let present: Vec<EventKey> = missing.iter().copied().filter(|key| found.contains(&key.id)).collect();
+        self.record_keys(&present, intent.attempt).await?;
+        missing.retain(|key| !found.contains(&key.id));
+        let (arrived, absent) = (present.len(), missing.len());
+        tracing::info!(feed = %self.id, batch = %intent.batch_id, arrived, absent, "a batch in doubt was looked up in the table: what is absent is posted again");
+        Ok(())
+    }
+
+    /// Where the batch's rows stand: ingested since its intent, and, unless an event's time cannot be read, within its times.
+    fn when(&self, intent: &Intent, missing: &HashSet<EventKey>, since: Time) -> When {
+        let ingested = Span { from: since, until: window::later(self.date, DAY) };
+        let has_odd = missing.iter().any(|key| key.hour == Hour::Odd);
+        match (intent.from, intent.to) {
+            (Some(from), Some(to)) if !has_odd => {
+                // The table may keep fewer digits of a second than the source.
+                let happened = Span { from: window::earlier(from, SECOND), until: window::later(to, SECOND) };
+                When::Both { happened, ingested }
+            }
+            _ => When::Ingested(ingested),
+        }
+    }
+
+    /// The table could not be asked: again later, until that has lasted too long. A run that ends by itself cannot wait: it counts from
+    /// the moment when the batch could first be looked up.
+    fn silent(&mut self, intent: &Intent, why: String, overdue: Duration, tick: Tick<'_>) -> Result<(), Trouble> {
+        let silent_for = self.silent_since.get_or_insert_with(Instant::now).elapsed();
+        let silent_for = if tick.standby_max.is_zero() { silent_for } else { silent_for.max(overdue) };
+        if silent_for < SILENT_MAX {
+            return Err(Trouble::Unverifiable { why, left: SILENT_MAX.saturating_sub(silent_for) });
+        }
+        let remedy = "let the workspace be asked: azure.workspace_id, the role Log Analytics Reader, the network";
+        tracing::error!(feed = %self.id, batch = %intent.batch_id, error = why, minutes = silent_for.as_secs() / 60, remedy,
+            "the table cannot be asked about a batch in doubt: posting it again unseen; copies are traceable");
+        Ok(())
+    }
+}

@@ -1,0 +1,299 @@
+//! The steps of `check` about the store: what a SAS gives, whether it works, and what stands in it.
+
+use super::Exit;
+use super::doctor::plural;
+use super::doctor_network::{Clocks, Place, long};
+use super::doctor_source::Subject;
+use super::doctor_step::{Finding, Pending, Plan};
+use crate::agent::chain;
+use crate::config::{self, Config, Lookback};
+use crate::flow::FeedId;
+use crate::flow::checkpoint::{Checkpoint, Decoded, Fingerprints};
+use crate::store::checkpoints::{Checkpoints, Loaded};
+use crate::store::{Store, StoreError};
+use crate::wire::{Ground, Outside, WireError};
+use chrono::TimeDelta;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A SAS that ends sooner is told.
+const SAS_NOTED: TimeDelta = TimeDelta::days(7);
+/// Less room than this is told: positions and ledger of a large account take less in their 121 days.
+const ROOM_NOTED: u64 = 512 << 20;
+const RENEW: &str = "put a SAS with sp=racwdl and sr=c into store.container_url, or remove it and give the identity in [azure] the \
+    role \"Storage Blob Data Contributor\" on the container";
+
+/// Where the position is kept.
+pub(super) struct Keeping {
+    pub(super) config: Arc<Config>,
+    pub(super) outside: Arc<Outside>,
+}
+
+impl Keeping {
+    /// The address of a blob store.
+    pub(super) fn place(&self) -> Option<Place> {
+        match &self.config.store {
+            config::Store::AzureBlob { container } => {
+                Some(Place::of("store", container.0.clone(), "store.container_url"))
+            }
+            config::Store::File { .. } | config::Store::Unset => None,
+        }
+    }
+
+    pub(super) fn is_by_identity(&self) -> bool {
+        self.place().is_some() && self.outside.sas().is_none()
+    }
+
+    /// What the SAS says of itself.
+    pub(super) fn sas(&self, clocks: &Arc<Clocks>, connection: Option<&Pending>) -> Option<Pending> {
+        let (sas, clocks) = (self.outside.sas()?, clocks.clone());
+        Some(Plan::new("store", "SAS").after(connection).run(async move {
+            let now = clocks.now();
+            let day = |time: crate::flow::Time| time.format("%Y-%m-%dT%H:%MZ").to_string();
+            if let Some(end) = sas.expires.filter(|end| *end <= now) {
+                let said = format!("expired {} ago, on {}", long(now - end), day(end));
+                return Finding::fail(Exit::Credentials, said, RENEW);
+            }
+            if let Some(start) = sas.starts.filter(|start| *start > now) {
+                let said = format!("is not valid before {}", day(start));
+                return Finding::fail(Exit::Credentials, said, RENEW);
+            }
+            let missing = sas.missing();
+            if !missing.is_empty() {
+                let given = sas.permissions.unwrap_or_default();
+                let said = format!("gives no right to {} (sp={given})", missing.join(", "));
+                return Finding::fail(Exit::Credentials, said, RENEW);
+            }
+            let rights = sas.permissions.map_or("rights by a stored access policy".into(), |sp| format!("rights {sp}"));
+            match sas.expires {
+                Some(end) if end - now < SAS_NOTED => {
+                    Finding::warn(format!("{rights}, expires in {}, on {}", long(end - now), day(end)), RENEW)
+                }
+                Some(end) => Finding::ok(format!("{rights}, expires in {}, on {}", long(end - now), day(end))),
+                None => Finding::ok(format!("{rights}, expiry by a stored access policy")),
+            }
+        }))
+    }
+
+    /// Whether the store does what the agent relies on.
+    pub(super) fn works<'a>(&self, needs: impl IntoIterator<Item = &'a Pending>) -> Pending {
+        let (config, outside) = (self.config.clone(), self.outside.clone());
+        Plan::new("store", "").needs(needs).run(async move {
+            let proved = match outside.store_as_it_is().await {
+                Ok(Some(store)) => store.probe().await,
+                Ok(None) => match outside.rehearse().await {
+                    Some(proved) => proved,
+                    None => return no_container(&config, &outside),
+                },
+                Err(WireError::Store(error)) => Err(error),
+                Err(error) => return Finding::fail(Exit::Usage, chain(&error), "correct [store]"),
+            };
+            match proved {
+                Ok(said) => grounded(said, outside.ground()),
+                Err(error) => refused(&config, &error),
+            }
+        })
+    }
+
+    /// What stands in the store for an account.
+    pub(super) fn state(&self, subject: &Arc<Subject>, store: &Pending, account: &Pending) -> Pending {
+        let (config, outside, subject) = (self.config.clone(), self.outside.clone(), subject.clone());
+        let plan = Plan::new("state", subject.name.as_str()).needs([store]).after([account]);
+        plan.run(async move {
+            match outside.store_as_it_is().await {
+                Ok(Some(store)) => match stood(&store, &subject, &outside, &config).await {
+                    Ok(finding) => finding,
+                    Err(error) => refused(&config, &error),
+                },
+                Ok(None) => Finding::ok(first_start(&config)),
+                Err(WireError::Store(error)) => refused(&config, &error),
+                Err(error) => Finding::fail(Exit::Usage, chain(&error), "correct [store]"),
+            }
+        })
+    }
+}
+
+/// What the folder itself adds to what was proved.
+fn grounded(said: String, ground: Option<Ground>) -> Finding {
+    let Some(Ground { exists, writable_by_others, free_bytes }) = ground else { return Finding::ok(said) };
+    let said = if exists { said } else { format!("{said}; the folder is made by the first run") };
+    match (writable_by_others, free_bytes) {
+        (_, Some(free)) if free < ROOM_NOTED => Finding::warn(
+            format!("{said}; only {} MiB are free", free >> 20),
+            "free space on this file system: without room nothing is shipped",
+        ),
+        (Some(mode), _) => Finding::warn(
+            format!("{said}; other users may replace or delete what is in it (mode {mode:04o})"),
+            "chmod the folder to 0700: it holds the positions and the ledger",
+        ),
+        _ => Finding::ok(said),
+    }
+}
+
+fn no_container(config: &Config, outside: &Outside) -> Finding {
+    let place = match &config.store {
+        config::Store::AzureBlob { container } => container.without_sas(),
+        config::Store::File { .. } | config::Store::Unset => String::new(),
+    };
+    let said = format!("there is no container {place}");
+    match outside.sas() {
+        Some(sas) if !sas.of_account => Finding::fail(
+            Exit::Usage,
+            said,
+            "create the container, or correct its name in store.container_url; a SAS of the container itself cannot create it",
+        ),
+        Some(_) | None => Finding::warn(
+            said,
+            "the first run creates it if it may (role \"Storage Blob Data Contributor\" on the storage account); if it should \
+             be there already, correct its name in store.container_url",
+        ),
+    }
+}
+
+/// A store that does not do what it should.
+fn refused(config: &Config, error: &StoreError) -> Finding {
+    let of_blobs = matches!(config.store, config::Store::AzureBlob { .. });
+    match error {
+        StoreError::Refused { attempted: _, on, remedy, cause } => {
+            let why = cause.as_deref().map(|cause| brief(&chain(cause))).unwrap_or_default();
+            // The status and the code; Azure's own sentence names causes that are none.
+            let why = if of_blobs { why.split(' ').take(3).collect::<Vec<_>>().join(" ") } else { why };
+            let why = if why.is_empty() { why } else { format!(": {why}") };
+            let exit = if of_blobs { Exit::Credentials } else { Exit::Failed };
+            Finding::fail(exit, format!("{on}: access was refused{why}"), remedy.clone())
+        }
+        StoreError::Failed { attempted, on, cause } => {
+            let (why, remedy) = match cause.source() {
+                Some(system) if !of_blobs => (chain(system), cause.to_string()),
+                _ => (brief(&chain(&**cause)), if of_blobs { BLOB_FAILED.into() } else { FILE_FAILED.into() }),
+            };
+            Finding::fail(Exit::Failed, format!("{on}: {} failed: {why}", act(attempted)), remedy)
+        }
+        StoreError::Conflict { .. } | StoreError::WrongPosition { .. } | StoreError::Full { .. } => {
+            Finding::fail(Exit::Failed, error.to_string(), "check again: somebody else wrote at the same place")
+        }
+    }
+}
+
+const BLOB_FAILED: &str = "check that store.container_url names a container of a storage account for blobs, then again";
+const FILE_FAILED: &str = "check the disk and its mount, or point store.path elsewhere";
+
+/// "write of", "append to": what was tried, to be followed by what became of it.
+fn act(attempted: &str) -> String {
+    let act = attempted.trim_end_matches(" of").trim_end_matches(" to");
+    format!("the {act}")
+}
+
+/// Without the request's number and time that Azure appends.
+fn brief(text: &str) -> String {
+    text.split("\\u{a}").next().unwrap_or(text).to_owned()
+}
+
+fn first_start(config: &Config) -> String {
+    let from = match config.schedule.lookback {
+        Lookback::Back(by) => format!("{} back", long(TimeDelta::from_std(by).unwrap_or_default())),
+        Lookback::From(time) => format!("at {time}"),
+        Lookback::Now => "with what happens from now on".into(),
+    };
+    format!("no position yet: the first run starts {from}")
+}
+
+/// What was found of the feeds of one account.
+#[derive(Default)]
+struct Stand {
+    positions: usize,
+    newest: Option<Duration>,
+    held: Vec<String>,
+    open: Vec<String>,
+    unreadable: Vec<String>,
+    too_new: Vec<String>,
+    foreign: Vec<(String, &'static str)>,
+}
+
+async fn stood(
+    store: &Arc<dyn Store>,
+    subject: &Subject,
+    outside: &Outside,
+    config: &Config,
+) -> Result<Finding, StoreError> {
+    let place = subject.source.as_ref().map(|source| source.place()).unwrap_or_default();
+    let uuid = subject.who.get().and_then(|who| who.account_uuid.as_deref());
+    let now = outside.sink_place().ok().map(|sink| Fingerprints::new(&place, uuid, &sink));
+    let checkpoints = Checkpoints::new(store.clone(), "check".into());
+    let mut stand = Stand::default();
+    for stream in &subject.account.streams {
+        let feed = FeedId { account: subject.name.clone(), stream: *stream };
+        // Read, never loaded: loading puts an unreadable one aside.
+        let Some(object) = store.get(&Checkpoints::key(&feed)).await? else { continue };
+        stand.positions += 1;
+        stand.newest = Some(stand.newest.map_or(object.age, |newest| newest.min(object.age)));
+        match Checkpoint::decode(&object.bytes) {
+            Decoded::Good(checkpoint) => {
+                if let Some(now) = &now {
+                    // Without a token read, nobody knows where this account lives.
+                    let source_is_known = !place.is_empty();
+                    stand.foreign.extend(
+                        difference(&checkpoint.fingerprints, now, source_is_known)
+                            .map(|what| (stream.to_string(), what)),
+                    );
+                }
+                let open = checkpoint.intent.is_some();
+                let loaded = Loaded { checkpoint: *checkpoint, version: object.version, age: object.age };
+                match checkpoints.held_by_other(&loaded).await {
+                    Ok(Some(_)) => stand.held.push(stream.to_string()),
+                    _ if open => stand.open.push(stream.to_string()),
+                    _ => {}
+                }
+            }
+            Decoded::Corrupt(why) => stand.unreadable.push(format!("{stream} ({why})")),
+            Decoded::TooNew { writer, .. } => stand.too_new.push(format!("{stream} (by {writer})")),
+        }
+    }
+    Ok(told(&stand, config))
+}
+
+fn difference(stored: &Fingerprints, now: &Fingerprints, source_is_known: bool) -> Option<&'static str> {
+    match () {
+        () if stored.sink != now.sink => Some("destination"),
+        () if source_is_known && stored.source != now.source => Some("1Password address"),
+        () if matches!((&stored.account, &now.account), (Some(then), Some(now)) if then != now) => {
+            Some("1Password account")
+        }
+        () => None,
+    }
+}
+
+fn told(stand: &Stand, config: &Config) -> Finding {
+    let Some(newest) = stand.newest else { return Finding::ok(first_start(config)) };
+    if let Some((_, what)) = stand.foreign.first() {
+        let feeds: Vec<&str> = stand.foreign.iter().map(|(feed, _)| feed.as_str()).collect();
+        return Finding::fail(
+            Exit::Usage,
+            format!("the position of {} belongs to another {what}", feeds.join(", ")),
+            "if the change is meant, run `opship checkpoint adopt`; if not, put the former settings back, or point [store] at this \
+             setup's own place",
+        );
+    }
+    if !stand.too_new.is_empty() {
+        let said = format!("a newer opship wrote the position of {}", stand.too_new.join(", "));
+        return Finding::fail(Exit::Usage, said, "upgrade this program");
+    }
+    if !stand.unreadable.is_empty() {
+        return Finding::warn(
+            format!("the position of {} is unreadable", stand.unreadable.join(", ")),
+            "nothing to do: the next run puts it aside and starts from the fallback copy; the ledger keeps that free of duplicates",
+        );
+    }
+    let age = long(TimeDelta::from_std(newest).unwrap_or_default());
+    let mut said = format!("{}, last written {age} ago", plural(stand.positions, "position"));
+    if !stand.held.is_empty() {
+        said.push_str(&format!("; another process ships {} now", stand.held.join(", ")));
+    }
+    if !stand.open.is_empty() {
+        said.push_str(&format!(
+            "; a batch of {} is open since its process ended: the next run settles it",
+            stand.open.join(", ")
+        ));
+    }
+    Finding::ok(said)
+}
