@@ -175,3 +175,7 @@ fn minute(minute: &crate::agent::board::Minute) -> MinuteStatus {
 fn short(time: Time) -> String {
     time.format("%Y-%m-%d %H:%M:%SZ").to_string()
 }
+
+#[cfg(test)]
+#[path = "feed_tests.rs"]
+mod tests;

@@ -309,3 +309,71 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     }
     line
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Key;
+
+    fn status(status: u16) -> Failure {
+        Failure::Status { status, code: String::new(), message: String::new(), retry_after: None }
+    }
+
+    fn source(failure: Failure) -> SourceError {
+        SourceError { attempted: "read a page".into(), on: "https://there".into(), failure, cause: None }
+    }
+
+    fn sink(failure: Failure) -> SinkError {
+        SinkError { attempted: "post 3 rows".into(), on: "https://there".into(), failure, cause: None }
+    }
+
+    fn each() -> Vec<Trouble> {
+        let left = Duration::from_secs(1);
+        let prints = |place| Box::new(Fingerprints::new(place, None, place));
+        let edge = [status(401), status(403), status(404), status(429), status(503), Failure::NotConnected];
+        let edge = edge.into_iter().chain([Failure::NoCredential, Failure::Local, Failure::Interrupted]);
+        let mut all = vec![
+            Trouble::Stopped,
+            Trouble::Lost,
+            Trouble::Standby { left },
+            Trouble::CoolingDown { left },
+            Trouble::Unauthorized { error: source(status(401)), remedy: "issue a new one", again: left },
+            Trouble::Rejected(source(status(400))),
+            Trouble::TooLarge(source(Failure::TooLarge)),
+            Trouble::Stuck("in a circle"),
+            Trouble::Halted { what: "no feature".into(), remedy: "give it".into() },
+            Trouble::Undeliverable { what: "no rule".into(), remedy: "make one".into() },
+            Trouble::Misfit { stored: prints("a"), now: prints("b") },
+            StoreError::Conflict { key: Key::new("k") }.into(),
+            StoreError::Refused { attempted: "read", on: "k".into(), remedy: "chmod it".into(), cause: None }.into(),
+            Trouble::Store(CheckpointError::TooNew { key: Key::new("k"), writer: "w".into(), min_reader: 9 }),
+        ];
+        all.extend(edge.flat_map(|failure| [Trouble::Source(source(failure.clone())), Trouble::Sink(sink(failure))]));
+        all
+    }
+
+    #[test]
+    fn each_trouble_has_a_remedy_that_is_not_part_of_what_happened() {
+        for trouble in each() {
+            let (what, remedy) = (trouble.what(), trouble.remedy());
+            assert!(what.len() > 5 && remedy.len() > 5, "{trouble:?}: {what}, {remedy}");
+            let is_refusal = matches!(&trouble, Trouble::Store(CheckpointError::Store(StoreError::Refused { .. })));
+            assert!(is_refusal || !what.contains(&remedy), "{trouble:?}: {what}");
+        }
+    }
+
+    #[test]
+    fn remedies_name_the_setting_or_the_role() {
+        for (trouble, names) in [
+            (Trouble::Sink(sink(status(403))), "Monitoring Metrics Publisher"),
+            (Trouble::Sink(sink(Failure::NoCredential)), "azure.credential"),
+            (Trouble::Sink(sink(Failure::NotConnected)), "sink.endpoint"),
+            (Trouble::Sink(sink(Failure::Local)), "sink.path"),
+            (Trouble::Source(source(Failure::NotConnected)), "http.proxy"),
+            (Trouble::Source(source(status(404))), "accounts.NAME.events_url"),
+            (StoreError::Conflict { key: Key::new("k") }.into(), "store.path"),
+        ] {
+            assert!(trouble.remedy().contains(names), "{}", trouble.remedy());
+        }
+    }
+}

@@ -252,7 +252,7 @@ async fn a_live_view_hears_of_each_change_and_ends_with_the_process() {
     assert!(messages <= begun.elapsed().as_secs() + 2, "at most one a second: {messages} in {:?}", begun.elapsed());
     let ended = agent.stop().await.exits(0);
     assert!(ended.took < Duration::from_secs(10), "an open view does not hold the process: {:?}", ended.took);
-    assert!(live.is_closed().await);
+    assert!(live.ends().await);
 }
 
 #[tokio::test]

@@ -150,7 +150,7 @@ impl Live {
     }
 
     /// Whether the server has closed it, within the deadline.
-    pub async fn is_closed(mut self) -> bool {
+    pub async fn ends(mut self) -> bool {
         let mut rest = Vec::new();
         timeout(ANSWER_DEADLINE, self.stream.read_to_end(&mut rest)).await.is_ok()
     }

@@ -196,7 +196,34 @@ async fn watched_without_a_terminal_each_change_is_a_line() {
     );
 }
 
-/// The health of every feed as `--from-store` tells it.
+#[tokio::test]
+async fn on_a_terminal_the_table_is_live_coloured_and_ends_with_q() {
+    let mut world = World::file(history(30)).await;
+    let agent = world.run();
+    let browser = agent.browser().await;
+    browser.is_ready().await;
+    world.set("OPSHIP_ADMIN__LISTEN", browser.0).set("TERM", "xterm");
+    // `script` gives the program a terminal and hands on what is typed, here into a pipe that is open for reading and writing.
+    let keys = world.home.path().join("keys");
+    let make = "mkfifo keys; exec 3<>keys; exec script --quiet --return --flush --command \"'$0' $*\" /dev/null <&3";
+    let launcher = ["bash", "-c", make, env!("CARGO_BIN_EXE_opship")];
+    let watcher = world.start_by(&launcher, &["status", "--watch"]);
+    let tables = || watcher.stdout().matches("All is well: 3 feeds ship.").count();
+    wait_until("the second table", SOON, || tables() >= 2).await;
+    std::fs::write(&keys, "xq").unwrap();
+    let ran = watcher.end().await.exits(0);
+    std::fs::remove_file(&keys).unwrap();
+    assert!(ran.stdout.contains("\u{1b}[32mAll is well"), "green: {:?}", ran.stdout);
+    assert!(ran.stdout.trim_end().ends_with("\u{1b}[?25h\u{1b}[?1049l"), "the terminal is as before: {:?}", ran.stdout);
+    world.set("NO_COLOR", "1");
+    let once = world.start_by(&launcher[..], &["status"]);
+    let plain = once.end().await.exits(0).stdout;
+    // The search of the world's files would wait for a writer.
+    std::fs::remove_file(&keys).unwrap();
+    assert!(plain.contains("All is well") && !plain.contains('\u{1b}'), "{plain:?}");
+    agent.stop().await.exits(0);
+}
+
 #[tokio::test]
 async fn a_feed_that_never_ran_is_told_apart_from_those_that_did() {
     let mut world = World::file(history(30)).await;

@@ -151,6 +151,11 @@ impl World {
         Agent::start(self.home.path(), args, self.env.clone(), self.canary())
     }
 
+    /// By way of a command that ends as the program itself, or whose end is the program's.
+    pub fn start_by(&self, launcher: &[&str], args: &[&str]) -> Agent {
+        Agent::start_by(launcher, self.home.path(), args, self.env.clone(), self.canary())
+    }
+
     /// `opship run`, a tick a second.
     pub fn run(&self) -> Agent {
         let mut env = self.env.clone();
@@ -169,7 +174,7 @@ impl World {
     /// `opship ARGS` by way of a script that ends in `exec "$@"`.
     pub async fn by_script(&self, script: &str, args: &[&str]) -> Ran {
         let launcher = ["bash", "-c", script, "bash", env!("CARGO_BIN_EXE_opship")];
-        Agent::start_by(&launcher, self.home.path(), args, self.env.clone(), self.canary()).end().await
+        self.start_by(&launcher, args).end().await
     }
 
     pub fn canary(&self) -> Canary {

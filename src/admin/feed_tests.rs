@@ -1,0 +1,117 @@
+//! When a feed is ready, and what is said of one that is not.
+
+use super::*;
+use crate::agent::board::Retrying;
+use crate::config::Timer;
+use crate::flow::window::earlier;
+use crate::flow::{AccountName, Stream};
+use chrono::Utc;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+struct Case {
+    id: FeedId,
+    view: View,
+    board: Board,
+    obstacle: Option<Notice>,
+    now: Time,
+}
+
+/// A feed that rests after a good tick so long ago, with a tick a minute.
+fn good_since(ago: Duration) -> Case {
+    let id = FeedId { account: AccountName::parse("default").unwrap(), stream: Stream::AuditEvents };
+    let now = Utc::now();
+    let (left, phase) = (Phase::Resting, Phase::Resting);
+    let view = View { left, phase, last_good: Some(earlier(now, ago)), ..View::default() };
+    Case { id, view, board: Board::new([], Timer::Every(MINUTE)), obstacle: None, now }
+}
+
+fn notice(waiting: Waiting) -> Notice {
+    Notice { at: Utc::now(), times: 1, what: "it said no".into(), waiting, remedy: "say yes".into() }
+}
+
+impl Case {
+    fn seen(&self) -> Seen<'_> {
+        let Self { id, view, board, obstacle, now } = self;
+        Seen { id, view, board, obstacle: obstacle.as_ref(), now: *now }
+    }
+
+    fn not_ready(&self) -> String {
+        self.seen().not_ready().unwrap_or_default()
+    }
+
+    fn in_trouble(mut self, waiting: Waiting) -> Self {
+        (self.view.trouble, self.view.left) = (Some(notice(waiting)), Phase::Waiting(waiting));
+        self
+    }
+}
+
+#[test]
+fn a_feed_is_ready_for_ten_minutes_after_a_good_tick() {
+    assert_eq!(good_since(MINUTE * 9).not_ready(), "");
+    assert!(good_since(MINUTE * 11).not_ready().starts_with("the last good tick was at 20"));
+    assert_eq!(good_since(MINUTE).seen().health(), Health::Good);
+}
+
+#[test]
+fn where_the_timer_ticks_rarely_three_ticks_count() {
+    let mut case = good_since(MINUTE * 60 * 71);
+    assert_ne!(case.not_ready(), "");
+    case.board = Board::new([], Timer::Cron("0 0 6 * * *".into()));
+    case.view.last_good = Some(earlier(case.now, MINUTE * 60 * 47));
+    assert_eq!(case.not_ready(), "", "two days into a daily timer");
+}
+
+#[test]
+fn a_long_tick_that_gets_through_is_ready_and_one_that_does_not_is_not() {
+    let mut case = good_since(MINUTE * 90);
+    case.view.phase = Phase::Ticking;
+    case.view.progress = Some(earlier(case.now, MINUTE));
+    assert_eq!(case.not_ready(), "");
+    case.view.progress = Some(earlier(case.now, MINUTE * 11));
+    assert_ne!(case.not_ready(), "");
+    let (since, what) = (earlier(case.now, MINUTE), "the destination: answered 503".into());
+    case.view.retrying = Some(Retrying { since, times: 7, what, waiting: Waiting::Sink });
+    case.view.progress = Some(case.now);
+    assert!(case.not_ready().contains("answered 503, tried again 7 times"), "{}", case.not_ready());
+    assert_eq!(case.seen().health(), Health::Waiting);
+}
+
+#[test]
+fn what_heals_by_itself_has_ten_minutes_and_what_needs_a_person_has_none() {
+    for waiting in [Waiting::Source, Waiting::Sink, Waiting::Store] {
+        assert_eq!(good_since(MINUTE * 9).in_trouble(waiting).not_ready(), "", "{waiting}");
+        let late = good_since(MINUTE * 11).in_trouble(waiting);
+        assert!(late.not_ready().ends_with(&format!("waits for {waiting}: it said no")), "{}", late.not_ready());
+        assert_eq!(late.seen().health(), Health::Waiting);
+    }
+    for waiting in [Waiting::Person, Waiting::Unauthorized] {
+        let case = good_since(Duration::ZERO).in_trouble(waiting);
+        assert_eq!(case.not_ready(), format!("waits for {waiting}: it said no"));
+        assert_eq!((case.seen().health(), case.seen().status().remedy), (Health::Broken, Some("say yes".into())));
+    }
+}
+
+#[test]
+fn trouble_stays_visible_while_the_next_tick_tries() {
+    let mut case = good_since(MINUTE).in_trouble(Waiting::Unauthorized);
+    case.view.phase = Phase::Ticking;
+    assert_eq!(case.seen().health(), Health::Broken);
+}
+
+#[test]
+fn before_the_first_good_tick_a_feed_is_starting_and_one_that_stands_by_is_ready() {
+    let mut case = good_since(MINUTE);
+    case.view.last_good = None;
+    assert_eq!(
+        (case.seen().health(), case.not_ready().as_str()),
+        (Health::Starting, "starting: no tick has been completed yet")
+    );
+    case.obstacle = Some(notice(Waiting::Store));
+    assert_eq!((case.seen().health(), case.not_ready().as_str()), (Health::Waiting, "waits for the store: it said no"));
+    case.obstacle = None;
+    (case.view.left, case.view.phase) = (Phase::Waiting(Waiting::Standby), Phase::Ticking);
+    assert_eq!((case.seen().health(), case.not_ready().as_str()), (Health::Standby, ""));
+    case.view.phase = Phase::Stopped;
+    assert_eq!((case.seen().health(), case.not_ready().as_str()), (Health::Stopped, "stopped"));
+}
