@@ -25,10 +25,13 @@ const EXAMPLES: &str = "Examples:
   opship backfill --from 2026-10-01 --to 2026-10-08    one week, from midnight to midnight, UTC
   opship backfill --from 2026-10-01T06:00:00Z --to 2026-10-01T09:30:00Z --stream itemusages
 
-A range may lie before the position; the position stays where it is. `opship run` may go on meanwhile. A backfill that was ended, by
-whatever, goes on where it stood when the same command is given again. What the ledger knows is never shipped again.
+A range may lie before the position; the position stays where it is.
+`opship run` may go on meanwhile. A backfill that was ended, by whatever, goes on
+where it stood when the same command is given again. What the ledger knows is
+never shipped again.
 
-Exit codes: 0 done, 1 failed or ended early (give the same command again), 2 done with dead letters, 64 usage, 77 credentials refused";
+Exit codes: 0 done, 1 failed or ended early (give the same command again),
+2 done with dead letters, 64 usage, 77 credentials refused";
 
 /// Azure replaces older stamps by the time of arrival (Logs Ingestion API, data ingestion time).
 const STAMP_AGE_MAX: Duration = Duration::from_secs(2 * 86_400);
@@ -133,8 +136,7 @@ pub(super) async fn backfill(config: &Config, args: BackfillArgs, output: Output
     let store = outside.store().await?;
     let mut feeds = outside.agent(store, Patience::RUN, stop.clone()).await?.feeds;
     feeds.retain(|feed| wanted.contains(&feed.id));
-    let Some(first) = feeds.first_mut() else { return Ok(Exit::Done) };
-    let now = first.source_time().await?;
+    let now = source_time(&mut feeds).await?;
     let span = span(&args, now)?;
     tell(config, &args, &span, now);
     let mut results = Vec::new();
@@ -154,6 +156,18 @@ pub(super) async fn backfill(config: &Config, args: BackfillArgs, output: Output
         Exit::Done if !is_whole => Ok(Exit::Failed),
         exit => Ok(exit),
     }
+}
+
+/// The clock of the first source that answers: a refused token must not keep the other accounts from their backfill.
+async fn source_time(feeds: &mut [Feed]) -> Result<Time, CliError> {
+    let mut refused = None;
+    for feed in feeds {
+        match feed.source_time().await {
+            Ok(now) => return Ok(now),
+            Err(trouble) => refused = refused.or(Some(trouble)),
+        }
+    }
+    Err(refused.map_or_else(|| CliError::Usage("no feed matches".into()), CliError::from))
 }
 
 /// What to know before it begins.
