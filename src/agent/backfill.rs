@@ -80,6 +80,7 @@ impl Feed {
         gave_room: &mut Instant,
         tick: Tick<'_>,
     ) -> Result<(), Trouble> {
+        // Windows share their boundary: whether the source's end is part of it is not documented, and the ledger knows what came twice.
         let (from, to) = (progress.next, window::later(progress.next, WINDOW).min(progress.span.to));
         let mut range = Range::new(from, to, progress.cursor.clone());
         let mut counted = HashSet::new();

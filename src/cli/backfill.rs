@@ -121,8 +121,7 @@ pub(super) async fn backfill(config: &Config, args: BackfillArgs, output: Output
     let store = outside.store().await?;
     let mut feeds = outside.agent(store, Patience::RUN, stop.clone()).await?.feeds;
     feeds.retain(|feed| wanted.contains(&feed.id));
-    let Some(first) = feeds.first_mut() else { return Ok(Exit::Done) };
-    let now = first.source_time().await?;
+    let now = source_time(&mut feeds).await?;
     let span = span(&args, now)?;
     tell(config, &args, &span, now);
     let mut results = Vec::new();
@@ -142,6 +141,18 @@ pub(super) async fn backfill(config: &Config, args: BackfillArgs, output: Output
         Exit::Done if !is_whole => Ok(Exit::Failed),
         exit => Ok(exit),
     }
+}
+
+/// The clock of the first source that answers: a refused token must not keep the other accounts from their backfill.
+async fn source_time(feeds: &mut [Feed]) -> Result<Time, CliError> {
+    let mut refused = None;
+    for feed in feeds {
+        match feed.source_time().await {
+            Ok(now) => return Ok(now),
+            Err(trouble) => refused = refused.or(Some(trouble)),
+        }
+    }
+    Err(refused.map_or_else(|| CliError::Usage("no feed matches".into()), CliError::from))
 }
 
 /// What to know before it begins.

@@ -53,6 +53,8 @@ impl Bar {
     pub(super) fn finish(&self) {
         if let Shown::Bar(bar) = &self.shown {
             bar.abandon();
+            // The cursor stays behind the bar.
+            eprintln!();
         }
     }
 }

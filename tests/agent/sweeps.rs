@@ -31,6 +31,32 @@ async fn fm_05_an_event_late_within_the_overlap_is_found_by_the_next_tick() {
     }
 }
 
+/// The overlap follows the feed: what an earlier sweep has covered is not read again by each tick.
+#[tokio::test(start_paused = true)]
+async fn each_overlap_sweep_starts_five_minutes_before_the_one_before_it() {
+    for order in BOTH {
+        let mut world = World::new(order);
+        world.settings.widths.late_every = 10_000 * HOUR;
+        let mut process = world.start();
+        for _ in 0..3 {
+            world.add(5);
+            process.good().await;
+            let swept_at = world.state().date();
+            let asked = world.requests().len();
+            tokio::time::sleep(HOUR).await;
+            process.good().await;
+            let windows: Vec<_> = world.requests().split_off(asked);
+            let starts = windows.iter().filter_map(|request| match request {
+                PageRequest::Window { from, .. } => Some(*from),
+                _ => None,
+            });
+            let earliest = starts.min().expect("the overlap is swept");
+            let due = swept_at - TimeDelta::minutes(5);
+            assert!((earliest - due).abs() <= TimeDelta::seconds(2), "{order:?}: {earliest}, not {due}");
+        }
+    }
+}
+
 /// Fault: an event later than the overlap. Shows: the overlap does not hide it from the late sweep, it is shipped once and counted as late.
 #[tokio::test(start_paused = true)]
 async fn fm_05_an_event_later_than_the_overlap_is_shipped_once_and_counted() {
