@@ -131,7 +131,8 @@ impl Feed {
     /// and a doubt that says `why`.
     ///
     /// # Errors
-    /// As [`Feed::drain`]. What was accepted until then is recorded; with [`Pick::Unknown`] the same page can be shipped again.
+    /// As [`Feed::drain`]. What was accepted until then is recorded, and the same page can be shipped again. What is left of
+    /// [`Pick::These`] then was not confirmed: a recovery takes an id that the ledger knows for shipped, and posts it no more.
     pub async fn ship_picked(
         &mut self,
         body: &[u8],
