@@ -59,6 +59,8 @@ pub struct Range {
     pub to: Time,
     /// Where the next page is; none: at the start of the range.
     pub cursor: Option<Cursor>,
+    /// Events asked for per page.
+    pub limit: u32,
     /// The last page was read.
     pub is_done: bool,
     seen: HashSet<Cursor>,
@@ -77,8 +79,8 @@ pub struct RangePage {
 impl Range {
     /// From the start, or from the cursor where an earlier reading stood.
     pub fn new(from: Time, to: Time, cursor: Option<Cursor>) -> Self {
-        let seen = HashSet::new();
-        Self { from, to, cursor, is_done: false, seen, pages: 0, empty_pages: 0, is_rejected: false }
+        let (seen, limit) = (HashSet::new(), PAGE_LIMIT);
+        Self { from, to, cursor, limit, is_done: false, seen, pages: 0, empty_pages: 0, is_rejected: false }
     }
 
     fn start_again(&mut self) {
@@ -131,7 +133,8 @@ impl Feed {
     /// and a doubt that says `why`.
     ///
     /// # Errors
-    /// As [`Feed::drain`]. What was accepted until then is recorded; with [`Pick::Unknown`] the same page can be shipped again.
+    /// As [`Feed::drain`]. What was accepted until then is recorded, and the same page can be shipped again. What is left of
+    /// [`Pick::These`] then was not confirmed: a recovery takes an id that the ledger knows for shipped, and posts it no more.
     pub async fn ship_picked(
         &mut self,
         body: &[u8],
@@ -163,7 +166,7 @@ impl Feed {
         loop {
             let request = match &range.cursor {
                 Some(cursor) => PageRequest::Continue(cursor.clone()),
-                None => PageRequest::Window { from: range.from, to: range.to, limit: self.page_limit.min(PAGE_LIMIT) },
+                None => PageRequest::Window { from: range.from, to: range.to, limit: self.page_limit.min(range.limit) },
             };
             let answer = match (self.poll(&request, lane, tick).await, &request) {
                 (Ok(answer), _) => answer,

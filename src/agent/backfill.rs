@@ -83,6 +83,10 @@ impl Feed {
         // Windows share their boundary: whether the source's end is part of it is not documented, and the ledger knows what came twice.
         let (from, to) = (progress.next, window::later(progress.next, WINDOW).min(progress.span.to));
         let mut range = Range::new(from, to, progress.cursor.clone());
+        if !backfill.dry_run {
+            // A page is a batch: the live feed gets its room after each, however slow store and destination are.
+            range.limit = range.limit.min(u32::try_from(self.settings.batch_rows_max).unwrap_or(range.limit));
+        }
         let mut counted = HashSet::new();
         while !range.is_done {
             let page = match self.read_range(&mut range, Lane::Backfill, tick).await {

@@ -17,7 +17,7 @@ both_stores! {
 const KILLS: u64 = 5;
 const SOON: Duration = Duration::from_secs(120);
 /// Rows of a batch at most, hence copies per doubt.
-const BATCH_ROWS: u64 = 100;
+const BATCH_ROWS: u64 = 500;
 /// Feeds of a world.
 const FEEDS: u64 = 3;
 /// The live feed's timer, faster than the default of a minute: more ticks that may meet the backfill.
