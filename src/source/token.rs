@@ -152,7 +152,7 @@ impl Claims {
         let text = if audience.contains("://") { audience.to_owned() } else { format!("https://{audience}") };
         let url = Url::parse(&text).map_err(|_| none())?;
         // Only scheme, host and port: a path or user name would move the requests to another place than the checks looked at.
-        if url.origin().ascii_serialization() != url.as_str().trim_end_matches('/') {
+        if url.as_str().strip_suffix('/').is_none_or(|text| text != url.origin().ascii_serialization()) {
             return Err(none());
         }
         allow.scheme(&url)?;
@@ -260,6 +260,8 @@ mod tests {
             "events.1password.com@evil.example",
             "events.1password.com:8443",
             "events.1password.com/proxy",
+            "events.1password.com//",
+            "//events.1password.eu//",
             "events.1password.com?x",
             "http://events.1password.com",
             "127.0.0.1:80",
