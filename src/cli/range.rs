@@ -2,7 +2,7 @@
 
 use super::CliError;
 use crate::flow::Time;
-use crate::flow::window::REACH_BACK_MAX;
+use crate::flow::window::{REACH_BACK_MAX, earlier};
 use crate::table::Span;
 use chrono::{NaiveDate, NaiveTime, SubsecRound, TimeDelta};
 use std::time::Duration;
@@ -33,18 +33,22 @@ pub(crate) fn moment(text: &str) -> Result<Moment, String> {
 }
 
 impl Moment {
-    fn at(self, now: Time) -> Option<Time> {
+    /// The time that is meant when it is `now`; the beginning of all time for durations beyond that.
+    pub(crate) fn before(self, now: Time) -> Time {
         match self {
-            Self::At(time) => Some(time),
-            Self::Back(by) => now.checked_sub_signed(TimeDelta::from_std(by).ok()?),
+            Self::At(time) => time,
+            Self::Back(by) => earlier(now, by),
         }
+    }
+
+    pub(crate) const fn is_relative(self) -> bool {
+        matches!(self, Self::Back(_))
     }
 }
 
 /// The stretch between two moments by a clock that says `now`, in whole milliseconds.
 pub(crate) fn span(from: Moment, to: Moment, now: Time) -> Result<Span, CliError> {
-    let far = || CliError::Usage("--from reaches back beyond all dates".into());
-    let (from, until) = (from.at(now).ok_or_else(far)?.trunc_subsecs(3), to.at(now).ok_or_else(far)?.trunc_subsecs(3));
+    let (from, until) = (from.before(now).trunc_subsecs(3), to.before(now).trunc_subsecs(3));
     let usage = |what: String| Err(CliError::Usage(what));
     if until > now {
         return usage(format!("--to {until} lies in the future: it is {now} at the source"));
@@ -52,7 +56,7 @@ pub(crate) fn span(from: Moment, to: Moment, now: Time) -> Result<Span, CliError
     if from >= until {
         return usage(format!("--from {from} is not before --to {until}"));
     }
-    let oldest = crate::flow::window::earlier(now, REACH_BACK_MAX);
+    let oldest = earlier(now, REACH_BACK_MAX);
     // A duration of exactly the reach is meant, although time has passed since it was typed.
     if from + TimeDelta::minutes(1) < oldest {
         let days = REACH_BACK_MAX.as_secs() / 86_400;
