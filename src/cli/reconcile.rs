@@ -75,6 +75,7 @@ pub(super) async fn reconcile(config: &Config, args: ReconcileArgs, output: Outp
         // A feed that cannot be compared must not hide the others.
         let now = match feed.source_time().await {
             Ok(now) => now,
+            Err(Trouble::Stopped) => return Err(stopped()),
             Err(trouble) => {
                 tell_failure(&feed.id, &mut failures, trouble.into());
                 continue;
@@ -89,13 +90,18 @@ pub(super) async fn reconcile(config: &Config, args: ReconcileArgs, output: Outp
         reports.push(report);
         match outcome {
             Ok(()) => {}
-            Err(stopped @ CliError::Trouble(Trouble::Stopped)) => return Err(stopped),
+            Err(CliError::Trouble(Trouble::Stopped)) => return Err(stopped()),
             Err(error) => tell_failure(&feed.id, &mut failures, error),
         }
     }
     let exit = conclude(&reports, &audit);
     let worst = failures.iter().map(CliError::exit).max_by_key(|exit| *exit as u8);
     Ok(worst.unwrap_or(exit))
+}
+
+/// An audit that was ended must not look like one that found nothing.
+fn stopped() -> CliError {
+    CliError::Failed("stopped: not all of the range was compared".into())
 }
 
 fn tell_failure(feed: &FeedId, failures: &mut Vec<CliError>, error: CliError) {
