@@ -5,6 +5,7 @@ use crate::source::Order;
 use crate::world::{MINUTE, World};
 use opship::agent::Trouble;
 use opship::agent::health::{Account, Health};
+use opship::flow::redact::Redact;
 use opship::flow::retry::Patience;
 use opship::flow::{AccountName, Stream};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::time::Duration;
 pub(crate) fn health(world: &World, streams: &[Stream]) -> Health {
     let account = Account::new(AccountName::parse("default").expect("legal"), Patience::RUN);
     let link = Arc::new(Link::new(world.state.clone()));
-    Health::new(Arc::new(account), link.clone(), link, streams.iter().copied().collect(), 5 * MINUTE)
+    Health::new(Arc::new(account), link.clone(), link, streams.iter().copied().collect(), 5 * MINUTE, Redact::default())
 }
 
 pub(crate) fn halted() -> Trouble {
@@ -36,7 +37,7 @@ async fn a_heartbeat_needs_a_good_tick_of_every_feed() {
     health.report(TWO[0], Ok(date)).await;
     health.report(TWO[1], Ok(date)).await;
     assert_eq!(world.state().sink.health.len(), 1, "at most one in five minutes");
-    tokio::time::sleep(5 * MINUTE).await;
+    tokio::time::sleep(5 * MINUTE, Redact::default()).await;
     health.report(TWO[1], Ok(date)).await;
     assert_eq!(world.state().sink.health.len(), 2);
 }

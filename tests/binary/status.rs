@@ -96,7 +96,11 @@ async fn a_store_that_nobody_wrote_for_an_hour_is_silent() {
         }
     }
     let ran = world.cli(&["status", "--from-store"]).await.exits(1).says(&["silent", "nothing was written for 60 min"]);
-    assert!(ran.stdout.starts_with("All 3 feeds are silent, is opship running? nothing was written for 60 min"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.starts_with("All 3 feeds are silent, is opship running? nothing was written for 60 min"),
+        "{}",
+        ran.stdout
+    );
     // A timer that ticks once a day writes as rarely.
     world.set("OPSHIP_SCHEDULE__CRON", "0 0 6 * * *");
     world.cli(&["status", "--from-store"]).await.exits(0).says(&["good"]);
