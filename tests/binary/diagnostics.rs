@@ -212,8 +212,7 @@ async fn what_is_broken_is_named_in_the_archive_and_keeps_nothing_else_out() {
     assert!(files["config.toml"].contains("/sys/kernel/opship"));
 }
 
-/// Fault: a file with a token in a comment, in a table's name, in place of a key and in a text without its end. Shows: what stands before
-/// the error is read, the running agent is asked where it says or where it listens by default, and the token stands nowhere.
+/// Fault: a file with a token in a comment, a table's name, a key and a text without its end. Shows: its readable part serves, and the token stands nowhere.
 #[tokio::test]
 async fn fm_42_a_file_that_is_no_toml_is_named_by_its_line_and_the_rest_is_collected_without_its_secrets() {
     let mut world = World::file(history(30)).await;
