@@ -1,0 +1,64 @@
+#!/usr/bin/env python3
+"""All checks of deploy/, offline. `--write` renews azuredeploy.json from the Bicep, `--compare FILE` compares it with what the official
+compiler made, `--checkov PROGRAM` runs checkov too."""
+import argparse
+import json
+import pathlib
+import sys
+import time
+
+import bicep
+import button
+import columns
+import interface
+import parity
+import security
+import template
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+MAIN, ARM = ROOT / "deploy/bicep/main.bicep", ROOT / "deploy/arm/azuredeploy.json"
+
+
+def load(path):
+    return json.loads((ROOT / path).read_text())
+
+
+def everything(arm):
+    """Name of a check -> its findings."""
+    return {
+        "azuredeploy.json": template.check(arm),
+        "azuredeploy.json is main.bicep": parity.compare(bicep.compiled(str(MAIN)), arm),
+        "azuredeploy.parameters.json": template.parameter_file(load("deploy/arm/azuredeploy.parameters.json"), arm),
+        "createUiDefinition.json": interface.check(load("deploy/arm/createUiDefinition.json"), arm),
+        "columns": columns.check(arm, (ROOT / "src/flow/decode.rs").read_text(), columns.documents(ROOT)),
+        "buttons of the README": button.check((ROOT / "README.md").read_text(), ROOT),
+    }
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--write", action="store_true")
+    options.add_argument("--compare", metavar="FILE")
+    options.add_argument("--checkov", metavar="PROGRAM")
+    given = options.parse_args()
+    if given.write:
+        ARM.write_text(bicep.printed(bicep.compiled(str(MAIN))))
+    started, arm = time.monotonic(), json.loads(ARM.read_text())
+    results = everything(arm)
+    if given.compare:
+        results["the official compiler"] = parity.compare(json.loads(pathlib.Path(given.compare).read_text()), arm)
+    if given.checkov:
+        found, passed = security.failed(given.checkov, arm)
+        results["checkov"] = security.check(found, security.accepted())
+        print(f"checkov: {passed} checks passed, {len(found)} accepted or failed")
+    for name, findings in results.items():
+        print(f"{name}: {len(findings) or 'no'} finding{'' if len(findings) == 1 else 's'}")
+        for line in findings:
+            print(f"  {line}")
+    totals = ", ".join(f"{number} {key}" for key, number in template.count(arm).items())
+    print(f"looked at {totals}, {columns.count(arm)} columns in {time.monotonic() - started:.1f} s")
+    return 1 if any(results.values()) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
