@@ -15,8 +15,7 @@ DEPLOYMENTS = "Microsoft.Resources/deployments"
 DEPLOYMENTS_VERSION = "2025-04-01"
 OPERATORS = {
     "==": "equals({}, {})", "!=": "not(equals({}, {}))", "&&": "and({}, {})", "||": "or({}, {})", "??": "coalesce({}, {})",
-    "+": "add({}, {})", "-": "sub({}, {})", "*": "mul({}, {})", "/": "div({}, {})", ">": "greater({}, {})", "<": "less({}, {})",
-    ">=": "greaterOrEquals({}, {})", "<=": "lessOrEquals({}, {})",
+    "+": "add({}, {})", "-": "sub({}, {})", "*": "mul({}, {})", ">": "greater({}, {})", "<": "less({}, {})",
 }
 DECORATED = {"minValue", "maxValue", "minLength", "maxLength"}
 
@@ -169,17 +168,10 @@ class File:
             self.fail(node, f"not covered: {node.type}")
         return handler(node, named(node))
 
-    def value_of_parenthesized_expression(self, _node, children):
-        return self.value(children[0])
-
-    def value_of_number(self, node, _children):
-        return int(text(node))
-
-    def value_of_boolean(self, node, _children):
-        return text(node) == "true"
-
-    def value_of_null(self, _node, _children):
-        return None
+    value_of_parenthesized_expression = lambda self, _node, children: self.value(children[0])
+    value_of_number = lambda self, node, _children: int(text(node))
+    value_of_boolean = lambda self, node, _children: text(node) == "true"
+    value_of_null = lambda self, _node, _children: None
 
     def value_of_string(self, node, children):
         raw = text(node)

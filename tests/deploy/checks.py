@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """All checks of deploy/, offline. `--write` renews azuredeploy.json from the Bicep, `--compare FILE` compares it with what the official
-compiler made, `--checkov PROGRAM` runs checkov too."""
+compiler made, `--checkov PROGRAM` runs checkov too, `--queries` only prints the queries of the alerts and the transformations of the
+rule as JSON, for a checker of KQL."""
 import argparse
 import json
 import pathlib
@@ -10,6 +11,7 @@ import time
 import bicep
 import button
 import columns
+import evaluate
 import interface
 import parity
 import security
@@ -35,14 +37,32 @@ def everything(arm):
     }
 
 
+def queries(arm):
+    """Name -> KQL, of every alert and every transformation that a deployment can have."""
+    workspace = "/subscriptions/s/resourceGroups/g/providers/Microsoft.OperationalInsights/workspaces/w"
+    found = {}
+    for choice in ({"tokenExpires": "2027-01-31"}, {"timeGenerated": "event"}, {"table": "keep28"}):
+        for one in evaluate.Deployment(arm, {"workspaceResourceId": workspace, **choice}).resources:
+            if one["type"].endswith("scheduledQueryRules"):
+                found[one["name"]] = one["properties"]["criteria"]["allOf"][0]["query"]
+            elif one["type"].endswith("dataCollectionRules"):
+                transformation = one["properties"]["dataFlows"][0]["transformKql"]
+                found[f"transformation {transformation}"] = transformation
+    return found
+
+
 def main():
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--write", action="store_true")
     options.add_argument("--compare", metavar="FILE")
     options.add_argument("--checkov", metavar="PROGRAM")
+    options.add_argument("--queries", action="store_true")
     given = options.parse_args()
     if given.write:
         ARM.write_text(bicep.printed(bicep.compiled(str(MAIN))))
+    if given.queries:
+        print(json.dumps(queries(json.loads(ARM.read_text())), indent=2))
+        return 0
     started, arm = time.monotonic(), json.loads(ARM.read_text())
     results = everything(arm)
     if given.compare:

@@ -28,7 +28,9 @@ SECRET_PLACES = re.compile(r"\.properties\.value$|\.configuration\.secrets\[\d+\
 def check(template, path="$"):
     """All findings of a template and of what is nested in it."""
     one = Template(template, path)
-    found = one.shape() + one.expressions() + one.names() + one.parameters() + one.secrets() + one.resources() + one.dependencies()
+    found = one.shape() + one.expressions()
+    if not one.broken:
+        found += one.names() + one.parameters() + one.secrets() + one.resources() + one.dependencies()
     for place, resource in enumerate(template.get("resources", [])):
         if resource.get("type") == NESTED:
             inside = f"{path}.resources[{place}].properties.template"
@@ -48,6 +50,7 @@ class Template:
                 self.trees[where] = parsed(value)
             except ExpressionError as error:
                 self.trees[where] = error
+        self.broken = any(isinstance(tree, ExpressionError) for tree in self.trees.values())
 
     def shape(self):
         found = []
@@ -68,7 +71,7 @@ class Template:
     def names(self):
         found, used = [], {"parameters": set(), "variables": set()}
         declared = {"parameters": self.declared, "variables": self.variables}
-        for where, tree in self.good_trees():
+        for where, tree in self.trees.items():
             for kind in used:
                 named = named_in(tree, kind)
                 used[kind] |= named
@@ -76,9 +79,6 @@ class Template:
         for kind, names in declared.items():
             found += [f"{self.path}.{kind}.{name}: is never used" for name in names if name not in used[kind]]
         return found
-
-    def good_trees(self):
-        return [(where, tree) for where, tree in self.trees.items() if not isinstance(tree, ExpressionError)]
 
     def parameters(self):
         found = []
@@ -106,7 +106,7 @@ class Template:
     def secrets(self):
         """Where secure parameters and functions that read secrets stand."""
         found, outputs = [], f"{self.path}.outputs."
-        for where, tree in self.good_trees():
+        for where, tree in self.trees.items():
             secrets = named_in(tree, "parameters") & self.secure
             reading = [one.name for one in calls(tree, *SECRET_FUNCTIONS)]
             if where.startswith(outputs) and (secrets or reading):
@@ -203,7 +203,7 @@ class Template:
             for key in self.referred(resource, types) - waits.keys() - {identity(resource)}:
                 if key in made:
                     found.append(f"{where}: refers to {key} and does not wait for it")
-        for where, tree in self.good_trees():
+        for where, tree in self.trees.items():
             for one in calls(tree, "reference"):
                 key = target(one.arguments[0])
                 if key and key.split("(")[0].lower() == NESTED.lower() and key not in made:
@@ -212,12 +212,12 @@ class Template:
 
     def referred(self, resource, types):
         """Resources of this template whose id or state a resource uses, through variables too."""
-        found, todo = set(), [parsed(value) for _, value in strings({k: v for k, v in resource.items() if k != "dependsOn"})]
-        while todo:
-            tree = todo.pop()
+        found, left = set(), [parsed(value) for _, value in strings({k: v for k, v in resource.items() if k != "dependsOn"})]
+        while left:
+            tree = left.pop()
             found |= {target(one) for one in calls(tree, "resourceId", "extensionResourceId")}
             for name in named_in(tree, "variables"):
-                todo += [parsed(value) for _, value in strings(self.variables.get(name))]
+                left += [parsed(value) for _, value in strings(self.variables.get(name))]
         own = {one for one in found if one and one.split("(")[0] in types}
         # An id that a module was given for something another module makes is not a resource of this template.
         return own
@@ -225,7 +225,7 @@ class Template:
     def outputs_of_modules(self):
         nested = {identity(one): one for one in self.template.get("resources", []) if one.get("type") == NESTED}
         found = []
-        for where, tree in self.good_trees():
+        for where, tree in self.trees.items():
             for one in below(tree):
                 if isinstance(one, Member) and isinstance(one.of, Member) and one.of.name == "outputs" and isinstance(one.of.of, Call):
                     module = nested.get(target(one.of.of.arguments[0]))

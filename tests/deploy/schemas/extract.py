@@ -56,11 +56,11 @@ def cut(clone, name, version, path):
     document = read(clone, f"{version}/{path}.json")
     resource = definition(document, name)
     resource = {**resource, "properties": {k: v for k, v in resource["properties"].items() if k != "resources"}}
-    kept, todo = {}, set(references(resource))
-    while todo:
-        one = todo.pop()
+    kept, left = {}, set(references(resource))
+    while left:
+        one = left.pop()
         kept[one] = document["definitions"][one]
-        todo |= set(references(kept[one])) - kept.keys()
+        left |= set(references(kept[one])) - kept.keys()
     out = {"resource": without_prose(resource), "definitions": without_prose(kept)}
     target = HERE / f"{name.replace('/', '_')}@{version}.json"
     target.write_text(json.dumps(out, separators=(",", ":"), sort_keys=True) + "\n")
