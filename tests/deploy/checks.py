@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""All checks of deploy/, offline. `--write` renews azuredeploy.json from the Bicep, `--compare FILE` compares it with what the official
+"""All checks of deploy/, offline. `--write` renews azuredeploy.json and the table of docs/deploy.md from the Bicep, `--compare FILE` compares it with what the official
 compiler made, `--checkov PROGRAM` runs checkov too, `--queries` only prints the queries of the alerts and the transformations of the
 rule as JSON, for a checker of KQL."""
 import argparse
@@ -11,6 +11,7 @@ import time
 import bicep
 import button
 import columns
+import document
 import evaluate
 import interface
 import parity
@@ -18,7 +19,7 @@ import security
 import template
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-MAIN, ARM = ROOT / "deploy/bicep/main.bicep", ROOT / "deploy/arm/azuredeploy.json"
+MAIN, ARM, DOCUMENT = ROOT / "deploy/bicep/main.bicep", ROOT / "deploy/arm/azuredeploy.json", ROOT / "docs/deploy.md"
 
 
 def load(path):
@@ -33,6 +34,7 @@ def everything(arm):
         "azuredeploy.parameters.json": template.parameter_file(load("deploy/arm/azuredeploy.parameters.json"), arm),
         "createUiDefinition.json": interface.check(load("deploy/arm/createUiDefinition.json"), arm),
         "columns": columns.check(arm, (ROOT / "src/flow/decode.rs").read_text(), columns.documents(ROOT)),
+        "docs/deploy.md": document.check(DOCUMENT.read_text(), arm),
         "buttons of the README": button.check((ROOT / "README.md").read_text(), ROOT),
     }
 
@@ -59,7 +61,9 @@ def main():
     options.add_argument("--queries", action="store_true")
     given = options.parse_args()
     if given.write:
-        ARM.write_text(bicep.printed(bicep.compiled(str(MAIN))))
+        made = bicep.compiled(str(MAIN))
+        ARM.write_text(bicep.printed(made))
+        DOCUMENT.write_text(document.renewed(DOCUMENT.read_text(), made))
     if given.queries:
         print(json.dumps(queries(json.loads(ARM.read_text())), indent=2))
         return 0

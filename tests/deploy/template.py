@@ -155,9 +155,7 @@ class Template:
                 found.append(f"{below_where}: a fixed id of a resource")
             if SUFFIXES.search(value):
                 found.append(f"{below_where}: the name of one cloud; environment() knows it")
-            if value == "" and ".parameters." not in below_where:
-                found.append(f"{below_where}: is blank")
-        return found
+        return found + [f"{blank}: is blank" for blank in blanks(resource, where)]
 
     def role_rules(self, resource, where):
         """A role is one of four, on the one type of thing it is meant for, under a name that is the same each time."""
@@ -244,6 +242,18 @@ def module_rules(resource, where):
     found += [f"{where}: the module has no parameter {name}" for name in given.keys() - wanted.keys()]
     needed = {name for name, one in wanted.items() if "defaultValue" not in one}
     return found + [f"{where}: the module's parameter {name} is not given" for name in needed - given.keys()]
+
+
+def blanks(node, where):
+    """Empty texts, lists and objects; an object under an expression, and the value of a parameter, may be empty."""
+    if isinstance(node, dict):
+        for key, one in node.items():
+            if key == "template" or is_expression(key) or key == "value":
+                continue
+            yield from [f"{where}.{key}"] if one in ("", [], {}, None) else blanks(one, f"{where}.{key}")
+    elif isinstance(node, list):
+        for place, one in enumerate(node):
+            yield from blanks(one, f"{where}[{place}]")
 
 
 def identity(resource):

@@ -162,6 +162,10 @@ def default_that_is_not_allowed(one):
     one["parameters"]["mode"]["defaultValue"] = "pod"
 
 
+def blank(one):
+    resource(module(one, "vault"), "KeyVault/vaults")["properties"]["networkAcls"]["ipRules"] = []
+
+
 def twice(one):
     inside = module(one, "vault")["resources"]
     inside.append(inside[-1])
@@ -202,6 +206,7 @@ MISTAKES = [
     (number_without_limits, "retentionInDays: a number needs minValue and maxValue"),
     (no_description, "$.parameters.cpu: has no description"),
     (default_that_is_not_allowed, "$.parameters.mode: its default is none of the allowed values"),
+    (blank, "networkAcls.ipRules: is blank"),
     (twice, "is there twice"),
 ]
 

@@ -3,6 +3,7 @@ import pytest
 from world import ROOT, TEMPLATE, form, template
 
 import button
+import document
 import interface
 import security
 
@@ -123,3 +124,13 @@ def test_checkov_sees_every_template_by_itself():
     names = [name for name, _ in security.parts(TEMPLATE)]
     assert sorted(names) == ["alerts", "content", "environment", "main", "rule", "store", "token", "vault", "workload", "workspace"]
     assert sum(len(part["resources"]) for _, part in security.parts(TEMPLATE)) == 30
+
+
+def test_the_document_shows_the_parameters_and_the_roles():
+    text = (ROOT / "docs/deploy.md").read_text()
+    assert document.check(text, TEMPLATE) == []
+    other = template()
+    other["parameters"]["cpu"]["defaultValue"] = "0.5"
+    assert document.check(text, other) == ["docs/deploy.md: the table of parameters is old: scripts/deploy-check --write"]
+    wrong = text.replace("4633458b-17de-408a-b874-0445c86b69e6", "b24988ac-6180-42a0-ab88-20f7382dd24c")
+    assert document.check(wrong, TEMPLATE) == ["docs/deploy.md: the condition names other roles than the template assigns"] * 2

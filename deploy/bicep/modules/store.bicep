@@ -58,7 +58,6 @@ resource account 'Microsoft.Storage/storageAccounts@2025-01-01' = {
     networkAcls: {
       bypass: 'None'
       defaultAction: empty(subnetResourceId) ? 'Allow' : 'Deny'
-      ipRules: []
       virtualNetworkRules: empty(subnetResourceId) ? [] : [
         {
           id: subnetResourceId

@@ -43,7 +43,6 @@ resource vault 'Microsoft.KeyVault/vaults@2024-11-01' = {
     networkAcls: {
       bypass: 'None'
       defaultAction: empty(subnetResourceId) ? 'Allow' : 'Deny'
-      ipRules: []
       virtualNetworkRules: empty(subnetResourceId) ? [] : [
         {
           id: subnetResourceId
