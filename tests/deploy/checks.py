@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""All checks of deploy/, offline. `--write` renews azuredeploy.json and the table of docs/deploy.md from the Bicep, `--compare FILE` compares it with what the official
+"""All checks of deploy/, offline. `--write` renews from the Bicep what is made of it (azuredeploy.json,
+environments.json, the table of docs/deploy.md), `--compare FILE` compares it with what the official
 compiler made, `--checkov PROGRAM` runs checkov too, `--queries` only prints the queries of the alerts and the transformations of the
 rule as JSON, for a checker of KQL."""
 import argparse
@@ -12,6 +13,7 @@ import bicep
 import button
 import columns
 import document
+import environment
 import evaluate
 import interface
 import parity
@@ -20,6 +22,7 @@ import template
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MAIN, ARM, DOCUMENT = ROOT / "deploy/bicep/main.bicep", ROOT / "deploy/arm/azuredeploy.json", ROOT / "docs/deploy.md"
+ENVIRONMENTS = ROOT / "tests/deploy/environments.json"
 
 
 def load(path):
@@ -35,6 +38,7 @@ def everything(arm):
         "createUiDefinition.json": interface.check(load("deploy/arm/createUiDefinition.json"), arm),
         "columns": columns.check(arm, (ROOT / "src/flow/decode.rs").read_text(), columns.documents(ROOT)),
         "docs/deploy.md": document.check(DOCUMENT.read_text(), arm),
+        "environments.json": parity.differences(json.loads(ENVIRONMENTS.read_text()), environment.of(arm)),
         "buttons of the README": button.check((ROOT / "README.md").read_text(), ROOT),
     }
 
@@ -63,6 +67,7 @@ def main():
     if given.write:
         made = bicep.compiled(str(MAIN))
         ARM.write_text(bicep.printed(made))
+        ENVIRONMENTS.write_text(json.dumps(environment.of(made), indent=2) + "\n")
         DOCUMENT.write_text(document.renewed(DOCUMENT.read_text(), made))
     if given.queries:
         print(json.dumps(queries(json.loads(ARM.read_text())), indent=2))
