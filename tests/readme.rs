@@ -130,8 +130,15 @@ fn the_commands_are_those_of_the_program() {
 
 #[test]
 fn every_link_of_the_documents_leads_somewhere() {
-    for name in ["README.md", "docs/ARCHITECTURE.md", "docs/PROOF.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"]
-    {
+    for name in [
+        "README.md",
+        "docs/ARCHITECTURE.md",
+        "docs/PROOF.md",
+        "docs/deploy.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+    ] {
         let text = file(name);
         let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);
         let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());

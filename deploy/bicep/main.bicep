@@ -168,7 +168,7 @@ param statusToken string = newGuid()
 @description('Optional. Deploy the Microsoft Sentinel content: saved functions and what sentinelParts names.')
 param deploySentinelContent bool = false
 
-@description('Optional. Which parts of the content besides its functions. rules need Microsoft Sentinel on the workspace.')
+@description('Optional. Which parts of the content besides its functions. rules need Microsoft Sentinel on the workspace, and all 33 columns.')
 @allowed([
   'parsers'
   'rules'

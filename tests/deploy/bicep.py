@@ -186,9 +186,9 @@ class File:
             elif child.type == "escape_sequence":
                 pattern += {"\\n": "\n", "\\t": "\t", "\\\\": "\\", "\\'": "'", "\\$": "$"}[text(child)]
             else:
-                pattern += text(child)
+                pattern += text(child).replace("{", "{{").replace("}", "}}")
         if not values:
-            return pattern
+            return pattern.replace("{{", "{").replace("}}", "}")
         return Expression(f"format({quoted(pattern)}, {', '.join(values)})")
 
     def value_of_identifier(self, node, _children):

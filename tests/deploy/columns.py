@@ -44,11 +44,10 @@ def check(template, rows, documents):
             found.append(f"{where} has the columns in another order")
         if len(set(has)) != len(has):
             found.append(f"{where} has a column twice")
-    for one in workspace["resources"]:
-        if one["type"].endswith("/tables"):
-            schema = one["properties"]["schema"]
-            if schema["columns"] != "[variables('columns')]" or schema["name"] != TABLE or f"'{TABLE}'" not in one["name"]:
-                found.append("a table has another name or other columns")
+    schema = workspace["variables"]["widened"]["schema"]
+    tables = [one["name"] for one in workspace["resources"] if one["type"].endswith("/tables")]
+    if schema["name"] != TABLE or schema["columns"] != "[variables('columns')]" or not all(f"'{TABLE}'" in name for name in tables):
+        found.append("the table has another name or other columns")
     return found + flow(rule)
 
 

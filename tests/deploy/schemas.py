@@ -14,6 +14,8 @@ OPEN_VALUES = {
     ("Microsoft.Insights/dataCollectionRules", "kind"): re.compile("^Direct$"),
     ("Microsoft.Insights/dataCollectionRules", "streams"): re.compile("^Custom-"),
 }
+# Container Apps take quarters of a core.
+FRACTIONS = {"Microsoft.App/containerApps", "Microsoft.App/jobs"}
 NOT_REQUIRED = {("Microsoft.ManagedIdentity/userAssignedIdentities", "properties")}
 # Of every resource, whatever its type.
 COMMON = {"apiVersion", "condition", "dependsOn", "name", "scope", "type", "comments", "metadata"}
@@ -65,6 +67,8 @@ class Walk:
                 return self.one_of(schema[choice], value, path, key)
         found = [one for part in schema.get("allOf", []) for one in self.value(part, value, path, key)]
         wanted = schema.get("type")
+        if wanted == "integer" and key == "cpu" and self.kind in FRACTIONS:
+            wanted = "number"
         if wanted and (not isinstance(value, TYPES[wanted]) or isinstance(value, bool) != (wanted == "boolean")):
             return found + [f"{path}: expected {wanted}, found {type(value).__name__}"]
         if isinstance(value, dict):

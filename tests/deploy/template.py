@@ -132,7 +132,7 @@ class Template:
         for place, resource in enumerate(self.template.get("resources", [])):
             where = f"{self.path}.resources[{place}]"
             found += schemas.findings(resource, where)
-            key = (resource.get("type"), resource.get("name"), str(resource.get("scope")), str(resource.get("condition")))
+            key = (resource.get("type"), resource.get("name"), str(resource.get("scope")))
             if key in seen:
                 found.append(f"{where}: is there twice")
             seen.add(key)

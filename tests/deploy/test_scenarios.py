@@ -5,6 +5,7 @@ import re
 import pytest
 from world import ROOT, STATUS, TEMPLATE, TOKEN, WORKSPACE, deployed, module, of_type, variables
 
+import schemas
 import template as rules
 
 FIVE = ["account_uuid", "actor_type", "actor_account_uuid", "user_type", "user_account_uuid"]
@@ -32,6 +33,19 @@ def roles(deployment):
         guid = assignment["properties"]["roleDefinitionId"].rsplit("/", 1)[1]
         found.add((rules.ROLES[guid][0], assignment["scope"].split("/providers/", 1)[1]))
     return found
+
+
+EVERYTHING = {"tokenExpires": "2027-01-31", "alertEmail": "soc@example.com", "eventsUrl": "https://events.1password.eu", "tags": {"a": "b"}}
+
+
+@pytest.mark.parametrize("choice", [
+    {}, {"mode": "job"}, {"table": "addColumns"}, {"table": "keep28", "timeGenerated": "event"}, {"ingestion": "private"},
+    {"subnetResourceId": SUBNET}, {"onInDoubt": "verify", "registryServer": "mine.azurecr.io"}, EVERYTHING,
+], ids=lambda choice: " ".join(choice) or "default")
+def test_everything_that_is_made_fits_its_published_schema(choice):
+    made = deployed(**choice).resources
+    assert [line for one in made for line in schemas.findings(one, one["name"])] == []
+    assert len(made) >= 22
 
 
 def test_an_app_is_one_replica_that_polls_each_minute():

@@ -66,36 +66,28 @@ var columns = [
   { name: 'user_account_uuid', type: 'string' }
 ]
 
+// All that is said of an older table: its plan and its retention stay.
+var widened = {
+  schema: {
+    name: 'OnePasswordEventLogs_CL'
+    description: '1Password events, one row each, shipped by opship.'
+    columns: columns
+  }
+}
+var retention = {
+  plan: 'Analytics'
+  retentionInDays: retentionInDays
+  totalRetentionInDays: max(retentionInDays, totalRetentionInDays)
+}
+
 resource workspace 'Microsoft.OperationalInsights/workspaces@2023-09-01' existing = {
   name: workspaceName
 }
 
-resource created 'Microsoft.OperationalInsights/workspaces/tables@2023-09-01' = if (table == 'create') {
+resource events 'Microsoft.OperationalInsights/workspaces/tables@2023-09-01' = if (table == 'create' || table == 'addColumns') {
   parent: workspace
   name: 'OnePasswordEventLogs_CL'
-  properties: {
-    plan: 'Analytics'
-    retentionInDays: retentionInDays
-    totalRetentionInDays: max(retentionInDays, totalRetentionInDays)
-    schema: {
-      name: 'OnePasswordEventLogs_CL'
-      description: '1Password events, one row each, shipped by opship.'
-      columns: columns
-    }
-  }
-}
-
-// A second symbol for the same table: only one of the two is deployed, and this one says nothing of plan and retention.
-resource widened 'Microsoft.OperationalInsights/workspaces/tables@2023-09-01' = if (table == 'addColumns') {
-  parent: workspace
-  #disable-next-line use-parent-property
-  name: 'OnePasswordEventLogs_CL'
-  properties: {
-    schema: {
-      name: 'OnePasswordEventLogs_CL'
-      columns: columns
-    }
-  }
+  properties: table == 'create' ? union(retention, widened) : widened
 }
 
 resource reader 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (grantReader) {
