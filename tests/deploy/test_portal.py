@@ -1,9 +1,13 @@
 """The portal's form, the buttons of the README, and the list of accepted findings: right as they are, and able to be wrong."""
+import re
+
 import pytest
-from world import ROOT, TEMPLATE, form, template
+from world import ROOT, TEMPLATE, TOKEN, WORKSPACE, deployed, form, template
 
 import button
 import document
+import evaluate
+import filled
 import interface
 import security
 import template as rules
@@ -136,3 +140,47 @@ def test_the_document_shows_the_parameters_and_the_roles():
     assert document.check(text, other) == ["docs/deploy.md: the table of parameters is old: scripts/deploy-check --write"]
     wrong = text.replace("4633458b-17de-408a-b874-0445c86b69e6", "b24988ac-6180-42a0-ab88-20f7382dd24c")
     assert document.check(wrong, TEMPLATE) == ["docs/deploy.md: the condition names other roles than the template assigns"] * 2
+
+
+def kinds(deployment):
+    return sorted(one["type"] for one in deployment.resources)
+
+
+def test_a_form_with_nothing_but_workspace_and_token_deploys_what_the_template_does_by_default():
+    given = filled.outputs(form(), workspace={"id": WORKSPACE}, token=TOKEN)
+    assert kinds(evaluate.Deployment(template(), given)) == kinds(deployed())
+    assert [line for name, value in given.items() for line in wrong_type(name, value)] == []
+
+
+def wrong_type(name, value):
+    kind = TEMPLATE["parameters"][name]["type"]
+    python = {"string": str, "securestring": str, "int": int, "bool": bool, "array": list}[kind]
+    return [] if type(value) is python else [f"{name} gets a {type(value).__name__}"]
+
+
+def test_a_form_with_every_choice_deploys_what_was_chosen():
+    vault = {"id": "/subscriptions/s/resourceGroups/r/providers/Microsoft.KeyVault/vaults/mine"}
+    environment = {"id": "/subscriptions/s/resourceGroups/r/providers/Microsoft.App/managedEnvironments/mine"}
+    given = filled.outputs(
+        form(), workspace={"id": WORKSPACE}, mode="job", useVault=True, vault=vault, secretIsThere=True, expires="2027-01-31",
+        table="keep", useEnvironment=True, environment=environment, ingestion="private", alerts=True, email="soc@example.com",
+        diagnostics=False, reader=True, content=True, parts=["rules"])
+    made = kinds(evaluate.Deployment(template(), given))
+    assert [line for name, value in given.items() for line in wrong_type(name, value)] == []
+    assert {"Microsoft.App/jobs", "Microsoft.Insights/dataCollectionEndpoints", "Microsoft.Insights/actionGroups"} <= set(made)
+    absent = {"Microsoft.App/containerApps", "Microsoft.App/managedEnvironments", "Microsoft.KeyVault/vaults",
+              "Microsoft.KeyVault/vaults/secrets", "Microsoft.OperationalInsights/workspaces/tables", "Microsoft.Insights/diagnosticSettings"}
+    assert absent & set(made) == set() and made.count("Microsoft.Authorization/roleAssignments") == 4
+
+
+def test_actions_of_the_workflow_are_pinned_by_digest():
+    text = (ROOT / ".github/workflows/deploy.yml").read_text()
+    uses = re.findall(r"uses: (\S+)(.*)", text)
+    assert len(uses) == 3
+    assert all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", action) and re.fullmatch(r" # v\d+\.\d+\.\d+", note) for action, note in uses)
+
+
+def test_links_of_the_document_lead_somewhere():
+    targets = re.findall(r"\]\(([^)#]+)", (ROOT / "docs/deploy.md").read_text())
+    missing = [one for one in targets if not one.startswith("https://") and not (ROOT / "docs" / one).exists()]
+    assert missing == [] and targets != []
