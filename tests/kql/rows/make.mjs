@@ -136,7 +136,9 @@ export function scenes(now) {
   row('auditevents', 50, { action: 'patch', object_type: 'items', ...stub }, { uuid: id('stays') });
   // Rows without an id: both stay.
   many(2, () => row('itemusages', 45, { action: 'other', ...{ uuid_s: undefined } }));
-  // Late: an account whose ten audit events came an hour after they happened, and one that is on time.
+  // Late: an account whose ten audit events came an hour after they happened; near miss: one that is on time, one that has just begun.
+  for (const account of ['slow', 'prompt']) audit(1000, 'Slow', 'patch', 'items', { account_uuid: id('account', account) });
+  many(10, (n) => audit(90 - n, 'Slow', 'patch', 'items', { account_uuid: id('account', 'begun') }, { late: 60 }));
   many(10, (n) => audit(90 - n, 'Slow', 'patch', 'items', { account_uuid: id('account', 'slow') }, { late: 60 }));
   many(10, (n) => audit(30 - n, 'Prompt', 'patch', 'items', { account_uuid: id('account', 'prompt') }));
   // Heartbeats: good; silent for two hours; in trouble; out of trouble again. A stream that was there on six days and is gone.
