@@ -8,6 +8,7 @@ import datetime
 import json
 import re
 import sys
+import tempfile
 
 import duckdb_kql
 
@@ -26,20 +27,23 @@ def cell(value, kind):
     if value is None:
         return "" if kind == "string" else None
     if kind == "datetime":
-        return datetime.datetime.fromisoformat(value).astimezone(datetime.timezone.utc).replace(tzinfo=None)
-    return json.dumps(value) if kind == "dynamic" else value
+        moment = datetime.datetime.fromisoformat(value).astimezone(datetime.timezone.utc)
+        return moment.replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
+    return value
 
 
 def table(connection, name, schema, files):
-    columns = ", ".join(f'"{column}" {SQL_TYPES[kind]}' for column, kind in schema.items())
-    connection.execute(f'CREATE TABLE "{name}" ({columns})')
-    rows = []
-    for file in files:
-        with open(file, encoding="utf-8") as lines:
-            for line in lines:
-                row = json.loads(line)
-                rows.append([cell(row.get(column), kind) for column, kind in schema.items()])
-    connection.executemany(f'INSERT INTO "{name}" VALUES ({", ".join("?" * len(schema))})', rows)
+    """All rows as one JSON file for DuckDB's own reader: row by row takes ten times as long."""
+    columns = ", ".join(f"'{column}': '{SQL_TYPES[kind]}'" for column, kind in schema.items())
+    with tempfile.NamedTemporaryFile("w", suffix=".ndjson", encoding="utf-8") as out:
+        for file in files:
+            with open(file, encoding="utf-8") as lines:
+                for line in lines:
+                    row = json.loads(line)
+                    out.write(json.dumps({column: cell(row.get(column), kind) for column, kind in schema.items()}) + "\n")
+        out.flush()
+        source = f"read_json('{out.name}', format = 'newline_delimited', columns = {{{columns}}})"
+        connection.execute(f'CREATE TABLE "{name}" AS SELECT * FROM {source}')
 
 
 def plain(value):
