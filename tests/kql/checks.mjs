@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { callables, queries, standalone } from '../../deploy/sentinel/build/content.mjs';
 import { template } from '../../deploy/sentinel/build/arm.mjs';
-import { analyse, database } from './kusto.mjs';
+import { analyse, database, syntax } from './kusto.mjs';
 import { SCHEMA, TABLE } from './rows.mjs';
 
 const read = (name) => JSON.parse(fs.readFileSync(path.join(import.meta.dirname, name), 'utf8'));
@@ -22,21 +22,36 @@ export function minutes(iso) {
   return parts ? Number(parts[1] ?? 0) * DAY + Number(parts[2] ?? 0) * HOUR + Number(parts[3] ?? 0) : NaN;
 }
 
-/** Every query by Microsoft's engine: rules as they are deployed, the rest with the saved functions. Gives complaints and columns by file. */
+/**
+ * Every query by Microsoft's engine: complaints, and columns by file. A function is analysed once, where it is declared; whoever calls it sees an
+ * empty table of its columns, because the engine would analyse the body anew at each call.
+ */
 export function semantics(content, only = () => true) {
-  const functions = callables(content).map(({ name, meta, query }) => ({ name, parameters: meta.parameters, body: query }));
-  const saved = database({ [TABLE]: SCHEMA }, functions);
-  const bare = database({ [TABLE]: SCHEMA });
-  const [complaints, columns] = [[], {}];
+  const [analysed, complaints, columns] = [new Map(), [], {}];
+  const globals = (calls) => database({ [TABLE]: SCHEMA }, calls.map((name) => {
+    const declared = Object.entries(analysed.get(name).columns ?? {}).map(([column, type]) => `['${column}']: ${type}`);
+    return { name, parameters: analysed.get(name).parameters, body: `datatable(${declared.join(', ')}) []` };
+  }));
+  const callable = (one) => {
+    if (analysed.has(one.name)) return;
+    const calls = called(one.query, content);
+    callables(content).filter(({ name }) => calls.includes(name)).forEach(callable);
+    const declared = `let ${one.name} = (${one.meta.parameters ?? ''}) {\n${one.query}\n};\n${one.name}()`;
+    analysed.set(one.name, { ...analyse(declared, globals(calls)), parameters: one.meta.parameters });
+  };
+  callables(content).forEach(callable);
   for (const { kind, name, file, query } of queries(content).filter(only)) {
-    const callable = ['functions', 'parsers'].includes(kind);
-    const text = callable ? standalone(`${name}()`, content) : query;
-    const found = kind === 'rules' ? analyse(standalone(query, content), bare) : analyse(text, callable ? bare : saved);
+    const found = analysed.has(name) ? analysed.get(name) : analyse(query, globals(called(query, content)));
+    // What a rule is deployed as has its functions before it.
+    if (kind === 'rules') found.problems.push(...syntax(standalone(query, content)));
     complaints.push(...found.problems.map((problem) => `${file}: ${problem}`));
     columns[file] = found.columns ?? {};
   }
   return { complaints, columns };
 }
+
+/** The functions of the content that a text calls itself. */
+const called = (text, content) => callables(content).map(({ name }) => name).filter((name) => new RegExp(`\\b${name}\\s*\\(`).test(text));
 
 /** Front matter: what every kind of content must say of itself. */
 export function metadata(content, columns = {}) {

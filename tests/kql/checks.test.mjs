@@ -6,8 +6,9 @@ import test from 'node:test';
 import { outputs, stale } from '../../deploy/sentinel/build/build.mjs';
 import { ROOT, load, queries, standalone } from '../../deploy/sentinel/build/content.mjs';
 import { arm, asim, metadata, minutes, semantics, vocabulary } from './checks.mjs';
-import { SCHEMA } from './rows.mjs';
-import { transformProblems, transformsBelow } from './transforms.mjs';
+import { analyse, database } from './kusto.mjs';
+import { SCHEMA, TABLE } from './rows.mjs';
+import { transformProblems, transformsOf } from './transforms.mjs';
 
 const PROJECT = path.resolve(ROOT, '../..');
 const source = (file) => fs.readFileSync(path.join(PROJECT, file), 'utf8');
@@ -43,11 +44,20 @@ test('the checks know the columns the program writes, no more and no less', () =
   assert.deepEqual({ ...SCHEMA }, { ...Object.fromEntries(written), ...added, ...system });
 });
 test('the transformations of the data collection rules are allowed and fit the table', () => {
-  const deployed = transformsBelow(path.join(PROJECT, 'deploy'));
-  const all = [...deployed, { file: 'design', kql: 'source | extend TimeGenerated = now()' }];
-  assert.deepEqual(all.flatMap(({ file, kql }) => transformProblems(kql).map((problem) => `${file}: ${problem}`)), []);
-  console.log(`${all.length} transformations checked, ${deployed.length} of them deployed`);
+  const templates = ['deploy/arm/azuredeploy.json', 'docs/azure/rule.json'].filter((file) => fs.existsSync(path.join(PROJECT, file)));
+  const all = templates.flatMap((file) => {
+    const kql = transformsOf(template(JSON.parse(source(file))));
+    assert.ok(kql.length > 0, `no transformation in ${file}`);
+    return kql.map((one) => ({ file, kql: one }));
+  });
+  assert.deepEqual(all.flatMap(({ file, kql }) => transformProblems(kql).map((problem) => `${file}: ${kql}: ${problem}`)), []);
+  console.log(`${all.length} transformations checked: ${all.map(({ kql }) => kql).join('; ')}`);
 });
+
+/** A template as it is; the body of a rule as the template that would deploy it. */
+function template(document) {
+  return document.resources ? document : { resources: [{ type: 'Microsoft.Insights/dataCollectionRules', ...document }] };
+}
 
 /** The content with one file changed, and that file alone through the engine. */
 function mistaken(file, from, to) {
@@ -114,7 +124,23 @@ test('transformations that Azure refuses, or that do not fit the table, are foun
   found(transformProblems('source | extend TimeGenerated = now(), aux_id = tostring(aux_id)'), /aux_id comes out as string/);
   found(transformProblems('source | extend TimeGenerated = now(), uuid_s = uuid'), /KS142/);
 });
+test('a transformation chosen by a parameter is checked in each of its forms', () => {
+  const rule = (transformKql) => ({ type: 'Microsoft.Insights/dataCollectionRules', properties: { dataFlows: [{ transformKql }] } });
+  const nested = { variables: { stamp: { a: 'now()', b: 'timestamp' } }, resources: [
+    rule("[format('source | extend TimeGenerated = {0}{1}', variables('stamp')[parameters('which')], if(parameters('old'), ' | project-away user', ''))]"),
+  ] };
+  const form = (stamp, end = '') => `source | extend TimeGenerated = ${stamp}${end}`;
+  assert.deepEqual(transformsOf({ resources: [rule('source'), { type: 'Microsoft.Resources/deployments', properties: { template: nested } }] }), [
+    'source', form('now()', ' | project-away user'), form('now()'), form('timestamp', ' | project-away user'), form('timestamp'),
+  ]);
+});
 test('durations are read', () => assert.deepEqual(['PT15M', 'PT36H', 'P14D', 'P1DT2H'].map(minutes), [15, 2160, 20160, 1560]));
+test('a rule as it is deployed is whole: the engine accepts it where nothing is saved', () => {
+  const bare = database({ [TABLE]: SCHEMA });
+  for (const { file, query } of content.rules.filter(({ name }) => ['HealthTrouble', 'ImpossibleTravel'].includes(name))) {
+    assert.deepEqual(analyse(standalone(query, content), bare), { problems: [], columns: columns[file] });
+  }
+});
 test('a rule carries the functions it needs, and nothing else', () => {
   const rule = content.rules.find(({ name }) => name === 'VaultExported');
   const lets = [...standalone(rule.query, content).matchAll(/^let (OnePassword\w+)/gm)].map(([, name]) => name);

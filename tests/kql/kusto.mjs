@@ -23,10 +23,16 @@ export function database(tables, functions = []) {
 /** What the engine says of a query (`line: code: message «text»`), and its columns (`{ name: type }`) where it is a table. */
 export function analyse(query, globals) {
   const code = Kusto.Language.KustoCode.ParseAndAnalyze(query, globals);
-  const problems = list(code.GetDiagnostics()).filter((one) => one.Severity === 'Error' || one.Severity === 'Warning').map((one) => {
+  const columns = code.ResultType?.Columns && Object.fromEntries(list(code.ResultType.Columns).map((one) => [one.Name, one.Type.Name]));
+  return { problems: problems(code, query), columns };
+}
+
+/** What the parser alone says of a query. */
+export const syntax = (query) => problems(Kusto.Language.KustoCode.Parse(query), query);
+
+function problems(code, query) {
+  return list(code.GetDiagnostics()).filter((one) => one.Severity === 'Error' || one.Severity === 'Warning').map((one) => {
     const line = query.slice(0, one.Start).split('\n').length;
     return `${line}: ${one.Code}: ${one.Message} «${query.slice(one.Start, one.Start + one.Length).slice(0, 40)}»`;
   });
-  const columns = code.ResultType?.Columns && Object.fromEntries(list(code.ResultType.Columns).map((one) => [one.Name, one.Type.Name]));
-  return { problems, columns };
 }

@@ -30,12 +30,46 @@ export function transformProblems(kql) {
   return found;
 }
 
-/** Every transformation under a folder: strings that begin with `source`, in ARM templates (expressions too) and in Bicep. */
-export function transformsBelow(folder) {
-  const files = fs.readdirSync(folder, { recursive: true }).filter((name) => /\.(json|bicep)$/.test(name) && !name.startsWith('sentinel'));
-  return files.flatMap((file) => {
-    const text = fs.readFileSync(path.join(folder, file), 'utf8');
-    const quoted = [...text.matchAll(/(["'])(source(?: *\|(?:(?!\1|\\"|').)*)?)\1/g)].map(([, , kql]) => kql);
-    return quoted.filter((kql) => kql.includes('|')).map((kql) => ({ file, kql }));
+/** Every transformation that an ARM template can deploy, nested templates included: a choice by a parameter gives each of its outcomes. */
+export function transformsOf(template) {
+  return (template.resources ?? []).flatMap(({ type, properties }) => {
+    if (type === 'Microsoft.Resources/deployments') return transformsOf(properties.template ?? {});
+    if (type !== 'Microsoft.Insights/dataCollectionRules') return [];
+    return properties.dataFlows.filter((flow) => flow.transformKql).flatMap(({ transformKql }) => outcomes(transformKql, template));
   });
+}
+
+/** What a template string may become: a literal, or an expression of `format`, `if`, `concat`, `variables` and `parameters`. */
+function outcomes(text, template) {
+  if (!text.startsWith('[') || text.startsWith('[[')) return [text];
+  const tokens = text.slice(1, -1).match(/'(?:[^']|'')*'|[\w.]+|[()[\],]/g);
+  const expect = (token) => { if (tokens.shift() !== token) throw new Error(`cannot read ${text}`); };
+  /** One argument or expression as the list of its outcomes. */
+  const value = () => {
+    const token = tokens.shift();
+    if (token.startsWith("'")) return [token.slice(1, -1).replaceAll("''", "'")];
+    expect('(');
+    const given = [];
+    while (tokens[0] !== ')') { given.push(value()); if (tokens[0] === ',') tokens.shift(); }
+    expect(')');
+    return indexed(call(token, given));
+  };
+  /** `[key]` behind an object: each of its values, because the key is chosen by whoever deploys. */
+  const indexed = (found) => {
+    if (tokens[0] !== '[') return found;
+    expect('[');
+    value();
+    expect(']');
+    return found.flatMap((object) => Object.values(object));
+  };
+  const call = (name, given) => {
+    if (name === 'variables') return [template.variables[given[0][0]]];
+    if (name === 'if') return [...given[1], ...given[2]];
+    if (name === 'parameters' || name === 'equals' || name === 'not') return ['chosen by whoever deploys'];
+    const all = given.reduce((rows, choices) => rows.flatMap((row) => choices.map((choice) => [...row, choice])), [[]]);
+    if (name === 'concat') return all.map((parts) => parts.join(''));
+    if (name === 'format') return all.map(([form, ...parts]) => form.replace(/\{(\d+)\}/g, (_, at) => parts[at]));
+    throw new Error(`cannot work out ${name} in ${text}`);
+  };
+  return value();
 }

@@ -27,7 +27,6 @@ export function template(content) {
       deployHunting: bool('Deploy the hunting queries.'),
       deployWorkbook: bool('Deploy the workbook.'),
     },
-    variables: {},
     resources: [
       ...content.functions.map((one) => savedFunction(one)),
       ...content.parsers.map((one) => savedFunction(one, 'deployParsers')),
