@@ -85,6 +85,10 @@ export function scenes(now) {
   audit(11, 'Own', 'disblmfa', 'user', onUser('Own'));
   audit(10, 'Admin', 'disblduo', 'account');
   audit(9, 'Own', 'enblmfa', 'user', onUser('Own'));
+  // The same once more, but it came 21 hours late; near miss: a second copy of one that came five hours ago.
+  audit(1300, 'Late', 'disblmfa', 'user', onUser('Late'), { late: 1295 });
+  const told = audit(300, 'Told', 'disblmfa', 'user', onUser('Told'));
+  rows.push({ ...told, TimeGenerated: new Date(now - 5 * MINUTE).toISOString() });
   // Groups: oneself as manager; near miss: leaving.
   audit(8, 'Climber', 'role', 'gm', { ...about('Climber'), aux_info: 'A', object_uuid: id('group', 'owners') });
   audit(7, 'Climber', 'leave', 'gm', { ...about('Climber'), object_uuid: id('group', 'owners') });
