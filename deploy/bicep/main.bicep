@@ -165,10 +165,10 @@ param alertActionGroupResourceId string = ''
 @secure()
 param statusToken string = newGuid()
 
-@description('Optional. Deploy the Microsoft Sentinel content: saved functions and what sentinelParts names.')
+@description('Optional. Deploy the Microsoft Sentinel content: saved functions and what sentinelParts names. It reads all 33 columns: not with table keep28.')
 param deploySentinelContent bool = false
 
-@description('Optional. Which parts of the content besides its functions. rules need Microsoft Sentinel on the workspace, and all 33 columns.')
+@description('Optional. Which parts of the content besides its functions. rules need Microsoft Sentinel on the workspace.')
 @allowed([
   'parsers'
   'rules'
