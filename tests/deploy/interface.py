@@ -66,6 +66,10 @@ def schema(form):
     return found + newer(form)
 
 
+# Elements that ask for nothing.
+ONLY_SHOWN = {"Microsoft.Common.InfoBox", "Microsoft.Common.TextBlock"}
+
+
 def elements_of(form):
     """(step, name) -> element; the step of basics is ''."""
     found = {("", one["name"]): one for one in form["parameters"]["basics"]}
@@ -97,7 +101,8 @@ def references(form, elements):
         found += [f"{where}: there is no element {step}.{name}" for step, name in read_here - elements.keys()]
         if where.startswith("parameters.outputs."):
             used |= read_here
-    return found + [f"{step}.{name}: what is entered here goes nowhere" for step, name in elements.keys() - used]
+    asked = {key for key, one in elements.items() if one["type"] not in ONLY_SHOWN}
+    return found + [f"{step}.{name}: what is entered here goes nowhere" for step, name in asked - used]
 
 
 def pattern(where, value):

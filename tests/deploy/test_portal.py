@@ -15,7 +15,7 @@ import template as rules
 
 def test_the_form_is_free_of_findings():
     assert interface.check(form(), TEMPLATE) == []
-    assert len(form()["parameters"]["outputs"]) == 24 and len(interface.elements_of(form())) == 26
+    assert len(form()["parameters"]["outputs"]) == 24 and len(interface.elements_of(form())) == 27
 
 
 def step(one, name):
@@ -156,6 +156,12 @@ def wrong_type(name, value):
     kind = TEMPLATE["parameters"][name]["type"]
     python = {"string": str, "securestring": str, "int": int, "bool": bool, "array": list}[kind]
     return [] if type(value) is python else [f"{name} gets a {type(value).__name__}"]
+
+
+def test_a_table_without_the_newer_columns_gets_no_content_that_reads_them():
+    given = filled.outputs(form(), workspace={"id": WORKSPACE}, token=TOKEN, table="keep28", content=True, parts=["rules"])
+    assert (given["deploySentinelContent"], given["sentinelParts"]) == (False, [])
+    assert element(form(), "watch", "content")["visible"] == "[not(equals(steps('table').table, 'keep28'))]"
 
 
 def test_a_form_with_every_choice_deploys_what_was_chosen():
