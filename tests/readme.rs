@@ -135,6 +135,7 @@ fn every_link_of_the_documents_leads_somewhere() {
         "docs/ARCHITECTURE.md",
         "docs/METRICS.md",
         "docs/PROOF.md",
+        "docs/systemd.md",
         "CONTRIBUTING.md",
         "SECURITY.md",
         "CHANGELOG.md",

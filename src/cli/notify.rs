@@ -142,8 +142,8 @@ impl Line {
 }
 
 fn complain(name: &OsStr, error: &io::Error) {
-    let path = Path::new(name).display();
-    tracing::warn!(%path, %error, "systemd cannot be told how the agent is: it ships all the same, but systemd may start it anew");
+    let name = Path::new(name).display();
+    tracing::warn!(path = %name, %error, "systemd cannot be told how the agent is: it ships all the same, but systemd may start it anew");
 }
 
 /// A path, or with a leading `@` a name without a file.

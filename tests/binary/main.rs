@@ -33,6 +33,7 @@ mod backfill;
 mod browse;
 mod canary;
 mod clock;
+#[cfg(target_os = "linux")]
 mod confined;
 mod cursors;
 mod delivery;
@@ -66,12 +67,14 @@ mod signals;
 mod slow;
 mod status;
 mod stops;
+#[cfg(target_os = "linux")]
 mod supervised;
 #[path = "../support/mod.rs"]
 mod support;
 mod times;
 mod tls;
 mod tokens;
+#[cfg(target_os = "linux")]
 mod units;
 mod verify;
 mod weight;

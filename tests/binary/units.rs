@@ -1,7 +1,9 @@
 //! The systemd units: clean, hardened, alike, and read the way systemd reads them.
 
+use crate::world::{World, history};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 pub const SERVICE: &str = "opship.service";
 pub const ONCE: &str = "opship-once.service";
@@ -127,4 +129,61 @@ fn the_timer_and_the_service_exclude_each_other_and_the_timer_comes_every_five_m
     for minute in ["00:05:00", "00:10:00", "00:15:00"] {
         assert!(said(&calendar).contains(minute), "{}", said(&calendar));
     }
+}
+
+/// What a person types or does when the script asks for it; `sudo` and `systemctl` are not for a test.
+const PERSON: &str = r#"
+sudo() { "$@"; }
+systemctl() { echo "systemctl $*" >> "$ROOT/log"; }
+sudoedit() { sed -i -e "s|^# endpoint = .*|endpoint = \"$BASE\"|" -e "s|^# dcr_immutable_id = .*|dcr_immutable_id = \"$RULE\"|" "$1"; }
+"#;
+
+/// The commands of the document, in a folder instead of `/`.
+fn installed_as_documented(world: &World, root: &Path) {
+    let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/systemd.md")).unwrap();
+    let (_, section) = document.split_once("## From the binary to a running unit").unwrap();
+    let commands = section.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    assert_eq!(commands.lines().count(), 5, "{commands}");
+    let here = commands.replace("target/release/opship", env!("CARGO_BIN_EXE_opship"));
+    let here = here.replace(" /etc/", " $ROOT/etc/").replace(" /usr/bin/", " $ROOT/usr/bin/");
+    std::fs::create_dir_all(root.join("usr/bin")).unwrap();
+    let token = world.secret_file("typed", &format!("{}\n", world.sim.token()));
+    let ran = Command::new("bash")
+        .args(["-e", "-c", &[PERSON, &here].concat()])
+        .envs([("ROOT", root.to_str().unwrap()), ("BASE", world.sim.base_url())])
+        .env("RULE", world.sim.world().dcr_immutable_id())
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stdin(Stdio::from(std::fs::File::open(token).unwrap()))
+        .output()
+        .unwrap();
+    assert!(ran.status.success() && said(&ran).is_empty(), "{}", said(&ran));
+}
+
+#[tokio::test]
+async fn the_five_commands_of_the_document_end_in_units_and_a_program_that_ships() {
+    let (mut world, root) = (World::file(history(30)).await, tempfile::tempdir().unwrap());
+    installed_as_documented(&world, root.path());
+    let there = |path: &str| root.path().join(path);
+    let mode = |path: &str| there(path).metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(
+        (mode("etc/opship/token"), mode("etc/opship/config.toml"), mode("usr/bin/opship")),
+        (0o600, 0o644, 0o755)
+    );
+    for name in [SERVICE, ONCE, TIMER] {
+        let unit = std::fs::read(there("etc/systemd/system").join(name)).unwrap();
+        assert!(unit == std::fs::read(packaged(name)).unwrap(), "{name}");
+    }
+    let systemctl = std::fs::read_to_string(there("log")).unwrap();
+    assert_eq!(systemctl, "systemctl daemon-reload\nsystemctl enable --now opship.service\n");
+
+    for set_by_the_file in ["SINK__KIND", "SINK__ENDPOINT", "SINK__DCR_IMMUTABLE_ID", "SINK__STREAM", "STORE__KIND"] {
+        world.unset(&format!("OPSHIP_{set_by_the_file}"));
+    }
+    world.set("OPSHIP_ACCOUNTS__DEFAULT__TOKEN", format!("file:{}", there("etc/opship/token").display()));
+    let config = there("etc/opship/config.toml").display().to_string();
+    let program = there("usr/bin/opship").display().to_string();
+    for (command, says) in [("check", "ok"), ("once", "shipped")] {
+        world.start_by(&[&program], &[command, "--config", &config]).end().await.exits(0).says(&[says]);
+    }
+    world.assert_exactly_once();
 }
