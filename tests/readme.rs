@@ -136,6 +136,7 @@ fn every_link_of_the_documents_leads_somewhere() {
         "docs/METRICS.md",
         "docs/PROOF.md",
         "docs/deploy.md",
+        "docs/systemd.md",
         "CONTRIBUTING.md",
         "SECURITY.md",
         "CHANGELOG.md",
