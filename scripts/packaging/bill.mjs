@@ -1,0 +1,20 @@
+// Prints a CycloneDX document without the traces of the machine it was made on. Usage: node bill.mjs FILE PROJECT_FOLDER
+import { readFileSync } from "node:fs";
+
+const [file, folder] = process.argv.slice(2);
+const bill = JSON.parse(readFileSync(file, "utf8"));
+const { name, version } = bill.metadata.component;
+const purl = `pkg:cargo/${name}@${version}`;
+
+/** References to the project by its folder become references by its package url. */
+function clean(value) {
+  if (typeof value === "string") return value.replaceAll(`path+file://${folder}#${version}`, purl).replace(/\?download_url=file:.*?(#|$)/, "$1");
+  if (Array.isArray(value)) return value.map(clean);
+  if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, clean(inner)]));
+  return value;
+}
+
+delete bill.serialNumber;
+const text = JSON.stringify(clean(bill), null, 1);
+if (text.includes(folder)) throw new Error(`${file} names ${folder}`);
+process.stdout.write(`${text}\n`);
