@@ -8,7 +8,11 @@ const purl = `pkg:cargo/${name}@${version}`;
 
 /** References to the project by its folder become references by its package url. */
 function clean(value) {
-  if (typeof value === "string") return value.replaceAll(`path+file://${folder}#${version}`, purl).replace(/\?download_url=file:.*?(#|$)/, "$1");
+  if (typeof value === "string") {
+    const [, part] = value.split(`path+file://${folder}#`);
+    const named = part === undefined ? value : part.replace(new RegExp(`^(${name}@)?${version}`), purl);
+    return named.replace(/\?download_url=file:.*?(#|$)/, "$1");
+  }
   if (Array.isArray(value)) return value.map(clean);
   if (value && typeof value === "object") return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, clean(inner)]));
   return value;
