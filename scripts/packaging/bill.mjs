@@ -1,7 +1,8 @@
-// Prints a CycloneDX document without the traces of the machine it was made on. Usage: node bill.mjs FILE PROJECT_FOLDER
+// Prints a CycloneDX document without the traces of the machine it was made on, and without crates that no feature in use asks for: the tool
+// that made it takes every optional dependency for a part. Usage: node bill.mjs FILE PROJECT_FOLDER LINKED
 import { readFileSync } from "node:fs";
 
-const [file, folder] = process.argv.slice(2);
+const [file, folder, list] = process.argv.slice(2);
 const bill = JSON.parse(readFileSync(file, "utf8"));
 const { name, version } = bill.metadata.component;
 const purl = `pkg:cargo/${name}@${version}`;
@@ -18,6 +19,12 @@ function clean(value) {
   return value;
 }
 
+const linked = new Set(readFileSync(list, "utf8").split("\n").filter(Boolean));
+bill.components = bill.components.filter((part) => linked.has(`${part.name} ${part.version}`));
+const known = new Set(bill.components.map((part) => part["bom-ref"]));
+bill.dependencies = bill.dependencies
+  .filter(({ ref }) => known.has(ref) || ref === bill.metadata.component["bom-ref"])
+  .map(({ ref, dependsOn = [] }) => ({ ref, dependsOn: dependsOn.filter((other) => known.has(other)) }));
 delete bill.serialNumber;
 const text = JSON.stringify(clean(bill), null, 1);
 if (text.includes(folder)) throw new Error(`${file} names ${folder}`);

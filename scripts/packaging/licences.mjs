@@ -1,26 +1,10 @@
 // Prints the licence of every crate in the program: one list, then each text once with the crates it belongs to.
-// Usage: cargo metadata --format-version 1 --locked --filter-platform TRIPLE | node licences.mjs
+// Usage: cargo metadata --format-version 1 --locked | node licences.mjs LINKED, a file with "name version" of each crate a line.
 import { readFileSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 
 const metadata = JSON.parse(readFileSync(0, "utf8"));
-const packages = new Map(metadata.packages.map((one) => [one.id, one]));
-const nodes = new Map(metadata.resolve.nodes.map((node) => [node.id, node]));
-const root = metadata.resolve.root;
-
-/** What the program is linked from: normal dependencies and theirs, no build scripts, no tests. */
-function shipped() {
-  const found = new Set();
-  const open = [root];
-  while (open.length) {
-    for (const { pkg, dep_kinds: kinds } of nodes.get(open.pop()).deps) {
-      if (found.has(pkg) || pkg === root || !kinds.some(({ kind }) => kind === null)) continue;
-      found.add(pkg);
-      open.push(pkg);
-    }
-  }
-  return [...found].map((id) => packages.get(id)).sort((a, b) => (title(a) < title(b) ? -1 : 1));
-}
+const linked = readFileSync(process.argv[2], "utf8").split("\n").filter(Boolean);
 
 const title = (one) => `${one.name} ${one.version}`;
 
@@ -41,7 +25,8 @@ function texts(one) {
 }
 
 const rule = "=".repeat(100);
-const crates = shipped();
+const packages = new Map(metadata.packages.map((one) => [title(one), one]));
+const crates = linked.map((name) => packages.get(name));
 const unlicensed = crates.filter((one) => !one.license && !one.license_file);
 if (unlicensed.length) throw new Error(`no licence: ${unlicensed.map(title).join(", ")}`);
 
