@@ -202,7 +202,7 @@ impl Outside {
             let shared = Arc::new(Account::new(account_name.clone(), patience));
             let streams = account.streams.iter().copied().collect();
             let every = self.config.delivery.heartbeat_every;
-            let rows = Health::new(shared.clone(), sink.clone(), store.clone(), streams, every);
+            let rows = Health::new(shared.clone(), sink.clone(), store.clone(), streams, every, redact.clone());
             health.insert(account_name.clone(), Arc::new(rows));
             for stream in &account.streams {
                 let id = FeedId { account: account_name.clone(), stream: *stream };

@@ -41,7 +41,7 @@ function seeds() {
     ['calls to the outside, there and back', big(sum(rows, 'steps'))],
     ['POSTs', big(sum(rows, 'posts'))],
     ['commits, each checked', big(sum(rows, 'commits'))],
-    ['simulated time', `${(sum(rows, 'days') / 365.25).toFixed(0)} years`],
+    ['simulated time', `${big(sum(rows, 'days') / 365.25)} years`],
     ['crashes', big(kinds.get('Crash')?.[0] ?? 0)],
     ['**lost**', `**${big(sum(rows, 'lost'))}**`],
     ['copies, each explained by the ledger', big(sum(rows, 'copies') - sum(rows, 'excused'))],

@@ -64,7 +64,7 @@ pub fn summary(feeds: &[FeedStatus]) -> String {
         Health::Waiting => format!("{who} {is} held up and tries again by itself: {why}."),
         Health::Broken => format!("{who} {} a person: {why}.", if same == 1 { "needs" } else { "need" }),
         Health::Silent => {
-            format!("{who} {} not been heard of for long: is opship running?", if same == 1 { "has" } else { "have" })
+            format!("{who} {} silent, is opship running? {why}.", if same == 1 { "is" } else { "are" })
         }
     }
 }

@@ -20,6 +20,8 @@ pub struct Asked<'a> {
     pub three_ticks: Duration,
     /// Fingerprint of the configured destination, where it is known: a checkpoint of another one is foreign.
     pub sink: Option<&'a str>,
+    /// The running process was asked first, and none answered: what the store tells is the past.
+    pub nobody_answers: bool,
     pub now: Time,
 }
 
@@ -87,6 +89,11 @@ fn told(id: &FeedId, cp: &Checkpoint, silent_for: Duration, asked: &Asked<'_>) -
             Some(why),
             Some("look whether opship runs, and at its log; `opship check` tries every part".into()),
         )
+    } else if asked.nobody_answers {
+        let why = format!("no process answers; the last one wrote {} min ago", silent_for.as_secs() / 60);
+        let remedy = "start opship and look at its log, or check admin.listen; where a timer runs `opship once` no process \
+            stays: look with --from-store";
+        (Health::Silent, Some(why), Some(remedy.into()))
     } else {
         (Health::Good, None, None)
     };

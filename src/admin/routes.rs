@@ -140,7 +140,7 @@ fn refusal<B>(pages: &Pages, request: &Request<B>) -> Result<Response<Body>, Rou
         }
         return Ok(response);
     }
-    let paths = "there are /, /status.json, /events, /metrics, /readyz and /livez\n";
+    let paths = "there are /, /status.json, /events, /metrics, /logs.jsonl, /readyz and /livez\n";
     route.map_or_else(|| Ok(text(StatusCode::NOT_FOUND, paths)), Err)
 }
 

@@ -5,6 +5,7 @@ use super::position::until_stopped;
 use super::trouble::{Trouble, chain};
 use crate::flow::map::health_row;
 use crate::flow::planted::{self, Bug};
+use crate::flow::redact::Redact;
 use crate::flow::retry::{Edge, Failure, Pace, Patience, Verdict, verdict};
 use crate::flow::{AccountName, Stream, Time};
 use crate::sink::{Body, Sink};
@@ -103,6 +104,7 @@ pub struct Health {
     store: Arc<dyn Store>,
     streams: BTreeSet<Stream>,
     every: Duration,
+    redact: Redact,
     state: tokio::sync::Mutex<State>,
 }
 
@@ -124,8 +126,13 @@ impl Health {
         store: Arc<dyn Store>,
         streams: BTreeSet<Stream>,
         every: Duration,
+        redact: Redact,
     ) -> Self {
-        Self { account, sink, store, streams, every, state: tokio::sync::Mutex::default() }
+        Self { account, sink, store, streams, every, redact, state: tokio::sync::Mutex::default() }
+    }
+
+    fn row(&self, at: Time, trouble: Option<(&str, &str)>) -> Vec<u8> {
+        health_row(self.account.uuid().as_deref(), &self.redact, at, trouble)
     }
 
     /// Takes note of a tick. Posts a heartbeat when every feed has had a good one and the last is old enough, or one trouble row when
@@ -160,7 +167,7 @@ impl Health {
     }
 
     async fn beat(&self, state: &mut State, date: Time, patience: Patience) -> Result<(), String> {
-        self.post(health_row(self.account.uuid().as_deref(), date, None), patience).await?;
+        self.post(self.row(date, None), patience).await?;
         state.good.clear();
         state.beat_at = Some(Instant::now());
         self.remember(state, GOOD).await
@@ -175,7 +182,7 @@ impl Health {
         }
         // Rows that the sink does not take cannot tell that it does not take them.
         if !matches!(trouble, Trouble::Sink(_) | Trouble::Undeliverable { .. }) {
-            let row = health_row(self.account.uuid().as_deref(), chrono::Utc::now(), Some((category, action_type)));
+            let row = self.row(chrono::Utc::now(), Some((category, action_type)));
             self.post(row, Patience { attempts_max: 1, ..Patience::RUN }).await?;
         }
         let told = if told == GOOD { category.to_owned() } else { format!("{told} {category}") };

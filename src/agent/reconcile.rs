@@ -1,23 +1,27 @@
 //! The completeness audit of one feed: what the source returns against what the table holds, and the repair of the difference.
 
+use super::again::Range;
 use super::parcel::Parcel;
 use super::recovery::Found;
 use super::trouble::{Trouble, chain};
 use super::{Feed, Tick, packing};
 use crate::flow::checkpoint::{BatchKind, Doubt, InDoubt, Unknown};
-use crate::flow::decode::{self, Item, Page};
+use crate::flow::decode::{self, Item};
 use crate::flow::pack::Batch;
 use crate::flow::reconcile::{Compared, compare};
 use crate::flow::retry::{Edge, Pace, Verdict, verdict};
-use crate::flow::{Cursor, EventKey, Time};
-use crate::source::{Answer, Lane, PageRequest};
+use crate::flow::{EventKey, Time};
+use crate::source::Lane;
+use crate::store::checkpoints::Found as Stored;
 use crate::table::{Ids, Question, Span, Table, TableError, When};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// Events of one comparison: with the answer of the table about 40 MB. A span that holds more is compared in parts.
 pub const EVENTS_MAX: usize = 100_000;
+/// The late sweep's share: never more than a quarter of the budget, and the live feed goes first.
+const LANE: Lane = Lane::Late;
 /// Left to the live feed after each batch of a repair.
 const LIVE_TURN: Duration = Duration::from_secs(2);
 /// Races with the live feed for one batch before the repair gives up.
@@ -61,39 +65,6 @@ impl Repaired {
     }
 }
 
-/// A read of a window on its way to the last page.
-struct Walk {
-    span: Span,
-    next: Option<PageRequest>,
-    seen: HashSet<Cursor>,
-    rejected: bool,
-    done: bool,
-}
-
-impl Walk {
-    fn over(span: Span) -> Self {
-        Self { span, next: None, seen: HashSet::new(), rejected: false, done: false }
-    }
-
-    /// From the first page again: cursors may be handed out a second time then.
-    fn again(&mut self) {
-        (self.next, self.seen) = (None, HashSet::new());
-    }
-
-    fn behind(&mut self, page: &Page<'_>) -> Result<(), Trouble> {
-        self.done = !page.has_more;
-        if !self.done && !self.seen.insert(page.cursor.clone()) {
-            return Err(Trouble::Stuck("a window that is read for comparison repeats a cursor"));
-        }
-        self.next = Some(PageRequest::Continue(page.cursor.clone()));
-        Ok(())
-    }
-
-    fn holds(&self, item: &Item<'_>) -> bool {
-        item.timestamp.is_some_and(|time| self.span.contains(time))
-    }
-}
-
 impl Feed {
     /// The source's clock, asked for now.
     ///
@@ -110,8 +81,20 @@ impl Feed {
     /// # Errors
     /// As of a tick that begins.
     pub async fn settle_open_batch(&mut self, tick: Tick<'_>) -> Result<(), Trouble> {
-        self.load(tick).await?;
-        self.recover(tick).await
+        self.open(tick).await
+    }
+
+    /// Without a position of this source and this destination the ledger tells nothing of the table.
+    async fn belongs_here(&mut self) -> Result<(), Trouble> {
+        let now = self.introduce().await?;
+        match self.checkpoints.load(&self.id).await? {
+            Stored::Nothing { previous: None } => Err(self.has_no_position()),
+            Stored::Good(loaded) if !loaded.checkpoint.fingerprints.fits(&now) => {
+                let stored = Box::new(loaded.checkpoint.fingerprints.clone());
+                Err(Trouble::Misfit { stored, now: Box::new(now) })
+            }
+            Stored::Good(_) | Stored::Nothing { .. } | Stored::Replaced { .. } => Ok(()),
+        }
     }
 
     /// Compares the events of a span. Nothing is written. `None`: there are more than [`EVENTS_MAX`]; ask for a part of the span.
@@ -126,18 +109,19 @@ impl Feed {
         audit: Audit<'_>,
         tick: Tick<'_>,
     ) -> Result<Option<Compared>, ReconcileError> {
-        self.introduce().await?;
+        self.belongs_here().await?;
         self.ledger.forget();
         let mut source: HashMap<EventKey, Option<u32>> = HashMap::new();
-        let mut walk = Walk::over(span);
-        while let Some(answer) = self.read_on(&mut walk, tick).await? {
-            let (text, _) = decode::text(&answer.body);
+        let mut range = Range::new(span.from, span.until, None);
+        while !range.is_done {
+            let read = self.read_range(&mut range, LANE, tick).await?;
+            let (text, _) = decode::text(&read.body);
             let page = decode::page(&text).map_err(Trouble::Malformed)?;
             let (settings, stream) = (&self.settings, self.id.stream);
+            let is_inside = |item: &Item<'_>| item.timestamp.is_some_and(|time| span.contains(time));
             let is_meant =
-                |item: &&Item<'_>| item.has_uuid && walk.holds(item) && !packing::is_dropped(settings, stream, item);
+                |item: &&Item<'_>| item.has_uuid && is_inside(item) && !packing::is_dropped(settings, stream, item);
             source.extend(page.items.iter().filter(is_meant).map(|item| (item.key, None)));
-            walk.behind(&page)?;
             if source.len() > EVENTS_MAX {
                 return Ok(None);
             }
@@ -205,11 +189,12 @@ impl Feed {
         tick: Tick<'_>,
         repaired: &mut Repaired,
     ) -> Result<(), Trouble> {
-        let (mut missing, mut walk) = (missing, Walk::over(span));
+        let (mut missing, mut range) = (missing, Range::new(span.from, span.until, None));
         // By the attempt that the ledger will show; one or two of them.
         let mut gathered: BTreeMap<u32, Gathered> = BTreeMap::new();
-        while let Some(answer) = self.read_on(&mut walk, tick).await? {
-            let (text, _) = decode::text(&answer.body);
+        while !range.is_done {
+            let read = self.read_range(&mut range, LANE, tick).await?;
+            let (text, _) = decode::text(&read.body);
             let page = decode::page(&text).map_err(Trouble::Malformed)?;
             for item in &page.items {
                 let Some(known) = missing.remove(&item.key) else { continue };
@@ -228,7 +213,6 @@ impl Feed {
                 gathering.known = known;
                 gathering.originals.insert(item.key, item.raw.to_owned());
             }
-            walk.behind(&page)?;
         }
         for (_, rest) in gathered {
             self.ship_gathered(rest, tick, repaired).await?;
@@ -240,22 +224,20 @@ impl Feed {
     /// One batch, again and again while the live feed wins the checkpoint.
     async fn ship_gathered(
         &mut self,
-        gathered: Gathered,
+        mut gathered: Gathered,
         tick: Tick<'_>,
         repaired: &mut Repaired,
     ) -> Result<(), Trouble> {
-        if gathered.batch.is_empty() {
-            return Ok(());
-        }
-        let rows = gathered.batch.rows.len() as u64;
         for race in 1.. {
             self.settle_open_batch(tick).await?;
-            let keys = gathered.batch.keys();
-            self.ledger.load(keys.iter().copied()).await?;
-            if keys.iter().any(|key| self.ledger.attempt(key) != gathered.known) {
-                repaired.overtaken += rows;
+            self.ledger.load(gathered.batch.keys().into_iter()).await?;
+            let left = gathered.batch.only(|key| self.ledger.attempt(key) == gathered.known);
+            repaired.overtaken += (gathered.batch.rows.len() - left.rows.len()) as u64;
+            if left.is_empty() {
                 return Ok(());
             }
+            let rows = left.rows.len() as u64;
+            gathered.batch = left;
             match self.post_gathered(&gathered, tick).await {
                 Err(Trouble::Lost) if race < RACES_MAX => self.rest(LIVE_TURN / 4).await?,
                 Err(trouble) => return Err(trouble),
@@ -315,29 +297,6 @@ impl Feed {
             self.release_intent().await?;
         }
         Ok(())
-    }
-
-    /// The next page of a walk; `None` behind the last.
-    async fn read_on(&mut self, walk: &mut Walk, tick: Tick<'_>) -> Result<Option<Answer>, Trouble> {
-        while !walk.done {
-            let first = PageRequest::Window { from: walk.span.from, to: walk.span.until, limit: self.page_limit };
-            let request = walk.next.take().unwrap_or(first);
-            // The late sweep's share: never more than a quarter of the budget, and the live feed goes first.
-            match (self.poll(&request, Lane::Late, tick).await, &request) {
-                (Ok(answer), _) => return Ok(Some(answer)),
-                (Err(Trouble::TooLarge(_)), _) => {
-                    self.halve_page_limit()?;
-                    walk.again();
-                }
-                (Err(Trouble::Rejected(_)), PageRequest::Continue(_)) if !walk.rejected => {
-                    walk.rejected = true;
-                    walk.again();
-                }
-                (Err(Trouble::Rejected(error)), PageRequest::Window { .. }) => return Err(self.refused_start(&error)),
-                (Err(trouble), _) => return Err(trouble),
-            }
-        }
-        Ok(None)
     }
 }
 

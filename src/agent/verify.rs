@@ -39,9 +39,9 @@ impl Feed {
         }
         self.rest(left).await?;
         let ids: HashSet<EventId> = missing.iter().map(|key| key.id).collect();
-        let uuid = self.account.uuid();
         let when = self.when(intent, missing, window::earlier(written_at, LOOK_BACK));
-        let question = Question { stream: self.id.stream, account_uuid: uuid.as_deref(), when, only: Some(&ids) };
+        // The ids tell the rows; the account that a row names may be a pseudonym.
+        let question = Question { stream: self.id.stream, account_uuid: None, when, only: Some(&ids) };
         let asked = table.ids(&question);
         let found =
             match super::position::until_stopped(&self.stop, Duration::ZERO, async { Ok::<_, Trouble>(asked.await) })

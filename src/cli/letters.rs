@@ -159,6 +159,11 @@ fn one<'e>(entries: &'e [Entry], id: &str) -> Result<&'e Entry, CliError> {
     }
     match found.as_slice() {
         [entry] => Ok(entry),
+        [] if lower.len() < ID_MIN => Err(CliError::Usage(format!(
+            "{} is too short for the id of a dead letter: give at least its first {ID_MIN} characters (`opship dead-letters list` \
+             shows all)",
+            plain(id)
+        ))),
         [] => {
             Err(CliError::Usage(format!("there is no dead letter {}: `opship dead-letters list` shows all", plain(id))))
         }

@@ -4,7 +4,7 @@ use super::CliError;
 use crate::flow::Time;
 use crate::flow::window::{REACH_BACK_MAX, earlier};
 use crate::table::Span;
-use chrono::{NaiveDate, NaiveTime, SubsecRound, TimeDelta};
+use chrono::{NaiveDate, NaiveTime, SecondsFormat, SubsecRound, TimeDelta};
 use std::time::Duration;
 
 /// A moment as it was given.
@@ -46,25 +46,38 @@ impl Moment {
     }
 }
 
-/// The stretch between two moments by a clock that says `now`, in whole milliseconds.
+/// For clap: how long something takes or is kept.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|_| "expected a duration such as 15m, 36h or 90d".into())
+}
+
+/// As [`moment`] reads it.
+pub(crate) fn written(time: Time) -> String {
+    time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+}
+
+/// The stretch between two moments by a clock that says `now`, in whole milliseconds. It ends now at the latest.
 pub(crate) fn span(from: Moment, to: Moment, now: Time) -> Result<Span, CliError> {
+    let now = now.trunc_subsecs(3);
     let (from, until) = (from.before(now).trunc_subsecs(3), to.before(now).trunc_subsecs(3));
     let usage = |what: String| Err(CliError::Usage(what));
-    if until > now {
-        return usage(format!("--to {until} lies in the future: it is {now} at the source"));
+    if from > now {
+        return usage(format!("--from {} lies in the future: it is {} at 1Password", written(from), written(now)));
     }
     if from >= until {
-        return usage(format!("--from {from} is not before --to {until}"));
+        return usage(format!("--from {} is not before --to {}: exchange them", written(from), written(until)));
     }
     let oldest = earlier(now, REACH_BACK_MAX);
     // A duration of exactly the reach is meant, although time has passed since it was typed.
     if from + TimeDelta::minutes(1) < oldest {
         let days = REACH_BACK_MAX.as_secs() / 86_400;
         return usage(format!(
-            "--from {from} is older than {days} days: 1Password keeps events for 120 days, so nothing is compared; the oldest --from is {oldest}"
+            "--from {} is older than {days} days: 1Password keeps events for 120 days, so nothing is compared; the oldest --from is {}",
+            written(from),
+            written(oldest)
         ));
     }
-    Ok(Span { from: from.max(oldest.trunc_subsecs(3)), until })
+    Ok(Span { from: from.max(oldest.trunc_subsecs(3)), until: until.min(now) })
 }
 
 #[cfg(test)]
@@ -89,6 +102,8 @@ mod tests {
         let offset = read("2026-11-20T12:00:00+01:00", "2026-11-20T11:00:00.1239Z");
         assert_eq!(offset, Ok((at("2026-11-20T11:00:00Z"), at("2026-11-20T11:00:00.123Z"))));
         assert_eq!(read("119d", "now").map(|(from, _)| from), Ok(at("2026-07-26T10:30:00Z")));
+        let cut = (at("2026-11-20T00:00:00Z"), at("2026-11-22T10:30:00Z"));
+        assert_eq!(read("2026-11-20", "2999-01-01"), Ok(cut), "a range ends now at the latest");
         for text in ["", "yesterday", "22.11.2026", "2026-11-22 10:00", "-7d", "7"] {
             assert!(moment(text).unwrap_err().starts_with("expected a time such as"), "{text}");
         }
@@ -99,9 +114,15 @@ mod tests {
         for (from, to, why) in [
             ("1d", "2d", "is not before --to"),
             ("now", "now", "is not before --to"),
-            ("1d", "2026-11-22T11:00:00Z", "lies in the future"),
+            (
+                "2027-01-01",
+                "now",
+                "--from 2027-01-01T00:00:00Z lies in the future: it is 2026-11-22T10:30:00Z at 1Password",
+            ),
+            ("2027-01-01", "2027-02-01", "lies in the future"),
+            ("2026-11-20", "2026-11-19", "--from 2026-11-20T00:00:00Z is not before --to 2026-11-19T00:00:00Z"),
             ("120d", "now", "older than 119 days"),
-            ("2020-01-01", "1d", "older than 119 days"),
+            ("2020-01-01", "1d", "the oldest --from is 2026-07-26T10:30:00Z"),
         ] {
             let said = read(from, to).unwrap_err();
             assert!(said.contains(why), "{from} to {to}: {said}");

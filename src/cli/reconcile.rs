@@ -1,12 +1,13 @@
 //! `opship reconcile`: is everything in the table that is at the source? With `--repair` it ships what is missing.
 
-use super::range::{Moment, moment, span};
+use super::exit::advice;
+use super::range::{Moment, duration, moment, span, written};
 use super::reconcile_report::{Repairs, Report};
 use super::signals::stop_on_signals;
 use super::{CliError, Exit, Output, Which, checkpoint, print};
 use crate::agent::reconcile::{Audit, ReconcileError, Repaired};
 use crate::agent::run::ONCE_STANDBY;
-use crate::agent::{Feed, Tick, Trouble};
+use crate::agent::{Feed, Tick, Trouble, chain};
 use crate::config::Config;
 use crate::flow::decode::column_of;
 use crate::flow::retry::Patience;
@@ -43,8 +44,11 @@ pub(super) struct ReconcileArgs {
     /// Ship what is missing, although the ledger knows it; each such event stays traceable
     #[arg(long)]
     repair: bool,
+    /// How long the table keeps rows: what is older is not there any more, and is never repaired
+    #[arg(long, value_parser = duration, default_value = "30d", value_name = "DURATION")]
+    retention: Duration,
     /// How long an accepted row may take to show in the table; younger events are not judged
-    #[arg(long, value_parser = humantime::parse_duration, default_value = "15m", value_name = "DURATION")]
+    #[arg(long, value_parser = duration, default_value = "15m", value_name = "DURATION")]
     latency: Duration,
     /// Print hours without a difference, too
     #[arg(long)]
@@ -66,16 +70,67 @@ pub(super) async fn reconcile(config: &Config, args: ReconcileArgs, output: Outp
         others_ship_there: config.accounts.len() > 1 && !redacted,
         repair: args.repair,
     };
-    let mut reports = Vec::new();
+    let (mut reports, mut failures) = (Vec::new(), Vec::new());
     for mut feed in agent.feeds.into_iter().filter(|feed| wanted.contains(&feed.id)) {
-        let now = feed.source_time().await?;
+        // A feed that cannot be compared must not hide the others.
+        let now = match feed.source_time().await {
+            Ok(now) => now,
+            Err(Trouble::Stopped) => return Err(stopped()),
+            Err(trouble) => {
+                tell_failure(&feed.id, &mut failures, trouble.into());
+                continue;
+            }
+        };
         let range = span(args.from, args.to, now)?;
         let Some(range) = judged(range, now, args.latency, reports.is_empty())? else { continue };
-        let report = audit.feed(&mut feed, range).await?;
+        kept(range, now, &args, reports.is_empty())?;
+        let mut report = Report::new(feed.id.clone(), range, audit.table.place());
+        let outcome = audit.feed(&mut feed, &mut report, range).await;
         print(&report.shown(output, args.all))?;
         reports.push(report);
+        match outcome {
+            Ok(()) => {}
+            Err(CliError::Trouble(Trouble::Stopped)) => return Err(stopped()),
+            Err(error) => tell_failure(&feed.id, &mut failures, error),
+        }
     }
-    conclude(&reports, &audit)
+    let exit = conclude(&reports, &audit);
+    let worst = failures.iter().map(CliError::exit).max_by_key(|exit| *exit as u8);
+    Ok(worst.unwrap_or(exit))
+}
+
+/// An audit that was ended must not look like one that found nothing.
+fn stopped() -> CliError {
+    CliError::Failed("stopped: not all of the range was compared".into())
+}
+
+fn tell_failure(feed: &FeedId, failures: &mut Vec<CliError>, error: CliError) {
+    let why = chain(&error);
+    why.lines().chain(advice(&error)).for_each(|line| eprintln!("opship: {feed}: {line}"));
+    failures.push(error);
+}
+
+/// Events from before the table's oldest rows are missing there by right: repaired, they would be history with a fresh arrival.
+fn kept(range: Span, now: Time, args: &ReconcileArgs, is_first: bool) -> Result<(), CliError> {
+    let oldest = window::earlier(now, args.retention);
+    // A duration of exactly the retention is meant, although time has passed since it was typed.
+    if range.from + TimeDelta::minutes(1) >= oldest {
+        return Ok(());
+    }
+    let (from, oldest) = (written(range.from), written(oldest));
+    let keeps = humantime::format_duration(args.retention);
+    if args.repair {
+        return Err(CliError::Usage(format!(
+            "--from {from} is before {oldest}, and the table keeps rows for {keeps} (--retention): what it no longer keeps would be shipped \
+             again; say --retention if the table keeps more, or a later --from"
+        )));
+    }
+    if is_first {
+        eprintln!(
+            "opship: the table keeps rows for {keeps} (--retention): events before {oldest} may count as missing although they were shipped"
+        );
+    }
+    Ok(())
 }
 
 /// Cuts what is too young to be judged. `None` when nothing is left is an error of usage: the operator asked for it.
@@ -108,13 +163,28 @@ struct Reconciler {
 }
 
 impl Reconciler {
-    async fn feed(&self, feed: &mut Feed, range: Span) -> Result<Report, CliError> {
+    /// What was compared stands in the report, whatever ends it.
+    async fn feed(&self, feed: &mut Feed, report: &mut Report, range: Span) -> Result<(), CliError> {
+        let mut reached = range.from;
+        let outcome = self.days(feed, report, range, &mut reached).await;
+        if let Err(error) = &outcome {
+            report.end_early(reached, chain(error));
+        }
+        outcome
+    }
+
+    async fn days(
+        &self,
+        feed: &mut Feed,
+        report: &mut Report,
+        range: Span,
+        reached: &mut Time,
+    ) -> Result<(), CliError> {
         let tick = Tick { patience: Patience::ONCE, standby_max: ONCE_STANDBY, late_gives_way: &|| false };
         let audit = Audit { table: &*self.table, latency: self.latency, others_ship_there: self.others_ship_there };
         if self.repair {
             feed.settle_open_batch(tick).await?;
         }
-        let mut report = Report::new(feed.id.clone(), range, self.table.place());
         let progress = progress(&feed.id, range);
         let mut open = chunks(range);
         open.reverse();
@@ -125,6 +195,7 @@ impl Reconciler {
             };
             tracing::debug!(feed = %feed.id, from = %span.from, until = %span.until, missing = compared.missing.len(), "compared");
             report.add(&compared);
+            *reached = span.until;
             progress.set_position((span.until - range.from).num_seconds().unsigned_abs());
             if self.repair && !compared.missing.is_empty() {
                 let cover = cover(span, compared.missing.keys().map(|key| key.hour));
@@ -137,7 +208,7 @@ impl Reconciler {
             }
         }
         progress.finish_and_clear();
-        Ok(report)
+        Ok(())
     }
 }
 
@@ -188,7 +259,7 @@ fn interrupted(repairs: &Repairs, trouble: Trouble) -> CliError {
     }
 }
 
-fn conclude(reports: &[Report], audit: &Reconciler) -> Result<Exit, CliError> {
+fn conclude(reports: &[Report], audit: &Reconciler) -> Exit {
     let mut total = crate::flow::reconcile::Tally::default();
     let (mut never_shipped, mut done) = (0, Repaired::default());
     for report in reports {
@@ -199,20 +270,28 @@ fn conclude(reports: &[Report], audit: &Reconciler) -> Result<Exit, CliError> {
     let latency = humantime::format_duration(audit.latency);
     if total.pending > 0 {
         eprintln!(
-            "opship: {} events were shipped, or events of their hours were, less than {latency} ago and are not in the table: not judged; run this again in {latency}",
-            total.pending
+            "opship: {} shipped, or shipped with others of the same hour, less than {latency} ago and not in the table: not judged; run this again in {latency}",
+            events(total.pending)
         );
     }
     if total.missing > 0 {
         let accepted = total.missing - never_shipped;
         eprintln!(
-            "opship: {} events are missing: {accepted} were accepted by the destination and do not show, {never_shipped} were never shipped",
-            total.missing
+            "opship: {} missing: {accepted} accepted by the destination and not in the table, {never_shipped} never shipped",
+            events(total.missing)
         );
         if audit.repair {
             let Repaired { shipped, overtaken, gone } = done;
+            let mut also = String::new();
+            if overtaken > 0 {
+                also.push_str(&format!("; {} left to another process, which shipped meanwhile", events(overtaken)));
+            }
+            if gone > 0 {
+                also.push_str(&format!("; {} no longer returned by 1Password", events(gone)));
+            }
             eprintln!(
-                "opship: {shipped} of them were shipped again ({overtaken} by another process meanwhile, {gone} are no longer returned by 1Password); run this again without --repair in {latency}"
+                "opship: {} shipped by this repair{also}; run this again without --repair in {latency}",
+                events(shipped)
             );
         } else {
             eprintln!(
@@ -221,7 +300,11 @@ fn conclude(reports: &[Report], audit: &Reconciler) -> Result<Exit, CliError> {
         }
     }
     let is_repaired = audit.repair && done.shipped == total.missing;
-    Ok(if (total.missing == 0 || is_repaired) && total.pending == 0 { Exit::Done } else { Exit::Failed })
+    if (total.missing == 0 || is_repaired) && total.pending == 0 { Exit::Done } else { Exit::Failed }
+}
+
+fn events(count: u64) -> String {
+    if count == 1 { "1 event".into() } else { format!("{count} events") }
 }
 
 impl From<ReconcileError> for CliError {

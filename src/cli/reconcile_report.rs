@@ -1,11 +1,11 @@
 //! What a comparison of one feed found, as a table or as JSON.
 
 use super::Output;
+use super::range::written as shown;
 use crate::agent::reconcile::Repaired;
 use crate::flow::reconcile::{Compared, Tally};
 use crate::flow::{FeedId, Hour, Time};
 use crate::table::Span;
-use chrono::SecondsFormat;
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -18,6 +18,8 @@ pub(super) struct Report {
     hours: BTreeMap<Hour, Tally>,
     pub(super) never_shipped: u64,
     pub(super) repairs: Repairs,
+    /// What ended it early, and up to where it was compared.
+    ended: Option<(Time, String)>,
 }
 
 /// What was shipped again.
@@ -38,7 +40,12 @@ const COLUMNS: [&str; 7] = ["at source", "in table", "missing", "pending", "dupl
 
 impl Report {
     pub(super) fn new(feed: FeedId, range: Span, place: String) -> Self {
-        Self { feed, range, place, hours: BTreeMap::new(), never_shipped: 0, repairs: Repairs::default() }
+        let (hours, repairs) = (BTreeMap::new(), Repairs::default());
+        Self { feed, range, place, hours, never_shipped: 0, repairs, ended: None }
+    }
+
+    pub(super) fn end_early(&mut self, reached: Time, why: String) {
+        self.ended = Some((reached, why));
     }
 
     pub(super) fn add(&mut self, compared: &Compared) {
@@ -84,6 +91,9 @@ impl Report {
             line(&format!("{folded} even hours"), cells(&of_folded));
         }
         line("total", cells(&self.total()));
+        if let Some((reached, why)) = &self.ended {
+            let _ = writeln!(text, "  not compared from {} on: {why}", shown(*reached));
+        }
         text
     }
 
@@ -103,13 +113,11 @@ impl Report {
         json!({
             "feed": self.feed.to_string(), "from": shown(self.range.from), "to": shown(self.range.until), "table": self.place,
             "hours": hours, "total": self.total(), "never_shipped": self.never_shipped, "repaired": repaired,
+            "complete": self.ended.is_none(), "reached": self.ended.as_ref().map(|(reached, _)| shown(*reached)),
+            "error": self.ended.as_ref().map(|(_, why)| why),
         })
         .to_string()
     }
-}
-
-fn shown(time: Time) -> String {
-    time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
 fn cells(tally: &Tally) -> [String; 7] {

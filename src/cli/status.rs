@@ -52,10 +52,26 @@ pub(super) struct Told {
 
 /// Why the running process did not tell.
 pub(super) enum Silence {
-    /// Nobody there, or somebody else: the store may tell.
+    /// Nobody there, or somebody else: the store may tell what was.
     Elsewhere(String),
+    /// Where it listens is not known here.
+    Unasked(String),
     /// The process is there and refuses us: the store would hide that.
     Refused(String),
+}
+
+impl Silence {
+    /// Why the store is read instead, and whether a process should have answered.
+    ///
+    /// # Errors
+    /// It is there and refuses us.
+    pub(super) fn told(self) -> Result<(String, bool), CliError> {
+        match self {
+            Self::Elsewhere(why) => Ok((why, true)),
+            Self::Unasked(why) => Ok((why, false)),
+            Self::Refused(why) => Err(CliError::Failed(why)),
+        }
+    }
 }
 
 pub(super) async fn status(config: &Config, args: &StatusArgs, output: Output) -> Result<Exit, CliError> {
@@ -99,14 +115,14 @@ impl<'a> Teller<'a> {
     /// The running process, else the store.
     pub(super) async fn ask(&self) -> Result<Told, CliError> {
         if self.from_store {
-            return self.ask_store().await;
+            return self.ask_store(false).await;
         }
         match self.ask_process().await {
             Ok(told) => Ok(told),
-            Err(Silence::Refused(why)) => Err(CliError::Failed(why)),
-            Err(Silence::Elsewhere(why)) => {
+            Err(silence) => {
+                let (why, nobody_answers) = silence.told()?;
                 eprintln!("opship: {why}; reading the checkpoints in the store instead");
-                self.ask_store().await
+                self.ask_store(nobody_answers).await
             }
         }
     }
@@ -115,7 +131,7 @@ impl<'a> Teller<'a> {
         let listen = self.config.admin.listen;
         if listen.port() == 0 {
             let why = "admin.listen has port 0, so the address of the process stands only in its log";
-            return Err(Silence::Elsewhere(why.into()));
+            return Err(Silence::Unasked(why.into()));
         }
         let place = format!("http://{}/", reachable(listen));
         let mut request = self.client.get(format!("{place}status.json")).timeout(ANSWER_DEADLINE);
@@ -153,7 +169,7 @@ impl<'a> Teller<'a> {
         self.from_store
     }
 
-    pub(super) async fn ask_store(&self) -> Result<Told, CliError> {
+    pub(super) async fn ask_store(&self, nobody_answers: bool) -> Result<Told, CliError> {
         let config = self.config;
         match &config.store {
             Store::Unset => {
@@ -184,7 +200,7 @@ impl<'a> Teller<'a> {
         };
         let now = chrono::Utc::now();
         let three_ticks = ticks_take(&config.schedule.timer, 3, now);
-        let asked = Asked { feeds: &feeds, three_ticks, sink: sink.as_deref(), now };
+        let asked = Asked { feeds: &feeds, three_ticks, sink: sink.as_deref(), nobody_answers, now };
         let status = status_of_store(&*store, &asked).await.map_err(|error| {
             let what = chain(&error);
             CliError::Failed(format!(

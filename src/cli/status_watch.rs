@@ -1,6 +1,6 @@
 //! `opship status --watch`: a live table on a terminal, else a line a change.
 
-use super::status::{Silence, Teller, Told, exit, json};
+use super::status::{Teller, Told, exit, json};
 use super::status_table::{Look, table};
 use super::{CliError, Exit, Output, print};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -62,13 +62,13 @@ pub(super) async fn watch(teller: &Teller<'_>, output: Output) -> Result<Exit, C
 /// A process that goes away while it is watched is no end: the store tells until it is back.
 async fn look(teller: &Teller<'_>) -> Result<(Duration, Told), CliError> {
     if teller.is_for_the_store() {
-        return Ok((LOOK_AT_STORE_EVERY, teller.ask_store().await?));
+        return Ok((LOOK_AT_STORE_EVERY, teller.ask_store(false).await?));
     }
     match teller.ask_process().await {
         Ok(told) => Ok((LOOK_EVERY, told)),
-        Err(Silence::Refused(why)) => Err(CliError::Failed(why)),
-        Err(Silence::Elsewhere(why)) => {
-            let told = teller.ask_store().await?;
+        Err(silence) => {
+            let (why, nobody_answers) = silence.told()?;
+            let told = teller.ask_store(nobody_answers).await?;
             Ok((LOOK_EVERY * 5, Told { by: format!("{}, because {why}", told.by), ..told }))
         }
     }

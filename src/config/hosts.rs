@@ -86,7 +86,7 @@ pub fn check_url(url: &Url, service: Service, rules: &HostRules) -> Result<(), S
     match url.scheme() {
         "https" | "http" if loopback => Ok(()),
         "https" => check_host(&host, url, service, rules),
-        "http" => Err("expected https://; http:// is allowed to 127.0.0.1, [::1] and localhost only, \
+        "http" => Err("expected https://; http:// is allowed to 127.0.0.1 and [::1] only, \
              with `delivery.allow_insecure_loopback = true`"
             .into()),
         _ => Err("expected https://".into()),
@@ -135,10 +135,10 @@ fn expected_hosts(service: Service, cloud: Cloud) -> String {
     }
 }
 
-/// The hosts that plain http may reach: their traffic never leaves the machine.
+/// The hosts that plain http may reach: their traffic never leaves the machine. Not `localhost`: a name is what a resolver makes of it.
 fn is_loopback(host: &Host<&str>) -> bool {
     match host {
-        Host::Domain(name) => *name == "localhost",
+        Host::Domain(_) => false,
         Host::Ipv4(address) => *address == std::net::Ipv4Addr::LOCALHOST,
         Host::Ipv6(address) => *address == std::net::Ipv6Addr::LOCALHOST,
     }
@@ -211,6 +211,7 @@ mod tests {
             ("https://api.loganalytics.io.evil.example", Service::Query),
             ("http://events.1password.com", Service::Events),
             ("http://127.0.0.2:1", Service::Events),
+            ("http://localhost:1", Service::Events),
             ("http://localhost.evil.example", Service::Events),
             ("http://[::ffff:127.0.0.1]", Service::Events),
             ("ftp://127.0.0.1", Service::Events),
@@ -222,7 +223,7 @@ mod tests {
     #[test]
     fn loopback_needs_the_switch_and_nothing_else() {
         let lax = HostRules { allow_insecure_loopback: true, ..HostRules::default() };
-        for url in ["http://127.0.0.1:9", "http://[::1]:9", "http://localhost:9", "https://127.0.0.1:9"] {
+        for url in ["http://127.0.0.1:9", "http://[::1]:9", "https://127.0.0.1:9"] {
             assert_eq!(check(url, Service::Events, &lax), Ok(()), "{url}");
             assert!(check(url, Service::Events, &HostRules::default()).is_err(), "{url}");
         }

@@ -266,7 +266,7 @@ pub(super) struct RawDelivery {
     pub(super) batch_rows_max: usize,
     /// `run` posts one health row per account at most this often, 1s to 24h; a published rule expects one an hour.
     pub(super) heartbeat_every: String,
-    /// Allow http:// to 127.0.0.1, [::1] and localhost, and these hosts without allow_hosts. For tests and the simulator.
+    /// Allow http:// to 127.0.0.1 and [::1], and these hosts without allow_hosts. For tests and the simulator.
     pub(super) allow_insecure_loopback: bool,
     /// Further hosts, HOST or HOST:PORT, that may be contacted besides 1Password's and Azure's own; always by https.
     #[schemars(example = ["events.proxy.example"])]

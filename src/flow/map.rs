@@ -56,7 +56,8 @@ impl Mapper<'_> {
             let field = item.fields.get(place).copied().flatten().map(RawValue::get);
             let Some(raw) = field.or_else(|| lifted.get(column.field).map(|value| &**value)) else {
                 if column.field == "account_uuid" {
-                    row.text_if_any(column.name, self.account_uuid);
+                    let uuid = self.account_uuid.and_then(|uuid| self.redact.text(column.field, uuid));
+                    row.text_if_any(column.name, uuid.as_deref());
                 }
                 continue;
             };
@@ -300,11 +301,11 @@ pub(crate) fn sha256_hex(bytes: &[u8]) -> String {
 }
 
 /// The heartbeat or trouble row of an account: `log_source` `healthevents`.
-pub fn health_row(account_uuid: Option<&str>, at: Time, trouble: Option<(&str, &str)>) -> Vec<u8> {
+pub fn health_row(account_uuid: Option<&str>, redact: &Redact, at: Time, trouble: Option<(&str, &str)>) -> Vec<u8> {
     let mut row = serde_json::Map::new();
     row.insert("log_source".into(), "healthevents".into());
     row.insert("timestamp".into(), at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true).into());
-    if let Some(uuid) = account_uuid {
+    if let Some(uuid) = account_uuid.and_then(|uuid| redact.text("account_uuid", uuid)) {
         row.insert("account_uuid".into(), uuid.into());
     }
     if let Some((category, action_type)) = trouble {

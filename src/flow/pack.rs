@@ -84,7 +84,13 @@ impl Batch {
         })
     }
 
-    fn part(&self, rows: &[Packed]) -> Self {
+    /// The rows whose keys are meant.
+    #[must_use]
+    pub fn only(&self, is_meant: impl Fn(&EventKey) -> bool) -> Self {
+        self.part(self.rows.iter().filter(|row| is_meant(&row.key)))
+    }
+
+    fn part<'a>(&self, rows: impl IntoIterator<Item = &'a Packed>) -> Self {
         let mut part = Self::default();
         for row in rows {
             let json = self.open.get(row.range.clone()).unwrap_or_default();

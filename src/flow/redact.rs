@@ -1,9 +1,10 @@
 //! The opt-in filter on values: drops the configured column paths from each row, or replaces them by a keyed pseudonym.
 
-use super::decode::{COLUMN_COUNT, COLUMNS};
+use super::decode::{COLUMN_COUNT, COLUMNS, column_of};
 use hmac::{Hmac, Mac};
 use serde_json::Value;
 use sha2::Sha256;
+use std::borrow::Cow;
 
 /// What `filter.redact` asks for. Empty: nothing is touched.
 #[derive(Clone, Default)]
@@ -50,6 +51,16 @@ impl Redact {
         self.paths.get(place).is_some_and(|paths| !paths.is_empty())
     }
 
+    /// What a text of ours for this column becomes, such as the account of an event that names none.
+    pub fn text<'t>(&self, field: &str, text: &'t str) -> Option<Cow<'t, str>> {
+        match column_of(field).filter(|place| self.touches(*place)) {
+            None => Some(Cow::Borrowed(text)),
+            Some(place) => {
+                serde_json::from_str(&self.apply(place, &Value::from(text).to_string())?).ok().map(Cow::Owned)
+            }
+        }
+    }
+
     /// The column's JSON with the configured paths dropped or replaced; `None` when nothing of it is left.
     pub fn apply(&self, place: usize, raw: &str) -> Option<String> {
         // What cannot be read cannot be redacted: it goes as a whole.
@@ -83,7 +94,6 @@ impl Redact {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::flow::decode::column_of;
 
     fn redact(paths: &[&str], key: Option<&str>) -> Redact {
         let paths: Vec<String> = paths.iter().map(|path| (*path).to_owned()).collect();

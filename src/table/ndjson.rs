@@ -52,13 +52,21 @@ impl NdjsonTable {
     }
 
     fn error(&self, attempted: &str, cause: io::Error) -> TableError {
-        let remedy = (cause.kind() == io::ErrorKind::NotFound)
-            .then_some("check sink.path and sink.stream: the sink has written nothing there, or its files were moved");
+        let remedy = match cause.kind() {
+            io::ErrorKind::NotFound => {
+                "check sink.path and sink.stream: the sink has written nothing there, or its files were moved"
+            }
+            io::ErrorKind::InvalidData => {
+                "opship writes no such line: look at it, and mend it or move the file elsewhere; its rows then count as missing"
+            }
+            io::ErrorKind::PermissionDenied => "let the user who gives the command read the files of sink.path",
+            _ => "check the disk and the mount of sink.path, then repeat the command",
+        };
         TableError {
             attempted: attempted.into(),
             on: self.path.display().to_string(),
             failure: Failure::Local,
-            remedy,
+            remedy: Some(remedy),
             cause: Some(cause.into()),
         }
     }

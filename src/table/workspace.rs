@@ -31,6 +31,9 @@ const HALVED_TO: TimeDelta = TimeDelta::milliseconds(100);
 /// A span that timed out is not halved below this: a service that is down would be asked for ever.
 const TIMED_OUT_TO: TimeDelta = TimeDelta::minutes(10);
 
+/// How a failure begins when the service marked its answer as not complete.
+const PARTIAL: &str = "a partial result";
+
 /// Where the rows are read.
 #[derive(Clone, Debug)]
 pub struct Place {
@@ -270,7 +273,7 @@ fn whole(body: &[u8]) -> Result<Answer<'_>, Unanswered> {
     match &answer.error {
         None => Ok(answer),
         Some(Partial { code, message }) => {
-            let text = format!("a partial result, {}: {}", one_line(code), one_line(message));
+            let text = format!("{PARTIAL}, {}: {}", one_line(code), one_line(message));
             Err(Unanswered::TooMuch(Failure::Malformed(text)))
         }
     }
@@ -300,7 +303,27 @@ fn is_about_the_token(failure: &Failure) -> bool {
 }
 
 fn remedy(failure: &Failure) -> Option<&'static str> {
-    let Failure::Status { status, code, .. } = failure else { return None };
+    let (status, code) = match failure {
+        Failure::Status { status, code, .. } => (*status, code),
+        Failure::NotConnected => {
+            return Some(
+                "check azure.workspace_url, azure.cloud, DNS, the firewall and http.proxy, then repeat the command",
+            );
+        }
+        Failure::Interrupted => {
+            return Some("the connection broke: check the network and http.proxy, then repeat the command");
+        }
+        Failure::Malformed(why) if why.starts_with(PARTIAL) => {
+            return Some(
+                "the service could not answer in full: repeat the command in some minutes, or for a shorter range",
+            );
+        }
+        Failure::Malformed(_) | Failure::TooLarge => {
+            return Some("check that azure.workspace_url is the query API and no proxy answers for it");
+        }
+        // The credential's own error says what to do.
+        Failure::NoCredential | Failure::Local => return None,
+    };
     match status {
         _ if is_about_the_token(failure) => Some("check that azure.cloud is the cloud of the workspace"),
         400 if code.starts_with("BadArgument") => Some(
@@ -311,6 +334,9 @@ fn remedy(failure: &Failure) -> Option<&'static str> {
             "give the identity the role Log Analytics Reader on the workspace, or read access to the table; it takes up to 30 minutes",
         ),
         404 => Some("check azure.workspace_id: the workspace's id (a GUID) on its overview page, and azure.cloud"),
+        429 => Some("the workspace is asked too often: wait some minutes, then repeat the command"),
+        504 => Some("the workspace takes too long: repeat the command for a shorter range"),
+        500.. => Some("the service is troubled: repeat the command in some minutes"),
         _ => None,
     }
 }

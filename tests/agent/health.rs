@@ -5,6 +5,7 @@ use crate::source::Order;
 use crate::world::{MINUTE, World};
 use opship::agent::Trouble;
 use opship::agent::health::{Account, Health};
+use opship::flow::redact::Redact;
 use opship::flow::retry::Patience;
 use opship::flow::{AccountName, Stream};
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::time::Duration;
 pub(crate) fn health(world: &World, streams: &[Stream]) -> Health {
     let account = Account::new(AccountName::parse("default").expect("legal"), Patience::RUN);
     let link = Arc::new(Link::new(world.state.clone()));
-    Health::new(Arc::new(account), link.clone(), link, streams.iter().copied().collect(), 5 * MINUTE)
+    Health::new(Arc::new(account), link.clone(), link, streams.iter().copied().collect(), 5 * MINUTE, Redact::default())
 }
 
 pub(crate) fn halted() -> Trouble {

@@ -1,12 +1,13 @@
 //! `reconcile --repair` inside a process that dies: at every wait, and in a race with the live feed.
 
 use crate::oracle::ledger;
-use crate::source::{BOTH, Order};
+use crate::source::{BOTH, Order, Reply};
 use crate::store::TTL;
 use crate::world::{Process, ROWS_MAX, World};
 use chrono::TimeDelta;
-use opship::agent::reconcile::Repaired;
+use opship::agent::reconcile::{Audit, ReconcileError, Repaired};
 use opship::agent::{Tick, Trouble};
+use opship::flow::reconcile::Compared;
 use opship::flow::retry::Patience;
 use opship::flow::{EventId, EventKey, Hour};
 use opship::table::Span;
@@ -76,6 +77,13 @@ impl Process {
         }
         outcome.map(|outcome| (repaired, outcome))
     }
+
+    async fn compare(&mut self, span: Span) -> Result<Option<Compared>, ReconcileError> {
+        let tick = Tick { patience: Patience::ONCE, standby_max: 2 * TTL, late_gives_way: &|| false };
+        let table = self.link.clone();
+        let audit = Audit { table: &table, latency: Duration::ZERO, others_ship_there: false };
+        self.feed.as_mut().expect("the process lives").compare(span, audit, tick).await
+    }
 }
 
 /// Fault: kill -9 at each wait of a repair of two batches. Shows: the next comparison and repair bring back the rest; every copy is traceable, and the live feed ships nothing twice.
@@ -137,4 +145,87 @@ async fn a_refused_repair_leaves_no_trace() {
     assert_eq!(repaired, Repaired::default());
     assert_eq!(world.missing(&lost), missing);
     assert!(world.open_intent().is_none() && world.checkpoint().in_doubt.batches == 0);
+}
+
+/// Fault: of the three events of one batch another process ships one first. Shows: that one is left alone and the other two are shipped.
+#[tokio::test(start_paused = true)]
+async fn one_overtaken_row_keeps_none_of_its_batch_back() {
+    let (mut world, _) = scene(Order::Insertion).await;
+    world.add(2);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let new = world.uuids()[9..].to_vec();
+    let (span, missing, first) = (world.today(), world.missing(&new), world.missing(&new[1..2]));
+    world.start().repair(span, first).await.unwrap().1.unwrap();
+    let (repaired, outcome) = world.start().repair(span, missing).await.unwrap();
+    outcome.unwrap();
+    assert_eq!(repaired, Repaired { shipped: 2, overtaken: 1, gone: 0 });
+    assert!(new.iter().all(|uuid| world.rows_of(uuid) == 1));
+    assert_eq!(world.state().sink.posts.last(), Some(&vec![new[0].clone(), new[2].clone()]));
+    world.is_sound();
+}
+
+/// Fault: a source that gives empty pages for ever, each with a cursor of its own. Shows: comparison and repair end and say so.
+#[tokio::test(start_paused = true)]
+async fn a_range_without_an_end_ends_the_audit() {
+    let (mut world, lost) = scene(Order::Insertion).await;
+    let (span, missing) = (world.today(), world.missing(&lost));
+    let asked = world.requests().len();
+    let mut n = 0;
+    world.on_page(move |_| {
+        n += 1;
+        assert!(n < 1_000, "it goes on for ever");
+        Some(Reply::Body(format!(r#"{{"cursor":"empty-{n}","has_more":true,"items":[]}}"#)))
+    });
+    let stuck = world.start().compare(span).await.unwrap_err();
+    assert!(matches!(stuck, ReconcileError::Trouble(Trouble::Stuck(_))), "{stuck}");
+    let (repaired, outcome) = world.start().repair(span, missing).await.unwrap();
+    assert!(matches!(outcome, Err(Trouble::Stuck(_))), "{outcome:?}");
+    assert_eq!((repaired, world.requests().len() - asked), (Repaired::default(), 200));
+}
+
+/// Fault: two answers in a row that are no page. Shows: comparison and repair ask again, and find and ship everything.
+#[tokio::test(start_paused = true)]
+async fn a_page_that_is_broken_twice_is_asked_for_again() {
+    let (mut world, lost) = scene(Order::Insertion).await;
+    let (span, missing) = (world.today(), world.missing(&lost));
+    let broken_twice = |world: &World| {
+        let mut left = 2;
+        world.on_page(move |_| {
+            left -= 1;
+            (left >= 0).then(|| Reply::Body(r#"{"cursor":"#.into()))
+        });
+    };
+    broken_twice(&world);
+    let compared = world.start().compare(span).await.unwrap().expect("few events");
+    assert_eq!(compared.missing.len(), 1, "the tenth was never shipped");
+    broken_twice(&world);
+    let (repaired, outcome) = world.start().repair(span, missing).await.unwrap();
+    outcome.unwrap();
+    assert_eq!(repaired, Repaired { shipped: LOST as u64, ..Repaired::default() });
+}
+
+/// Fault: a mistyped store, then a store of another destination. Shows: neither comparison nor repair begins, and nothing is written.
+#[tokio::test(start_paused = true)]
+async fn without_a_position_of_its_own_nothing_is_compared_or_repaired() {
+    let (mut world, lost) = scene(Order::Insertion).await;
+    let (span, missing) = (world.today(), world.missing(&lost));
+    let kept = std::mem::take(&mut world.state().store.blobs);
+    let effects = world.state().effects();
+    let no_position = |trouble: &Trouble| trouble.to_string().contains("has no position yet");
+    let compared = world.start().compare(span).await.unwrap_err();
+    assert!(matches!(&compared, ReconcileError::Trouble(trouble) if no_position(trouble)), "{compared}");
+    let mut process = world.start();
+    let tick = Tick { patience: Patience::ONCE, standby_max: 2 * TTL, late_gives_way: &|| false };
+    let settled = process.feed.as_mut().unwrap().settle_open_batch(tick).await.unwrap_err();
+    assert!(no_position(&settled), "{settled}");
+    let (_, outcome) = world.start().repair(span, missing).await.unwrap();
+    assert!(no_position(outcome.as_ref().unwrap_err()), "{outcome:?}");
+    assert_eq!(world.state().effects(), effects);
+
+    world.state().store.blobs = kept;
+    let mut elsewhere = world.checkpoint();
+    elsewhere.fingerprints.sink = "another".into();
+    world.state().store.set(crate::world::CHECKPOINT, elsewhere.encode().unwrap());
+    let compared = world.start().compare(span).await.unwrap_err();
+    assert!(matches!(compared, ReconcileError::Trouble(Trouble::Misfit { .. })), "{compared}");
 }

@@ -39,6 +39,8 @@ struct Row<'a> {
     log_source: Cow<'a, str>,
     #[serde(borrow, default)]
     uuid_s: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    account_uuid: Option<Cow<'a, str>>,
 }
 
 impl Outcome {
@@ -68,6 +70,8 @@ pub(crate) struct Table {
     pub(crate) copies: HashMap<String, usize>,
     /// What the table shows of it, and from when on.
     pub(crate) ingested: Vec<(String, Time)>,
+    /// The account that each row names.
+    accounts: HashMap<String, String>,
     pub(crate) shows_after: Duration,
     /// Whether the table answers no question.
     pub(crate) is_silent: bool,
@@ -93,6 +97,7 @@ impl Table {
             rows,
             copies,
             ingested: Vec::new(),
+            accounts: HashMap::new(),
             shows_after: Duration::ZERO,
             is_silent: false,
             health,
@@ -127,6 +132,8 @@ impl Table {
             self.health.extend(health);
             return Outcome::Accept;
         }
+        let named = rows.iter().filter_map(|row| Some((row.uuid_s.as_ref()?.to_string(), row.account_uuid.as_ref()?)));
+        self.accounts.extend(named.map(|(uuid, account)| (uuid, account.to_string())));
         let uuids: Vec<String> =
             rows.into_iter().map(|row| row.uuid_s.map_or_else(|| "none".into(), Cow::into_owned)).collect();
         self.posts.push(uuids.clone());
@@ -153,8 +160,17 @@ impl table::Table for Link {
     async fn ids(&self, question: &Question<'_>) -> Result<Ids, TableError> {
         let asked = |state: &mut State| {
             let now = state.now();
-            let shown = state.sink.ingested.iter().filter(|(_, at)| *at <= now);
-            (!state.sink.is_silent).then(|| shown.map(|(uuid, _)| uuid.clone()).collect::<Vec<_>>())
+            let is_of = |uuid: &str| match (question.account_uuid, state.sink.accounts.get(uuid)) {
+                (Some(wanted), Some(named)) => wanted == named,
+                _ => true,
+            };
+            let shown = state.sink.ingested.iter().filter(|(uuid, at)| *at <= now && is_of(uuid));
+            let hour_of = |uuid: &str| {
+                let event = state.source.events.iter().find(|event| event.uuid == uuid && !event.is_odd);
+                Hour::of(event.map(|event| event.timestamp))
+            };
+            let key = |uuid: &str| EventKey { hour: hour_of(uuid), id: EventId::of_uuid(uuid) };
+            (!state.sink.is_silent).then(|| shown.map(|(uuid, _)| key(uuid)).collect::<Vec<_>>())
         };
         let shown = self.call(asked).await.ok_or_else(|| TableError {
             attempted: "read the rows".into(),
@@ -164,7 +180,7 @@ impl table::Table for Link {
             cause: None,
         })?;
         let mut ids = Ids::default();
-        for key in shown.iter().map(|uuid| EventKey { hour: Hour::Odd, id: EventId::of_uuid(uuid) }) {
+        for key in shown {
             if question.only.is_none_or(|only| only.contains(&key.id)) {
                 ids.add(key, 1, None);
             }

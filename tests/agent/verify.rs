@@ -7,6 +7,7 @@ use crate::source::{BOTH, Order};
 use crate::world::{HOUR, MINUTE, World};
 use opship::agent::Trouble;
 use opship::flow::checkpoint::INTENT_TTL;
+use opship::flow::redact::Redact;
 use std::time::Duration;
 
 const AFTER: Duration = Duration::from_secs(15 * 60);
@@ -65,6 +66,25 @@ async fn only_what_the_table_lacks_is_posted_again() {
     assert_eq!(world.state().sink.posts.last(), Some(&vec![uuids[2].clone()]));
     assert!(world.state().sink.posts.len() == 2 && world.rows_of(&uuids[0]) == 1);
     world.nothing_is_lost();
+}
+
+/// Fault: the reply to a POST is lost; the rows name an account that is not the token's: a pseudonym, or one of the event's own.
+/// Shows: what arrived is found all the same, and nothing is posted twice.
+#[tokio::test(start_paused = true)]
+async fn rows_that_name_another_account_are_found_too() {
+    let pseudonym = Redact::new(&["account_uuid".into()], Some(b"a key".to_vec())).expect("a column");
+    for (redact, own) in [(pseudonym, "ACCOUNT"), (Redact::default(), "CHILD")] {
+        let mut world = verifying(Order::Insertion);
+        world.settings.redact = redact;
+        (0..3).for_each(|n| _ = world.add_at(-n, 0, &format!(r#","account_uuid":"{own}""#)));
+        world.posts_end([Outcome::LoseReply]);
+        world.start().bad().await;
+        tokio::time::sleep(HOUR).await;
+        world.start().good().await;
+        assert_eq!((copies_of_any(&world), world.state().sink.posts.len()), (vec![1; 3], 1));
+        let body = world.state().sink.bodies[0].clone();
+        assert!(body.contains("account_uuid") && !body.contains("\"ACCOUNT\""), "{body}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

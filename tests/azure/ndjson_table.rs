@@ -109,7 +109,9 @@ async fn a_file_that_is_missing_or_holds_no_rows_is_an_error_and_not_an_empty_ta
         [("{\"a\":1}\nnot json\n".to_owned(), "line 2 is no row"), ("x".repeat(5 << 20), "longer than any row")]
     {
         std::fs::write(dir.path().join(FILE), text).unwrap();
-        let error = crate::said(&table.ids(&question(hour_of_ten())).await.unwrap_err());
+        let error = table.ids(&question(hour_of_ten())).await.unwrap_err();
+        assert!(error.remedy.unwrap().contains("mend it or move the file"));
+        let error = crate::said(&error);
         assert!(error.contains(why), "{error}");
     }
 }

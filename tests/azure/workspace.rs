@@ -163,7 +163,9 @@ async fn a_question_that_timed_out_is_halved_too_but_not_for_ever() {
     let answer =
         refused("GatewayTimeout", "The gateway did not receive a response", json!({ "code": "GatewayTimeout" }));
     let bench = Bench::new(move |_, _| reply(504, answer.clone())).await;
-    assert!(matches!(bench.refusal().await.failure, Failure::Status { status: 504, .. }));
+    let refused = bench.refusal().await;
+    assert!(matches!(refused.failure, Failure::Status { status: 504, .. }));
+    assert!(refused.remedy.unwrap().contains("a shorter range"));
     assert_eq!(bench.queries().len(), 3);
 }
 

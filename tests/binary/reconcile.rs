@@ -4,7 +4,7 @@ use crate::agent::{Ran, wait_until};
 use crate::world::{Kind, World, history};
 use chrono::{DateTime, TimeDelta, Utc};
 use opship::flow::Stream;
-use opship::sim::{Fault, Options, Target, What};
+use opship::sim::{Fault, Options, Refusal, Target, What};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -104,7 +104,11 @@ async fn what_the_workspace_lost_is_found_and_shipped_again_and_nothing_else(kin
     assert_eq!(found.missing(), world.dropped_by_hour());
     assert_eq!((found.total("at_source"), found.total("duplicated"), found.repaired()), (1500, 0, 0));
     let posts = world.posts();
-    let repaired = world.reconcile(&["--repair"]).await.exits(0).says(&["were shipped again"]);
+    let repaired = world
+        .reconcile(&["--repair"])
+        .await
+        .exits(0)
+        .says(&["events shipped by this repair; run this again without --repair"]);
     assert_eq!(repaired.repaired(), dropped.len() as u64);
     assert!(world.posts() > posts);
     for stream in Stream::ALL {
@@ -128,8 +132,15 @@ async fn a_partial_answer_never_counts_as_complete() {
     assert_eq!((whole.total("at_source"), whole.total("in_table"), whole.total("missing")), (400, 400, 0));
     world.sim.world().clear_faults();
     world.fault(Fault::new(Target::Query, What::RowsLimit { rows: 0 }));
-    let nothing = world.reconcile(&["--repair"]).await.exits(1).says(&["PartialError"]);
-    assert_eq!((nothing.stdout.as_str(), world.doubtful_posts()), ("", 0));
+    let posts = world.posts();
+    let nothing = world
+        .reconcile(&["--repair", "--stream", "itemusages"])
+        .await
+        .exits(1)
+        .says(&["PartialError", "a shorter range"]);
+    let reports = nothing.reports();
+    assert!(reports.len() == 1 && reports[0]["complete"] == false && reports[0]["repaired"].is_null(), "{reports:?}");
+    assert_eq!((nothing.total("at_source"), nothing.total("missing"), world.posts()), (0, 0, posts));
     world.assert_exactly_once();
 }
 
@@ -167,7 +178,7 @@ async fn an_event_that_was_never_shipped_is_missing_and_is_shipped_for_the_first
         .reconcile(&[])
         .await
         .exits(1)
-        .says(&["0 were accepted by the destination and do not show, 1 were never shipped"]);
+        .says(&["1 event missing: 0 accepted by the destination and not in the table, 1 never shipped"]);
     assert_eq!(found.total("missing"), 1);
     world.reconcile(&["--repair"]).await.exits(0);
     world.once().await.exits(0);
@@ -198,7 +209,9 @@ async fn a_wrong_range_is_refused_before_anything_is_compared() {
     for (args, why) in [
         (vec!["--from", "1h", "--to", "2h"], "is not before --to"),
         (vec!["--from", "121d"], "older than 119 days"),
-        (vec!["--from", "1d", "--to", "2999-01-01"], "lies in the future"),
+        (vec!["--from", "2999-01-01"], "--from 2999-01-01T00:00:00Z lies in the future"),
+        (vec!["--from", "1d", "--latency", "xx"], "expected a duration such as 15m"),
+        (vec!["--from", "31d", "--repair"], "the table keeps rows for 30days (--retention)"),
         (vec!["--from", "yesterday"], "expected a time such as"),
         (vec!["--from", "5m"], "the whole range is younger than 15m"),
         (vec!["--from", "1d", "--account", "other"], "no configured feed matches"),
@@ -206,6 +219,55 @@ async fn a_wrong_range_is_refused_before_anything_is_compared() {
     ] {
         world.cli(&[&["reconcile"], args.as_slice()].concat()).await.exits(64).says(&[why]);
     }
+}
+
+#[tokio::test]
+async fn what_the_table_no_longer_keeps_is_not_repaired() {
+    let world = World::file(history(10)).await;
+    world.once().await.exits(0);
+    let old = ["reconcile", "--from", "40d", "--latency", "0s"];
+    world.cli(&old).await.exits(0).says(&["may count as missing although they were shipped"]);
+    world.cli(&[&old[..], &["--repair"]].concat()).await.exits(64).says(&["would be shipped again; say --retention"]);
+    world.cli(&[&old[..], &["--repair", "--retention", "90d"]].concat()).await.exits(0);
+    world.assert_exactly_once();
+}
+
+#[tokio::test]
+async fn a_feed_that_cannot_be_read_hides_none_of_the_others() {
+    let world = World::file(history(100)).await;
+    world.once().await.exits(0);
+    world.fault(Fault::new(Target::Stream(Stream::AuditEvents), What::Status(Refusal::status(403))));
+    let ran = world.reconcile(&[]).await.exits(77).says(&["default/auditevents: "]);
+    let complete: Vec<_> = ran.reports().iter().map(|report| report["complete"].as_bool().unwrap()).collect();
+    assert_eq!(complete.iter().filter(|complete| **complete).count(), 2, "{complete:?}");
+    let broken = ran.reports().into_iter().find(|report| report["complete"] == false).unwrap();
+    assert_eq!(broken["feed"], "default/auditevents");
+    assert!(broken["error"].as_str().unwrap().contains("403") && broken["reached"] == broken["from"], "{broken}");
+    assert_eq!(ran.total("in_table"), ran.total("at_source"));
+    assert!(ran.total("at_source") > 0);
+}
+
+#[tokio::test]
+async fn a_store_without_a_position_and_a_foreign_one_are_refused() {
+    let mut world = World::file(history(10)).await;
+    world.once().await.exits(0);
+    let posts = world.posts();
+    let rule = "dcr-ffffffffffffffffffffffffffffffff";
+    world.set("OPSHIP_SINK__DCR_IMMUTABLE_ID", rule);
+    for more in [&[][..], &["--repair"]] {
+        world.reconcile(more).await.exits(64).says(&["the checkpoint belongs elsewhere"]);
+    }
+    let elsewhere = world.home.path().join("mistyped");
+    world.set("OPSHIP_STORE__PATH", elsewhere.display());
+    for more in [&[][..], &["--repair"]] {
+        world
+            .reconcile(more)
+            .await
+            .exits(1)
+            .says(&["has no position yet", "start `opship run` or `opship once` first"]);
+    }
+    assert!(!elsewhere.join("checkpoints").exists());
+    assert_eq!(world.posts(), posts);
 }
 
 #[tokio::test]

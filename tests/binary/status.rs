@@ -74,7 +74,8 @@ async fn without_a_process_the_checkpoints_tell(kind: Kind) {
         Kind::Blob => _ = before.says(&["does not answer", "starting", "no checkpoint of this feed yet", "opship run"]),
     }
     world.once().await.exits(0);
-    let ran = world.cli(&["status"]).await.exits(0);
+    let ran = world.cli(&["status"]).await.exits(1).says(&["silent", "no process answers", "--from-store"]);
+    assert!(ran.stdout.starts_with("All 3 feeds are silent, is opship running?"), "{}", ran.stdout);
     assert!(ran.stderr.contains("does not answer") && ran.stderr.contains("in the store instead"), "{}", ran.stderr);
     assert!(ran.stdout.contains("told by the checkpoints in "), "{}", ran.stdout);
     let status = document(&world.cli(&["status", "--from-store", "--output", "json"]).await.exits(0).stdout);
@@ -95,7 +96,11 @@ async fn a_store_that_nobody_wrote_for_an_hour_is_silent() {
         }
     }
     let ran = world.cli(&["status", "--from-store"]).await.exits(1).says(&["silent", "nothing was written for 60 min"]);
-    assert!(ran.stdout.starts_with("All 3 feeds have not been heard of for long"), "{}", ran.stdout);
+    assert!(
+        ran.stdout.starts_with("All 3 feeds are silent, is opship running? nothing was written for 60 min"),
+        "{}",
+        ran.stdout
+    );
     // A timer that ticks once a day writes as rarely.
     world.set("OPSHIP_SCHEDULE__CRON", "0 0 6 * * *");
     world.cli(&["status", "--from-store"]).await.exits(0).says(&["good"]);
@@ -165,7 +170,7 @@ async fn what_answers_and_is_not_opship_is_called_so() {
     for answer in ["HTTP/1.1 404 X\r\ncontent-length: 0\r\n\r\n", "HTTP/1.1 200 X\r\ncontent-length: 2\r\n\r\n{}"] {
         let stranger = Raw::always(None, answer).await;
         world.set("OPSHIP_ADMIN__LISTEN", stranger.url().trim_start_matches("http://"));
-        world.cli(&["status"]).await.exits(0).says(&["not", "opship", "check admin.listen", "in the store instead"]);
+        world.cli(&["status"]).await.exits(1).says(&["not", "opship", "check admin.listen", "in the store instead"]);
     }
     world.set("OPSHIP_ADMIN__LISTEN", "127.0.0.1:0").cli(&["status"]).await.exits(0).says(&["port 0"]);
     world.unset("OPSHIP_STORE__KIND").unset("OPSHIP_STORE__PATH");
@@ -186,7 +191,8 @@ async fn watched_without_a_terminal_each_change_is_a_line() {
     wait_until("the change", SOON, || said("person")).await;
     agent.stop().await.exits(0);
     wait_until("the store takes over", SOON, || said("told by the checkpoints in ")).await;
-    let ran = watcher.stop().await.exits(0);
+    assert!(said("All 3 feeds are silent, is opship running? no process answers"), "{}", watcher.stdout());
+    let ran = watcher.stop().await.exits(1);
     let times = |part: &str| ran.stdout.lines().filter(|line| line.contains(part)).count();
     assert_eq!(
         times("All is well: 3 feeds ship. (told by the process"),
