@@ -45,7 +45,7 @@ impl Seen<'_> {
     }
 
     /// Why the feed may not be called ready. A tick that takes long is no reason while pages and batches go through; what a person
-    /// must repair is one at once.
+    /// must repair is one at once. Nor is a batch in doubt that waits for its look-up, as `delivery.on_in_doubt` asks: that ends by itself.
     pub fn not_ready(&self) -> Option<String> {
         let view = self.view;
         match self.health() {
@@ -57,6 +57,9 @@ impl Seen<'_> {
             | Health::Waiting
             | Health::Broken
             | Health::Silent => {}
+        }
+        if view.trouble.as_ref().is_some_and(|notice| notice.waiting == Waiting::Table) {
+            return None;
         }
         let reason = self.reason();
         let Some(last_good) = view.last_good else {

@@ -93,6 +93,15 @@ fn what_heals_by_itself_has_ten_minutes_and_what_needs_a_person_has_none() {
 }
 
 #[test]
+fn a_batch_that_waits_for_its_look_up_is_no_reason_even_before_the_first_good_tick() {
+    for last_good in [None, Some(MINUTE * 30)] {
+        let mut case = good_since(MINUTE).in_trouble(Waiting::Table);
+        case.view.last_good = last_good.map(|ago| earlier(case.now, ago));
+        assert_eq!((case.not_ready().as_str(), case.seen().health()), ("", Health::Waiting));
+    }
+}
+
+#[test]
 fn trouble_stays_visible_while_the_next_tick_tries() {
     let mut case = good_since(MINUTE).in_trouble(Waiting::Unauthorized);
     case.view.phase = Phase::Ticking;

@@ -177,7 +177,9 @@ fn log(feed: &FeedId, outcome: &Result<Drained, Trouble>) {
             tracing::info!(%feed, pages, read, shipped, late, known, dead_letters, more_pending, "shipped");
         }
         Err(Trouble::Stopped) => tracing::info!(%feed, "stopped; the position is saved"),
-        Err(trouble @ (Trouble::Lost | Trouble::Standby { .. })) => tracing::info!(%feed, "{trouble}"),
+        Err(trouble @ (Trouble::Lost | Trouble::Standby { .. } | Trouble::Verifying { .. })) => {
+            tracing::info!(%feed, "{trouble}")
+        }
         Err(trouble) => {
             let waiting_for = trouble.waiting();
             let (what, remedy) = (trouble.what(), trouble.remedy());

@@ -84,6 +84,8 @@ pub enum Waiting {
     Unauthorized,
     Source,
     Sink,
+    /// As [`Trouble::Verifying`]: what was asked for, and over by itself.
+    Table,
     Store,
     Person,
 }
@@ -96,6 +98,7 @@ impl std::fmt::Display for Waiting {
             Self::Unauthorized => "a valid 1Password token",
             Self::Source => "1Password",
             Self::Sink => "the destination",
+            Self::Table => "the table to show its rows",
             Self::Store => "the store",
             Self::Person => "an operator",
         })
@@ -150,9 +153,8 @@ impl Trouble {
             Self::Rejected(_) | Self::TooLarge(_) | Self::Source(_) | Self::Malformed(_) | Self::Stuck(_) => {
                 Waiting::Source
             }
-            Self::Sink(_) | Self::CoolingDown { .. } | Self::Verifying { .. } | Self::Unverifiable { .. } => {
-                Waiting::Sink
-            }
+            Self::Sink(_) | Self::CoolingDown { .. } | Self::Unverifiable { .. } => Waiting::Sink,
+            Self::Verifying { .. } => Waiting::Table,
             Self::Store(_) => Waiting::Store,
             Self::Halted { .. } | Self::Undeliverable { .. } | Self::Misfit { .. } => Waiting::Person,
         }
@@ -213,9 +215,7 @@ impl Trouble {
     /// `category` and `action_type` of the health row; none for what is no trouble of the account.
     pub fn health(&self) -> Option<(&'static str, &'static str)> {
         match self.waiting() {
-            // It is what was asked for, and over in a quarter of an hour.
-            _ if matches!(self, Self::Verifying { .. }) => None,
-            Waiting::Stopping | Waiting::Standby => None,
+            Waiting::Stopping | Waiting::Standby | Waiting::Table => None,
             Waiting::Unauthorized => Some(("credentials_failed", "API Key Invalid")),
             Waiting::Source => Some(("source_failed", "Events API not readable")),
             Waiting::Sink => Some(("delivery_failed", "Rows not accepted")),

@@ -103,8 +103,11 @@ pub(super) async fn backfill(config: &Config, args: BackfillArgs, output: Output
     print(&report(&results, &span, args.dry_run, output))?;
     let is_whole = results.iter().all(|(_, result)| result.outcome.is_ok());
     if !is_whole && !args.dry_run {
+        for (feed, remedy) in remedies(&results) {
+            eprintln!("opship: {feed}: next: {remedy}");
+        }
         eprintln!(
-            "opship: not all of the range is shipped; what was shipped is recorded: give the same command again and it goes on where it stood"
+            "opship: not all of the range is shipped; what was shipped is recorded: then the same command goes on where it stood"
         );
     }
     let outcomes: Outcomes = results.into_iter().map(|(feed, result)| (feed, result.into_outcome())).collect();
@@ -151,7 +154,26 @@ impl Backfilled {
     }
 }
 
+fn remedies(results: &[(FeedId, Backfilled)]) -> impl Iterator<Item = (&FeedId, String)> {
+    results.iter().filter_map(|(feed, result)| Some((feed, result.outcome.as_ref().err()?.remedy())))
+}
+
+/// The range; one whose `now` was an earlier one, because it was interrupted, has what came since behind it.
 async fn one(feed: &mut Feed, span: &Span, dry_run: bool) -> Backfilled {
+    let first = part(feed, span, dry_run).await;
+    let Some(begun) = first.progress.as_ref().filter(|begun| first.outcome.is_ok() && begun.span.to < span.to) else {
+        return first;
+    };
+    let since = part(feed, &Span { from: begun.span.to, ..span.clone() }, dry_run).await;
+    let done = since.progress.as_ref().map(|since| since.done).unwrap_or_default();
+    let to = since.progress.as_ref().map_or(begun.span.to, |since| since.span.to);
+    let reached = since.progress.as_ref().map_or(begun.reached, |since| since.reached);
+    let span = Span { to, ..begun.span.clone() };
+    let progress = Progress { span, done: begun.done + done, reached, ..begun.clone() };
+    Backfilled { progress: Some(progress), outcome: since.outcome }
+}
+
+async fn part(feed: &mut Feed, span: &Span, dry_run: bool) -> Backfilled {
     let mut bar = Bar::new(&feed.id);
     let mut last = None;
     let mut watch = |progress: &Progress| {
@@ -185,6 +207,10 @@ fn report(results: &[(FeedId, Backfilled)], span: &Span, dry_run: bool, output: 
             Output::Text => {
                 let shipped = if dry_run { "would be shipped" } else { "shipped" };
                 let mut text = format!("{feed}: {} read, {} known, {} {shipped}", done.read, done.known, done.shipped);
+                if range != span {
+                    // An interrupted run had begun it at another time.
+                    text.push_str(&format!(", of {} to {}", written(range.from), written(range.to)));
+                }
                 if done.left_out > 0 {
                     text.push_str(&format!(", {} filtered or repeated", done.left_out));
                 }

@@ -25,16 +25,10 @@ const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 /// Largest document read: a hundred feeds with six hours each.
 const STATUS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-const EXAMPLES: &str = "Examples:
-  opship status                   one look: a line a feed, what is wrong, what to do
-  opship status --watch           the same, live, until q or Ctrl-C
-  opship status --output json     for scripts; `ready` says it all
-  opship status --from-store      no process asked: what its checkpoints say
-
-Exit codes: 0 every feed is well, 1 one is not, or nobody could tell";
+const EXIT_CODES: &str = "Exit codes: 0 every feed is well, 1 one is not, or nobody could tell";
 
 #[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXIT_CODES)]
 pub(super) struct StatusArgs {
     /// Keep looking: a live table on a terminal, else a line a change
     #[arg(long)]

@@ -118,7 +118,7 @@ pub const HALT_PACE: Duration = Duration::from_secs(300);
 pub const ROLE_PACE: Duration = Duration::from_secs(60);
 
 const TOKEN_REFUSED: &str = "1Password refused the token: it was revoked, has expired, or lacks the feature of this stream; \
-    issue a new one for the Events API and put it where accounts.NAME.token points (no restart needed)";
+    issue a new one for the Events API and put it where accounts.NAME.token points (file: and keyvault: are read again by themselves; after a change of env: restart opship)";
 const TOKEN_UNUSABLE: &str =
     "the 1Password token cannot be read or used: check accounts.NAME.token, and accounts.NAME.events_url if it is set";
 const SOURCE_MISSING: &str = "the Events API is not at this address: check accounts.NAME.events_url and accounts.NAME.api, \

@@ -58,6 +58,21 @@ pub struct Done {
     pub dead_letters: u64,
 }
 
+impl std::ops::Add for Done {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            pages: self.pages + other.pages,
+            read: self.read + other.read,
+            shipped: self.shipped + other.shipped,
+            known: self.known + other.known,
+            left_out: self.left_out + other.left_out,
+            dead_letters: self.dead_letters + other.dead_letters,
+        }
+    }
+}
+
 impl Progress {
     pub fn new(feed: &FeedId, fingerprints: Fingerprints, span: Span) -> Self {
         let (account, stream, from) = (feed.account.clone(), feed.stream, span.from);

@@ -228,15 +228,25 @@ async fn a_backfill_that_fails_half_way_says_what_to_do_and_the_same_command_fin
     world.once().await.exits(0);
     world.fault(Fault::new(Target::Ingestion, What::Status(Refusal::status(404))).from(3));
     let args = ["backfill", "--from", "3d"];
-    world.cli(&args).await.exits(1).says(&["404", "give the same command again", "ended at"]);
+    world.cli(&args).await.exits(1).says(&[
+        "404",
+        "next: the data collection rule",
+        "then the same command goes on",
+        "ended at",
+    ]);
     let rows = world.rows().len();
     assert!((1..900).contains(&rows), "{rows} rows");
     world.sim.world().clear_faults();
     world.sim.world().revoke_token();
     world.cli(&args).await.exits(77).says(&["401"]);
     world.sim.world().restore_token();
-    world.cli(&args).await.exits(0);
+    // The range of the first run, and behind it what has come since: to the end that this run announces.
+    let ran = world.cli(&args).await.exits(0);
+    let to = ran.stderr.split(" to ").nth(1).and_then(|rest| rest.lines().next()).unwrap();
+    let ranges: Vec<_> = ran.stdout.lines().filter(|line| line.contains(" shipped, of ")).collect();
+    assert!(!ranges.is_empty() && ranges.iter().all(|line| line.ends_with(&format!(" to {to}"))), "{ran:?}");
     world.assert_exactly_once();
+    assert_eq!(world.store().await.list("backfill/").await.unwrap(), []);
 }
 
 /// Fault: SIGTERM in the middle. Shows: it ends in time with exit 1, says how to go on, and the next run does.
@@ -247,7 +257,7 @@ async fn a_backfill_that_is_asked_to_end_says_how_to_go_on() {
     world.fault(Fault::new(Target::Ingestion, What::Delay { ms: 300 }));
     let backfill = world.start(&["backfill", "--from", "3d"]);
     wait_until("it begins", SOON, || !world.rows().is_empty()).await;
-    let ended = backfill.stop().await.exits(1).says(&["stopped", "give the same command again"]);
+    let ended = backfill.stop().await.exits(1).says(&["stopped", "then the same command goes on"]);
     assert!(ended.took < Duration::from_secs(25), "{:?}", ended.took);
     world.sim.world().clear_faults();
     world.cli(&["backfill", "--from", "3d"]).await.exits(0);
