@@ -38,8 +38,12 @@ pub fn client(options: &config::Http) -> Result<reqwest::Client, HttpError> {
     built(builder(options)?)
 }
 
+/// The roots of the system are what usually is not there: in an image or a chroot without them.
+const NOT_BUILT: &str = "TLS and name resolution; without certificate authorities of the system, install its package \
+    ca-certificates, or name a PEM file by the variable SSL_CERT_FILE";
+
 fn built(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, HttpError> {
-    builder.build().map_err(|cause| HttpError { what: "TLS and name resolution".into(), cause: Some(cause.into()) })
+    builder.build().map_err(|cause| HttpError { what: NOT_BUILT.into(), cause: Some(cause.into()) })
 }
 
 fn builder(options: &config::Http) -> Result<reqwest::ClientBuilder, HttpError> {

@@ -14,6 +14,7 @@ pub mod dead_letters;
 mod disk;
 pub mod file;
 pub mod ledger;
+mod locks;
 mod probe;
 pub mod survey;
 

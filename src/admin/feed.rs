@@ -129,7 +129,7 @@ impl Seen<'_> {
             in_doubt_rows: in_doubt.rows,
             in_doubt_gone: in_doubt.gone,
             last_doubts: in_doubt.last.iter().rev().map(doubt).collect(),
-            dead_letters: totals.dead_letters,
+            dead_letters: view.letters,
             open_intent: standing.and_then(intent),
             token_expires: view.token_expires,
             checkpoint_written: standing.map(|standing| standing.written_at),

@@ -7,6 +7,7 @@ use crate::agent::board::Standing;
 use crate::flow::checkpoint::{Checkpoint, Decoded};
 use crate::flow::{FeedId, Time};
 use crate::store::checkpoints::Checkpoints;
+use crate::store::dead_letters::DeadLetters;
 use crate::store::{Listed, Store, StoreError};
 use std::time::Duration;
 
@@ -68,7 +69,8 @@ async fn feed(store: &dyn Store, id: &FeedId, asked: &Asked<'_>) -> Result<FeedS
         listed.key.as_str().ends_with(&format!("{}.json", id.stream)) || listed.key.as_str().ends_with(".prev.json")
     };
     let silent_for = signs.iter().filter(of_life).map(|listed| listed.age).min().unwrap_or(object.age);
-    Ok(told(id, &cp, silent_for, asked))
+    let letters = DeadLetters::count_of(store, id).await?;
+    Ok(FeedStatus { dead_letters: letters as u64, ..told(id, &cp, silent_for, asked) })
 }
 
 const RECOVERS: &str = "start opship: it puts this document aside, goes on from the fallback copy or the lookback, and the ledger keeps \
@@ -110,7 +112,6 @@ fn told(id: &FeedId, cp: &Checkpoint, silent_for: Duration, asked: &Asked<'_>) -
         in_doubt_rows: standing.in_doubt.rows,
         in_doubt_gone: standing.in_doubt.gone,
         last_doubts: standing.in_doubt.last.iter().rev().map(doubt).collect(),
-        dead_letters: totals.dead_letters,
         open_intent: intent(&standing),
         checkpoint_written: Some(standing.written_at),
         ..bare(id, health, String::new(), String::new())

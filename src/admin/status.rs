@@ -73,6 +73,7 @@ pub struct FeedStatus {
     /// Events of batches in doubt that the source no longer returned.
     pub in_doubt_gone: u64,
     pub last_doubts: Vec<DoubtStatus>,
+    /// Those that wait in the store.
     pub dead_letters: u64,
     pub open_intent: Option<IntentStatus>,
     pub token_expires: Option<Time>,

@@ -182,13 +182,4 @@ impl Done {
         let Drained { pages, read, shipped, known, dead_letters, .. } = *drained;
         Self { pages, read, shipped, known, left_out: read - shipped - known, dead_letters }
     }
-
-    fn add(&mut self, more: Self) {
-        self.pages += more.pages;
-        self.read += more.read;
-        self.shipped += more.shipped;
-        self.known += more.known;
-        self.left_out += more.left_out;
-        self.dead_letters += more.dead_letters;
-    }
 }

@@ -194,6 +194,10 @@ impl Panel {
         self.note(|view| view.stands(cp));
     }
 
+    pub(super) fn letters(&self, waiting: usize) {
+        self.note(|view| view.letters = waiting as u64);
+    }
+
     pub(super) fn introduced(&self, expires: Option<Time>) {
         self.note(|view| view.introduced(expires));
     }

@@ -248,7 +248,7 @@ impl Feed {
             return Ok(());
         }
         let place = parcel.batch.rows.first().map(|row| row.place);
-        match place.filter(|_| !parcel.is_stub).and_then(|place| packing.stub_batch(place)) {
+        match place.filter(|_| !parcel.is_stub).and_then(|place| packing.stub_batch(place, error)) {
             Some(batch) => parcels.push_front(Parcel { batch, is_stub: true, ..parcel }),
             None => {
                 let (what, remedy) = (chain(error), STUB_REFUSED.into());
@@ -261,9 +261,9 @@ impl Feed {
     /// Originals are safe before their stub is posted.
     pub(super) async fn keep_dead_letters(&mut self, packing: &mut Packing<'_, '_>) -> Result<(), Trouble> {
         for (key, why, original) in packing.take_stubbed() {
-            self.dead_letters.keep(&self.id, &key, why, &original, self.date).await?;
+            self.dead_letters.keep(&self.id, &key, &why, &original, self.date).await?;
             packing.counted.dead_letters += 1;
-            tracing::error!(feed = %self.id, id = %key.id, why, remedy = "look at dead-letters/ in the store", "an event cannot be shipped whole: its stub is shipped, the original is a dead letter");
+            tracing::error!(feed = %self.id, id = %key.id, why, remedy = "repair the cause, then `opship dead-letters replay` the id", "an event cannot be shipped whole: its stub is shipped, the original is a dead letter");
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! The new items of one page on their way into batches: filter, map, pack.
 
+use super::trouble::chain;
 use super::{Drained, Settings};
 use crate::flow::checkpoint::Totals;
 use crate::flow::decode::{Item, Page};
@@ -8,7 +9,16 @@ use crate::flow::map::{Changes, Mapper};
 use crate::flow::pack::{Batch, ROW_BYTES_MAX};
 use crate::flow::planted::{self, Bug};
 use crate::flow::{EventKey, Stream};
+use crate::sink::SinkError;
 use std::collections::VecDeque;
+
+pub(super) const ROW_REFUSED: &str = "the destination refuses the row";
+pub(super) const ROW_TOO_LARGE: &str = "the row is larger than a request may be";
+
+/// Why an event becomes a dead letter, with the answer that led to it.
+pub(super) fn in_full(why: &str, error: Option<&SinkError>) -> String {
+    error.map_or_else(|| why.to_owned(), |error| format!("{why}: {}", chain(error)))
+}
 
 /// Whether `filter.drop_audit_actions` keeps an event from being shipped.
 pub(super) fn is_dropped(settings: &Settings, stream: Stream, item: &Item<'_>) -> bool {
@@ -27,7 +37,7 @@ pub(super) struct Packing<'p, 'a> {
     /// The row that did not fit the batch before.
     held: Option<(usize, Vec<u8>)>,
     /// Originals whose stub is in the batch under way.
-    stubbed: Vec<(usize, &'static str)>,
+    stubbed: Vec<(usize, String)>,
     /// Counted since it was last taken.
     pub counted: Totals,
     /// Items of the page that need no row: known, repeated or filtered.
@@ -94,16 +104,16 @@ impl<'p, 'a> Packing<'p, 'a> {
     }
 
     /// Originals to keep before their stubs are posted.
-    pub fn take_stubbed(&mut self) -> Vec<(EventKey, &'static str, String)> {
+    pub fn take_stubbed(&mut self) -> Vec<(EventKey, String, String)> {
         let stubbed = std::mem::take(&mut self.stubbed);
         let original = |place: usize| self.page.items.get(place).map(|item| (item.key, self.mapper.original(item)));
         stubbed.into_iter().filter_map(|(place, why)| original(place).map(|(key, text)| (key, why, text))).collect()
     }
 
     /// A batch of the stub alone, for a row that the sink refuses.
-    pub fn stub_batch(&mut self, place: usize) -> Option<Batch> {
+    pub fn stub_batch(&mut self, place: usize, error: &SinkError) -> Option<Batch> {
         let item = self.page.items.get(place)?;
-        let row = self.stub(place, item, "the destination refuses the row");
+        let row = self.stub(place, item, ROW_REFUSED, Some(error));
         Some(Batch::of_one(item.key, item.timestamp, place, &row))
     }
 
@@ -114,15 +124,15 @@ impl<'p, 'a> Packing<'p, 'a> {
         let changes = self.mapper.row(item, &mut row);
         self.count(item, changes);
         if row.len() > ROW_BYTES_MAX {
-            row = self.stub(place, item, "the row is larger than a request may be");
+            row = self.stub(place, item, ROW_TOO_LARGE, None);
         }
         Some((place, row))
     }
 
-    fn stub(&mut self, place: usize, item: &Item<'_>, why: &'static str) -> Vec<u8> {
+    fn stub(&mut self, place: usize, item: &Item<'_>, why: &str, error: Option<&SinkError>) -> Vec<u8> {
         let mut row = Vec::new();
         self.mapper.stub(item, why, &mut row);
-        self.stubbed.push((place, why));
+        self.stubbed.push((place, in_full(why, error)));
         self.counted.stubs += 1;
         row
     }

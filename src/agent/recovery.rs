@@ -1,6 +1,7 @@
 //! recover: settle the batch that an earlier process, or an earlier tick, left in doubt.
 
 use super::delivery::{Delivered, STUB_REFUSED};
+use super::packing::{ROW_REFUSED, ROW_TOO_LARGE, in_full};
 use super::parcel::Parcel;
 use super::trouble::{Trouble, chain};
 use super::{Feed, Tick};
@@ -9,6 +10,7 @@ use crate::flow::decode::{self, Item};
 use crate::flow::pack::{BATCH_ROWS_MAX, Batch, ROW_BYTES_MAX};
 use crate::flow::planted::{self, Bug};
 use crate::flow::{EventKey, Hour, Time, window};
+use crate::sink::SinkError;
 use crate::source::{Answer, Lane, PageRequest};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -256,18 +258,18 @@ impl Feed {
         let mut row = Vec::new();
         mapper.row(item, &mut row);
         if row.len() > ROW_BYTES_MAX {
-            row = self.stub_again(item, "the row is larger than a request may be").await?;
+            row = self.stub_again(item, ROW_TOO_LARGE, None).await?;
         }
         Ok(row)
     }
 
-    async fn stub_again(&mut self, item: &Item<'_>, why: &str) -> Result<Vec<u8>, Trouble> {
+    async fn stub_again(&mut self, item: &Item<'_>, why: &str, error: Option<&SinkError>) -> Result<Vec<u8>, Trouble> {
         let (settings, account_uuid) = (self.settings.clone(), self.account.uuid());
         let mapper = settings.mapper(self.id.stream, account_uuid.as_deref());
         let mut stub = Vec::new();
         mapper.stub(item, why, &mut stub);
         let original = mapper.original(item);
-        self.dead_letters.keep(&self.id, &item.key, why, &original, self.date).await?;
+        self.dead_letters.keep(&self.id, &item.key, &in_full(why, error), &original, self.date).await?;
         Ok(stub)
     }
 
@@ -296,7 +298,7 @@ impl Feed {
                         return Err(Trouble::Undeliverable { what: chain(&error), remedy: STUB_REFUSED.into() });
                     };
                     let item = decode::item(original);
-                    let stub = self.stub_again(&item, "the destination refuses the row").await?;
+                    let stub = self.stub_again(&item, ROW_REFUSED, Some(&error)).await?;
                     found.parts.push_front(Batch::of_one(item.key, item.timestamp, 0, &stub));
                 }
             }

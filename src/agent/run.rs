@@ -2,6 +2,7 @@
 
 use super::board::Board;
 use super::health::Health;
+use super::position::until_stopped;
 use super::trouble::Trouble;
 use super::{Drained, Feed, Tick};
 use crate::flow::retry::{Failure, Patience};
@@ -20,6 +21,8 @@ use tracing::Instrument as _;
 pub const ONCE_STANDBY: Duration = Duration::from_secs(150);
 /// How long a drain may take once the process is asked to end.
 pub const DRAIN_MAX: Duration = Duration::from_secs(25);
+/// Waiting dead letters are counted again no sooner: the `dead-letters` command of another process takes them away.
+const LETTERS_PACE: Duration = Duration::from_secs(10);
 
 /// Every feed, and the health rows of its account.
 pub struct Agent {
@@ -132,7 +135,7 @@ impl RoleWatch {
 }
 
 async fn keep_draining(mut feed: Feed, mut beats: Beats, health: Option<Arc<Health>>, stop: CancellationToken) {
-    let (mut role, mut ticks) = (RoleWatch::default(), 0_u64);
+    let (mut role, mut letters, mut ticks) = (RoleWatch::default(), Letters::default(), 0_u64);
     while !stop.is_cancelled() {
         ticks += 1;
         let span = tracing::debug_span!("tick", feed = %feed.id, tick = ticks);
@@ -146,6 +149,7 @@ async fn keep_draining(mut feed: Feed, mut beats: Beats, health: Option<Arc<Heal
         log(&feed.id, &outcome);
         let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
         tracing::debug!(feed = %feed.id, tasks, "tick done");
+        letters.look(&feed).await;
         role.look(&feed.id, &outcome);
         if let Some(health) = &health {
             let reported = health.report(feed.id.stream, outcome.as_ref().map(|_| feed.date));
@@ -168,6 +172,35 @@ async fn keep_draining(mut feed: Feed, mut beats: Beats, health: Option<Arc<Heal
         }
     }
     feed.panel.stopped();
+}
+
+/// The dead letters of a feed, as last counted.
+#[derive(Default)]
+struct Letters {
+    counted_at: Option<Instant>,
+    waiting: usize,
+    /// Those ever kept, by the checkpoint.
+    kept: u64,
+}
+
+impl Letters {
+    /// Counts them, by one listing, at the start and wherever their number may have changed since.
+    async fn look(&mut self, feed: &Feed) {
+        let Some(kept) = feed.position.as_ref().map(|position| position.cp.totals.dead_letters) else { return };
+        let is_fresh = self.counted_at.is_some_and(|at| self.waiting == 0 || at.elapsed() < LETTERS_PACE);
+        if is_fresh && kept == self.kept {
+            return;
+        }
+        let count = feed.dead_letters.count(&feed.id);
+        match until_stopped(&feed.stop, Duration::ZERO, async { count.await.map_err(Trouble::from) }).await {
+            Some(Ok(waiting)) => {
+                *self = Self { counted_at: Some(Instant::now()), waiting, kept };
+                feed.panel.letters(waiting);
+            }
+            Some(Err(error)) => tracing::debug!(feed = %feed.id, error = %error, "dead letters were not counted"),
+            None => {}
+        }
+    }
 }
 
 fn log(feed: &FeedId, outcome: &Result<Drained, Trouble>) {

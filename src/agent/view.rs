@@ -73,6 +73,8 @@ pub struct View {
     pub token_expires: Option<Time>,
     /// What is known of the ledger.
     pub ledger: LedgerSize,
+    /// Dead letters that wait in the store, as last counted.
+    pub letters: u64,
     pub minutes: VecDeque<Minute>,
 }
 

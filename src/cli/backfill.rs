@@ -165,11 +165,12 @@ async fn one(feed: &mut Feed, span: &Span, dry_run: bool) -> Backfilled {
         return first;
     };
     let since = part(feed, &Span { from: begun.span.to, ..span.clone() }, dry_run).await;
-    let done = since.progress.as_ref().map(|since| since.done).unwrap_or_default();
+    let mut done = begun.done;
+    done.add(since.progress.as_ref().map(|since| since.done).unwrap_or_default());
     let to = since.progress.as_ref().map_or(begun.span.to, |since| since.span.to);
     let reached = since.progress.as_ref().map_or(begun.reached, |since| since.reached);
     let span = Span { to, ..begun.span.clone() };
-    let progress = Progress { span, done: begun.done + done, reached, ..begun.clone() };
+    let progress = Progress { span, done, reached, ..begun.clone() };
     Backfilled { progress: Some(progress), outcome: since.outcome }
 }
 

@@ -43,12 +43,15 @@ pub(super) async fn diagnostics(
     let now = chrono::Utc::now();
     let name = format!("opship-diagnostics-{}", now.format("%Y%m%dT%H%M%SZ"));
     let destination = Destination::prepare(args.out, &name)?;
-    let config = loaded(file.clone(), Need::WhatIsThere);
+    let (config, broken) = match loaded(file.clone(), Need::WhatIsThere) {
+        Ok(config) => (Ok(config), None),
+        Err(broken) => (loaded(file.clone(), Need::WhatIsReadable), Some(broken)),
+    };
     let mut archive = Archive::new(name, now, Scrub::new(secrets(&config).await));
     archive.add(Part::VERSION, Ok(version(now, file.as_deref())));
     let outside = match &config {
         Ok(config) => {
-            archive.add(Part::CONFIG, Ok(show::normalised_toml(config)));
+            archive.add(Part::CONFIG, Ok(problems(broken.as_ref()) + &show::normalised_toml(config)));
             Outside::new(config).await.map_err(|error| chain(&error))
         }
         Err(error) => {
@@ -82,6 +85,13 @@ pub(super) async fn diagnostics(
             Ok(Exit::Done)
         }
     }
+}
+
+/// What keeps the configuration from being used, as comments before what could be read of it.
+fn problems(broken: Option<&ConfigError>) -> String {
+    let Some(broken) = broken else { return String::new() };
+    let lines: String = broken.to_string().lines().map(|line| format!("#   {line}\n")).collect();
+    format!("# This configuration is refused:\n{lines}# What could be read of it, with the defaults:\n\n")
 }
 
 async fn in_time<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {

@@ -224,6 +224,19 @@ impl Subject {
         }
     }
 
+    /// 1Password has just accepted the token, and gave it this feature.
+    fn refused_alone(&self, stream: Stream, failure: &Failure) -> Finding {
+        Finding::fail(
+            Exit::Credentials,
+            format!("1Password accepts the token and refuses {stream} all the same: {failure}"),
+            format!(
+                "look whether the plan of the account has this report; else issue a token with this feature and put it into {}, or \
+                 leave {stream} out of accounts.{}.streams",
+                self.account.token, self.name
+            ),
+        )
+    }
+
     fn named(&self, remedy: &str) -> String {
         remedy.replace("accounts.NAME", &format!("accounts.{}", self.name))
     }
@@ -254,6 +267,9 @@ impl Subject {
         let request = PageRequest::Reset { start: who.date - PAGE_BACK, limit: 1 };
         let answer = match source.page(stream, &request, Lane::Live).await {
             Ok(answer) => answer,
+            Err(error @ SourceError { failure: Failure::Status { status: 401 | 403, .. }, .. }) => {
+                return self.refused_alone(stream, &error.failure);
+            }
             Err(error) => return self.refused(&error),
         };
         match decode::page(&decode::text(&answer.body).0) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Longest time of one step: a network that swallows everything must give an answer within a minute.
-pub(super) const STEP_DEADLINE: Duration = Duration::from_secs(15);
+pub(super) const STEP_DEADLINE: Duration = Duration::from_secs(25);
 
 /// How a step went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

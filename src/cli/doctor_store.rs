@@ -13,11 +13,14 @@ use crate::store::checkpoints::{Checkpoints, Loaded};
 use crate::store::{Store, StoreError};
 use crate::wire::{Ground, Outside, WireError};
 use chrono::TimeDelta;
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// A SAS that ends sooner is told.
 const SAS_NOTED: TimeDelta = TimeDelta::days(7);
+/// With less, the next segment or checkpoint may not be written.
+const ROOM_LEAST: u64 = 64 << 20;
 /// Less room than this is told: positions and ledger of a large account take less in their 121 days.
 const ROOM_NOTED: u64 = 512 << 20;
 const RENEW: &str = "put a SAS with sp=racwdl and sr=c into store.container_url, or remove it and give the identity in [azure] the \
@@ -118,6 +121,11 @@ fn grounded(said: String, ground: Option<Ground>) -> Finding {
     let Some(Ground { exists, writable_by_others, free_bytes }) = ground else { return Finding::ok(said) };
     let said = if exists { said } else { format!("{said}; the folder is made by the first run") };
     match (writable_by_others, free_bytes) {
+        (_, Some(free)) if free < ROOM_LEAST => Finding::fail(
+            Exit::Failed,
+            format!("{said}; only {} MiB are free", free >> 20),
+            "free space on this file system: without room nothing is shipped",
+        ),
         (_, Some(free)) if free < ROOM_NOTED => Finding::warn(
             format!("{said}; only {} MiB are free", free >> 20),
             "free space on this file system: without room nothing is shipped",
@@ -160,6 +168,9 @@ fn refused(config: &Config, error: &StoreError) -> Finding {
             let why = if of_blobs { why.split(' ').take(3).collect::<Vec<_>>().join(" ") } else { why };
             let why = if why.is_empty() { why } else { format!(": {why}") };
             let exit = if of_blobs { Exit::Credentials } else { Exit::Failed };
+            if !of_blobs && cause.as_deref().is_some_and(is_no_directory) {
+                return Finding::fail(exit, format!("{on}: it is no directory"), remedy.clone());
+            }
             Finding::fail(exit, format!("{on}: access was refused{why}"), remedy.clone())
         }
         StoreError::Failed { attempted, on, cause } => {
@@ -173,6 +184,11 @@ fn refused(config: &Config, error: &StoreError) -> Finding {
             Finding::fail(Exit::Failed, error.to_string(), "check again: somebody else wrote at the same place")
         }
     }
+}
+
+fn is_no_directory(cause: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+    matches!(kind, Some(ErrorKind::NotADirectory | ErrorKind::AlreadyExists))
 }
 
 const BLOB_FAILED: &str = "check that store.container_url names a container of a storage account for blobs, then again";
@@ -296,4 +312,18 @@ fn told(stand: &Stand, config: &Config) -> Finding {
         ));
     }
     Finding::ok(said)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_is_almost_full_fails_and_one_that_soon_may_be_is_told() {
+        for (free_mib, expected) in [(0, "fail"), (63, "fail"), (64, "warn"), (511, "warn"), (512, "ok")] {
+            let ground = Ground { exists: true, writable_by_others: None, free_bytes: Some(free_mib << 20) };
+            let finding = grounded("works".into(), Some(ground));
+            assert_eq!(finding.status.name(), expected, "{free_mib} MiB");
+        }
+    }
 }

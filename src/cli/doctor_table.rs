@@ -38,7 +38,10 @@ fn unread(table: &str, error: &TableError) -> Finding {
         Failure::Status { status: 401 | 403, .. } => Exit::Credentials,
         _ => Exit::Failed,
     };
-    Finding::fail(exit, format!("{table} cannot be read: {}", chain(error)), error.remedy.unwrap_or("try again"))
+    // Without the remedy, which the error has too.
+    let cause = error.cause.as_deref().map(|cause| format!(" ({})", chain(cause))).unwrap_or_default();
+    let said = format!("{table} cannot be read from {}: {}{cause}", error.on, error.failure);
+    Finding::fail(exit, said, error.remedy.unwrap_or("try again"))
 }
 
 /// Every column that rows fill, with its type in the words of Log Analytics.

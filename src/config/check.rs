@@ -6,7 +6,7 @@ use super::load::{Need, origin_of, variable_of};
 use super::problem::{ConfigError, Problems, did_you_mean, found, nearest};
 use super::raw::{self, RawAccount, RawConfig, RawDelivery, RawFilter, RawHttp, RawSchedule};
 use super::values::{self, DAY, LOOKBACK_MAX, SECOND};
-use super::{Account, Admin, Config, Delivery, Filter, Http, Log, ProxyUrl, Schedule, Sweep, Timer};
+use super::{Account, Admin, Config, Delivery, Filter, Http, Log, ProxyUrl, Schedule, Sink, Store, Sweep, Timer};
 use crate::flow::decode::{COLUMNS, Column, Kind};
 use crate::flow::{AccountName, Stream};
 use crate::secret::SecretRef;
@@ -99,22 +99,31 @@ pub(super) fn check(mut raw: RawConfig, mut cx: Context) -> Result<Config, Confi
     let level = cx.take("log.level", values::log_level(&raw.log.level)).unwrap_or_default();
     let log = Log { level, format: raw.log.format };
     let admin = admin(&raw.admin, &rules, &mut cx);
-    match (sink, store, admin, cx.problems.is_empty()) {
-        (Some(sink), Some(store), Some(admin), true) => Ok(Config {
-            accounts,
-            schedule,
-            sweep,
-            sink,
-            store,
-            azure,
-            ledger_keep,
-            delivery,
-            filter,
-            http,
-            log,
-            admin,
-        }),
-        _ => Err(cx.problems.into()),
+    let (sink, store, admin) = match (sink, store, admin) {
+        (Some(sink), Some(store), Some(admin)) if cx.problems.is_empty() => (sink, store, admin),
+        (sink, store, Some(admin)) if cx.need == Need::WhatIsReadable => {
+            (sink.unwrap_or(Sink::Unset), store.unwrap_or(Store::Unset), admin)
+        }
+        _ => return Err(cx.problems.into()),
+    };
+    let mut config =
+        Config { accounts, schedule, sweep, sink, store, azure, ledger_keep, delivery, filter, http, log, admin };
+    // A proxy that could not be read must not be gone around.
+    if cx.problems.concern_the_network() {
+        leave_out_the_network(&mut config);
+    }
+    Ok(config)
+}
+
+/// Without a store or a secret that lies behind the network.
+fn leave_out_the_network(config: &mut Config) {
+    let is_near = |reference: &SecretRef| !matches!(reference, SecretRef::KeyVault(_));
+    config.accounts.retain(|_, account| is_near(&account.token));
+    for reference in [&mut config.admin.token, &mut config.azure.client_secret, &mut config.filter.redact_key] {
+        *reference = reference.take().filter(is_near);
+    }
+    if matches!(config.store, Store::AzureBlob { .. }) {
+        config.store = Store::Unset;
     }
 }
 
@@ -260,7 +269,10 @@ fn admin(raw: &raw::RawAdmin, rules: &HostRules, cx: &mut Context) -> Option<Adm
     let token = raw.token.as_ref().and_then(|text| cx.secret("admin.token", text, rules));
     let listen = raw.listen.trim().replace("localhost:", "127.0.0.1:").parse::<SocketAddr>();
     let expected = || "expected ADDRESS:PORT such as 127.0.0.1:9464".to_owned();
-    let listen = cx.take("admin.listen", listen.map_err(|_| expected()))?;
+    let listen = match cx.take("admin.listen", listen.map_err(|_| expected())) {
+        None if cx.need == Need::WhatIsReadable => raw::RawAdmin::default().listen.parse().ok(),
+        listen => listen,
+    }?;
     if !listen.ip().is_loopback() && raw.token.is_none() {
         cx.missing("admin.token", "demanded because `admin.listen` is not a loopback address");
     }

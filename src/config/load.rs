@@ -39,6 +39,8 @@ pub enum Need {
     Everything,
     /// Commands that ship nothing: what is there must be right, what is missing stays unset.
     WhatIsThere,
+    /// `diagnostics`, after `WhatIsThere` failed: what is wrong is left out, and so is a place in the network that it may concern.
+    WhatIsReadable,
 }
 
 /// Reads the file and the given environment into a checked [`Config`]. Nothing else is consulted.
@@ -53,10 +55,10 @@ pub fn load(
     let env: BTreeMap<String, String> = env.into_iter().collect();
     let schema = json_schema();
     let mut layers = Layers { root: Node(&schema), problems: Problems::default(), figment: Figment::new() };
-    let (file_origin, references) = layers.add_file(file);
+    let (file_origin, references) = layers.add_file(file, need);
     layers.add_environment(&env, references);
     let Layers { mut problems, figment, .. } = layers;
-    if problems.is_about_the_file() {
+    if problems.is_about_the_file() && need != Need::WhatIsReadable {
         return Err(problems.into());
     }
     match figment.extract::<RawConfig>() {
@@ -79,7 +81,7 @@ struct Layers<'a> {
 
 impl<'a> Layers<'a> {
     /// Adds the file. Returns its name for messages and the variables that its references name.
-    fn add_file(&mut self, file: &ConfigFile) -> (String, BTreeSet<String>) {
+    fn add_file(&mut self, file: &ConfigFile, need: Need) -> (String, BTreeSet<String>) {
         let (origin, text) = match read_first(file) {
             Ok(found) => found,
             Err((path, why)) => {
@@ -89,7 +91,8 @@ impl<'a> Layers<'a> {
         };
         let table = text.parse::<toml::Table>().unwrap_or_else(|err| {
             self.problems.add(&origin, "", syntax_error(&text, &err));
-            toml::Table::new()
+            let before = if need == Need::WhatIsReadable { lines_before(&text, &err) } else { "" };
+            before.parse().unwrap_or_default()
         });
         let mut references = BTreeSet::new();
         named_variables(&toml::Value::Table(table.clone()), &mut references);
@@ -222,6 +225,12 @@ fn read(path: &Path) -> std::io::Result<String> {
         return Err(std::io::Error::new(ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
     }
     Ok(text)
+}
+
+/// The whole lines before an error.
+fn lines_before<'t>(text: &'t str, err: &toml::de::Error) -> &'t str {
+    let before = err.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    before.rfind('\n').and_then(|end| before.get(..=end)).unwrap_or_default()
 }
 
 /// Line and column, without the line itself: it may hold a secret.

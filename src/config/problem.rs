@@ -77,6 +77,16 @@ impl Problems {
         self.found.iter().any(|problem| problem.key.is_empty())
     }
 
+    /// Whether some way into the network may be meant by what could not be read.
+    pub(super) fn concern_the_network(&self) -> bool {
+        let sections = ["http", "azure", "delivery"];
+        self.found.iter().any(|problem| {
+            let section = problem.key.split('.').next().unwrap_or_default();
+            // A key outside of every section may be one of a section that was misspelt.
+            problem.key.is_empty() || nearest(section, sections).is_some() || sections.contains(&section)
+        })
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.found.is_empty()
     }

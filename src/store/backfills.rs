@@ -58,18 +58,14 @@ pub struct Done {
     pub dead_letters: u64,
 }
 
-impl std::ops::Add for Done {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            pages: self.pages + other.pages,
-            read: self.read + other.read,
-            shipped: self.shipped + other.shipped,
-            known: self.known + other.known,
-            left_out: self.left_out + other.left_out,
-            dead_letters: self.dead_letters + other.dead_letters,
-        }
+impl Done {
+    pub fn add(&mut self, more: Self) {
+        self.pages += more.pages;
+        self.read += more.read;
+        self.shipped += more.shipped;
+        self.known += more.known;
+        self.left_out += more.left_out;
+        self.dead_letters += more.dead_letters;
     }
 }
 

@@ -12,6 +12,8 @@ use std::time::Duration;
 pub const KEEP: Duration = Duration::from_secs(30 * 86_400);
 /// Letters read at once.
 const PARALLEL: usize = 4;
+/// Of the reason, so many characters are kept.
+const WHY_CHARS_MAX: usize = 500;
 const FOLDER: &str = "dead-letters/";
 
 /// One original, and why it could not be shipped whole.
@@ -110,7 +112,7 @@ impl DeadLetters {
             feed: feed.to_string(),
             id: key.id.to_string(),
             hour: key.hour.to_string(),
-            why: why.to_owned(),
+            why: why.chars().take(WHY_CHARS_MAX).collect(),
             at,
             event: event.to_owned(),
         };
@@ -134,9 +136,14 @@ impl DeadLetters {
         Ok(retired)
     }
 
-    /// How many letters a feed has.
+    /// How many letters of a feed wait.
     pub async fn count(&self, feed: &FeedId) -> Result<usize, StoreError> {
-        Ok(self.store.list(&Self::prefix(feed)).await?.len())
+        Self::count_of(self.store.as_ref(), feed).await
+    }
+
+    /// The same in a store that is only looked at.
+    pub async fn count_of(store: &dyn Store, feed: &FeedId) -> Result<usize, StoreError> {
+        Ok(store.list(&Self::prefix(feed)).await?.len())
     }
 
     /// Every letter of every feed, also of feeds that are no longer configured.

@@ -3,23 +3,21 @@
 //! Names with `~` are ours, never a key's: `~lock` serialises writers of documents, `~put` is the one temporary file a directory can
 //! hold (written under `~lock` only, so a crashed writer leaves at most one, and the next put overwrites it).
 
+use super::locks::{is_held, wait_for};
 use super::{Expect, Holder, Key, Listed, Object, StoreError, Version};
 use crate::http::BODY_BYTES_MAX;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 pub(super) const LOCK: &str = "~lock";
 const TEMP: &str = "~put";
 /// Lock files of living processes; no key is listed from here.
 const OWNERS: &str = "locks";
-/// Longest wait for another process' lock: its operation is a few fsyncs long.
-const LOCK_WAIT_MAX: Duration = Duration::from_secs(20);
-const LOCK_POLL: Duration = Duration::from_millis(2);
 /// An append starts over when its segment was deleted between open and lock; more often than this is no accident.
 const REOPENS_MAX: usize = 3;
 
@@ -281,27 +279,6 @@ fn clear_dead_owners(directory: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn is_held(file: &File) -> bool {
-    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
-}
-
-/// Polls, because a blocking `flock` has no deadline.
-fn wait_for(path: &Path, try_lock: impl Fn() -> Result<(), TryLockError>) -> Result<(), StoreError> {
-    let started = Instant::now();
-    loop {
-        match try_lock() {
-            Ok(()) => return Ok(()),
-            Err(TryLockError::WouldBlock) if started.elapsed() < LOCK_WAIT_MAX => std::thread::sleep(LOCK_POLL),
-            Err(TryLockError::WouldBlock) => {
-                let cause =
-                    io::Error::new(ErrorKind::TimedOut, "another process holds the lock: is it stopped or hung?");
-                return Err(failed("lock of", path, cause));
-            }
-            Err(TryLockError::Error(cause)) => return Err(failed("lock of", path, cause)),
-        }
-    }
-}
-
 /// Whether the open file still has this name: it may have been deleted before its lock was ours.
 fn is_still_at(file: &File, path: &Path) -> io::Result<bool> {
     let Some(named) = absent_as_none(fs::metadata(path))? else { return Ok(false) };
@@ -364,7 +341,7 @@ struct Advice {
     cause: io::Error,
 }
 
-fn failed(attempted: &'static str, path: &Path, cause: io::Error) -> StoreError {
+pub(super) fn failed(attempted: &'static str, path: &Path, cause: io::Error) -> StoreError {
     let on = path.display().to_string();
     let remedy = match cause.kind() {
         ErrorKind::PermissionDenied => {
@@ -381,6 +358,10 @@ fn failed(attempted: &'static str, path: &Path, cause: io::Error) -> StoreError 
         ErrorKind::NotADirectory | ErrorKind::IsADirectory => {
             "a file stands where a directory is needed or the reverse: clean up the store directory"
         }
+        ErrorKind::TimedOut => {
+            "another process uses this store: wait until it is done, or end it if it is stopped or hung"
+        }
+        ErrorKind::NotFound => "no directory can be made there: point store.path to one on a disk",
         ErrorKind::Unsupported => "store.path must be on a file system with file locks (flock)",
         _ => "check the disk, the mount and the kernel log",
     };

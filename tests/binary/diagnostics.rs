@@ -197,8 +197,9 @@ async fn what_is_broken_is_named_in_the_archive_and_keeps_nothing_else_out() {
     let mut world = World::file(history(0)).await;
     world.set("OPSHIP_SHEDULE__EVERY", "1m");
     let (_, files) = world.archive().await;
-    assert!(said(&files["MANIFEST.txt"], "config.toml").contains("MISSING: ") && files.contains_key("version.json"));
-    assert!(files["MANIFEST.txt"].contains("shedule.every"), "{}", files["MANIFEST.txt"]);
+    assert!(files["config.toml"].starts_with("# This configuration is refused:\n#   "), "{}", files["config.toml"]);
+    assert!(files["config.toml"].contains("shedule.every") && files["config.toml"].contains("[store]"));
+    assert!(files.contains_key("store.json") && files.contains_key("version.json"), "{:?}", files.keys());
     assert!(files["check.jsonl"].contains("shedule.every") && files["check.jsonl"].contains("\"exit_code\":\"64\""));
 
     world.unset("OPSHIP_SHEDULE__EVERY").set("OPSHIP_STORE__PATH", "/sys/kernel/opship");
@@ -209,6 +210,37 @@ async fn what_is_broken_is_named_in_the_archive_and_keeps_nothing_else_out() {
     let files = unpacked(&std::fs::read(world.home.path().join("second.tar.gz")).unwrap());
     assert!(said(&files["MANIFEST.txt"], "store.json").contains("/sys/kernel/opship"), "{}", files["MANIFEST.txt"]);
     assert!(files["config.toml"].contains("/sys/kernel/opship"));
+}
+
+/// Fault: a file with a token in a comment, in a table's name, in place of a key and in a text without its end. Shows: what stands before
+/// the error is read, the running agent is asked where it says or where it listens by default, and the token stands nowhere.
+#[tokio::test]
+async fn fm_42_a_file_that_is_no_toml_is_named_by_its_line_and_the_rest_is_collected_without_its_secrets() {
+    let mut world = World::file(history(30)).await;
+    world.once().await.exits(0);
+    let admin = world.with_admin("{\"message\":\"from the agent\"}\n").await;
+    let (token, file) = (world.sim.token(), world.home.path().join("torn.toml"));
+    let text = format!(
+        "# {token}\n[admin]\nlisten = \"{}\"\n\n[accounts.default]\ntoken = \"env:OP_EVENTS_TOKEN\"\n\
+         [store]\nkind = \"file\"\npath = {:?}\n[{token}]\n{token} = 1\ntoken = \"{token}\n",
+        admin.address,
+        world.home.path().join("state"),
+    );
+    std::fs::write(&file, text).unwrap();
+    for variable in ["ADMIN__LISTEN", "STORE__KIND", "STORE__PATH", "ACCOUNTS__DEFAULT__TOKEN"] {
+        world.unset(&format!("OPSHIP_{variable}"));
+    }
+    let file = file.to_str().unwrap();
+    world.cli(&["diagnostics", "--config", file, "--out", "torn.tar.gz"]).await.exits(0);
+    std::fs::remove_file(file).unwrap();
+    let files = unpacked(&std::fs::read(world.home.path().join("torn.tar.gz")).unwrap());
+    assert!(files["config.toml"].contains("line 12, column ") && files["config.toml"].contains("not TOML"));
+    assert!(files["logs.jsonl"].contains("from the agent"), "{:?}", files.keys());
+    assert!(files["store.json"].contains("checkpoints/default"), "{}", files["MANIFEST.txt"]);
+    let canary = world.canary();
+    for (name, text) in &files {
+        assert_eq!(canary.found(text.as_bytes()), None, "in {name}");
+    }
 }
 
 /// Fault: none; every secret of a deployment is in use: token, client secret, SAS, proxy login, admin token. Shows: no spelling of any stands in the unpacked archive.

@@ -135,6 +135,7 @@ fn words(line: &str) -> String {
         let of_the_day = ["days", "h", "s"].contains(&next(at));
         match number && of_the_day && ["expired", "in", "for", "ago,", "written"].contains(&previous(at)) {
             true => "N".to_owned(),
+            false if number && previous(at) == "process" => "N".to_owned(),
             false if is_date(word) && !word.starts_with("2026-01-31") => format!("YYYY-MM-DD{}", &word[10..]),
             false => (*word).to_owned(),
         }

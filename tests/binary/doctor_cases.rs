@@ -241,6 +241,15 @@ fn tokens() -> Vec<Case> {
         )
         .skips(&[STREAMS[1]]),
         case(
+            "1Password refuses one stream, although the token has its feature",
+            "FAIL stream default/itemusages",
+            77,
+            &["accepts the token", "403", "plan of the account", "accounts.default.streams"],
+            file(|world| {
+                answers(world, Target::Stream(Stream::ItemUsages), 403);
+            }),
+        ),
+        case(
             "1Password is in trouble",
             "FAIL account default",
             1,

@@ -178,10 +178,28 @@ pub fn folders() -> Vec<Case> {
             "a file stands where the store should be",
             "FAIL store",
             1,
-            &["store.path must name a directory"],
+            &["it is no directory", "store.path must name a directory"],
             file(|world| {
                 std::fs::write(state(world), "").unwrap();
             }),
+        )
+        .skips(BEHIND_STORE),
+        case(
+            "the store is where no directory can be made",
+            "FAIL store",
+            1,
+            &["/proc/opship", "no directory can be made there"],
+            file(|world| {
+                world.set("OPSHIP_STORE__PATH", "/proc/opship");
+            }),
+        )
+        .skips(BEHIND_STORE),
+        case(
+            "a process that hangs holds the lock of the store",
+            "FAIL store",
+            1,
+            &["process ", "has held the lock for 20 s", "end it if it is stopped or hung"],
+            locked(),
         )
         .skips(BEHIND_STORE),
         case("the disk is full", "FAIL store", 1, &["free space"], full_disk()).skips(BEHIND_STORE),
@@ -212,6 +230,16 @@ pub fn folders() -> Vec<Case> {
             },
         ),
     ]
+}
+
+/// This process is the one that holds it.
+async fn locked() -> Setup {
+    let world = World::file(history(30)).await;
+    std::fs::create_dir(state(&world)).unwrap();
+    std::fs::set_permissions(state(&world), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let lock = std::fs::File::create(state(&world).join("~lock")).unwrap();
+    lock.lock().unwrap();
+    Setup { _kept: Box::new(lock), ..world.into() }
 }
 
 /// Not a byte fits into any file, so that what the program says must go through a pipe.

@@ -87,3 +87,16 @@ async fn fm_31_a_certificate_that_can_be_trusted_gets_requests() {
         .says(&["answered 503"]);
     assert!(good.heads().iter().any(|head| head.contains("/auth/introspect")), "{:?}", good.heads().len());
 }
+
+/// Fault: a system without certificate authorities. Shows: exit 64 before any request, with what to install or to set; with one it goes on.
+#[tokio::test]
+async fn fm_31_without_authorities_of_the_system_the_start_is_refused_with_what_to_install() {
+    let mut world = World::file(history(30)).await;
+    world.set("SSL_CERT_FILE", world.home.path().join("none.pem").display().to_string());
+    world.once().await.exits(64).says(&["certificate authorities", "ca-certificates", "SSL_CERT_FILE"]);
+    assert_eq!(world.sim.world().requests(), 0);
+    let pem = world.home.path().join("some.pem");
+    std::fs::write(&pem, Authority::named("Some CA").pem()).unwrap();
+    world.set("SSL_CERT_FILE", pem.display().to_string()).once().await.exits(0);
+    world.assert_exactly_once();
+}
