@@ -13,7 +13,7 @@ mod server;
 pub mod status;
 
 pub use access::Access;
-pub use from_board::{not_ready, status_of};
+pub use from_board::{not_ready, public_summary, status_of};
 pub use from_store::{Asked, status_of_store};
 pub use routes::Pages;
 pub use server::{Admin, AdminError, start};

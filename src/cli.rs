@@ -22,6 +22,7 @@ mod exit;
 mod help;
 mod letters;
 mod man;
+mod notify;
 mod range;
 mod reconcile;
 mod reconcile_report;

@@ -135,9 +135,12 @@ fn every_link_of_the_documents_leads_somewhere() {
         "docs/ARCHITECTURE.md",
         "docs/METRICS.md",
         "docs/PROOF.md",
+        "docs/deploy.md",
+        "docs/systemd.md",
         "CONTRIBUTING.md",
         "SECURITY.md",
         "CHANGELOG.md",
+        "docs/packages.md",
     ] {
         let text = file(name);
         let folder = name.rsplit_once('/').map_or("", |(folder, _)| folder);

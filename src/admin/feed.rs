@@ -91,6 +91,13 @@ impl Seen<'_> {
         Some(format!("{}, tried again {} times since {}", retrying.what, retrying.times, short(retrying.since)))
     }
 
+    /// The same in a word of ours.
+    pub fn waits_for(&self) -> Option<Waiting> {
+        let notice = self.view.trouble.as_ref().or(self.obstacle).map(|notice| notice.waiting);
+        let retrying = self.view.retrying.as_ref().filter(|_| self.retries_for_long());
+        notice.or_else(|| retrying.map(|retrying| retrying.waiting))
+    }
+
     /// When the feed's health became what it is; the ticks in between don't count.
     fn since(&self) -> Time {
         let waits_out_a_trouble = self.view.trouble.is_some() || self.obstacle.is_some();

@@ -33,6 +33,15 @@ fn each<T>(board: &Board, now: Time, tell: impl Fn(&Seen<'_>) -> T) -> Vec<T> {
     views.map(|(id, view)| tell(&Seen { id, view: &view, board, obstacle: obstacle.as_ref(), now })).collect()
 }
 
+/// The summary without the words of other services: everyone on the host may read it.
+pub fn public_summary(board: &Board, now: Time) -> String {
+    let public = |seen: &Seen<'_>| {
+        let reason = seen.waits_for().map(|what| format!("waits for {what}"));
+        FeedStatus { reason, ..seen.status() }
+    };
+    summary(&each(board, now, public))
+}
+
 /// One sentence: the worst that is the matter, or that all is well.
 pub fn summary(feeds: &[FeedStatus]) -> String {
     let Some(worst) = feeds.iter().max_by_key(|feed| gravity(feed.health)) else {

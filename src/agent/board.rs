@@ -145,7 +145,7 @@ impl Panel {
         self.news.send_modify(|n| *n = n.wrapping_add(1));
     }
 
-    pub(super) fn tick_began(&self) {
+    pub(crate) fn tick_began(&self) {
         self.note(View::began);
     }
 

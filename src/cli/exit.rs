@@ -150,4 +150,14 @@ mod tests {
         let codes: Vec<u8> = Exit::ALL.map(|exit| exit as u8).to_vec();
         assert_eq!(codes, [0, 1, 2, 64, 77]);
     }
+
+    #[test]
+    fn the_service_is_not_started_anew_for_what_that_cannot_cure_and_has_the_time_to_drain() {
+        let unit = include_str!("../../deploy/systemd/opship.service");
+        let setting = |key: &str| unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap();
+        let incurable = [Exit::Usage, Exit::Credentials].map(|exit| (exit as u8).to_string()).join(" ");
+        assert_eq!(setting("RestartPreventExitStatus"), incurable);
+        let allowed = humantime::parse_duration(setting("TimeoutStopSec")).unwrap();
+        assert!(allowed > crate::agent::run::DRAIN_MAX + std::time::Duration::from_secs(5));
+    }
 }

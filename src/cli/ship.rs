@@ -1,5 +1,6 @@
 //! `opship run` and `opship once`.
 
+use super::notify::{Wanted, keep_telling};
 use super::signals::stop_on_signals;
 use super::{CliError, Exit, Output, exit_of, print};
 use crate::admin::{self, Access, Admin, Pages};
@@ -25,7 +26,12 @@ pub(super) async fn run(config: &Config) -> Result<Exit, CliError> {
     let outside = Outside::new(config).await?;
     let admin = show_status(config, &outside).await?;
     say_hello(config, admin.as_ref());
-    let outcome = ship(config, &outside, stop).await;
+    let (wanted, board) = (Wanted::from(|name| std::env::var_os(name), std::process::id()), outside.board());
+    let outcome = tokio::select! {
+        biased;
+        never = keep_telling(wanted, &board, &stop) => match never {},
+        outcome = ship(config, &outside, stop.clone()) => outcome,
+    };
     if let Some(admin) = admin {
         admin.stop().await;
     }

@@ -33,6 +33,8 @@ mod backfill;
 mod browse;
 mod canary;
 mod clock;
+#[cfg(target_os = "linux")]
+mod confined;
 mod cursors;
 mod delivery;
 mod diagnostics;
@@ -65,11 +67,15 @@ mod signals;
 mod slow;
 mod status;
 mod stops;
+#[cfg(target_os = "linux")]
+mod supervised;
 #[path = "../support/mod.rs"]
 mod support;
 mod times;
 mod tls;
 mod tokens;
+#[cfg(target_os = "linux")]
+mod units;
 mod verify;
 mod weight;
 mod world;

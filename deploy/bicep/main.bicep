@@ -1,0 +1,405 @@
+// Everything that ships the events of one 1Password account to a Log Analytics workspace. Deploy it into a resource group of its own.
+metadata name = 'opship'
+metadata description = 'Ships 1Password events to Microsoft Sentinel: table, data collection rule, identity, store, vault, container, alerts.'
+
+targetScope = 'resourceGroup'
+
+@description('Required. Resource id of the Log Analytics workspace (with Microsoft Sentinel). It may be in another resource group or subscription of the tenant.')
+@minLength(80)
+param workspaceResourceId string
+
+@description('Optional. Region of what is created here; that of the Container Apps environment where one of yours is used. The data collection rule and the alerts go to the region of the workspace.')
+param location string = resourceGroup().location
+
+@description('Optional. Base of all names, lower-case letters, digits and hyphens. Another name gives a second, independent deployment in the same resource group.')
+@minLength(3)
+@maxLength(12)
+param name string = 'opship'
+
+@description('Optional. Tags of all resources.')
+param tags object = {}
+
+@description('Optional. app: `opship run` as a Container App, polls each minute, with health probes. job: `opship once` as a Container Apps Job, pays for its seconds only.')
+@allowed([
+  'app'
+  'job'
+])
+param mode string = 'app'
+
+@description('Optional. Container image. Pin it for production: ghcr.io/opship/opship@sha256:...')
+@minLength(3)
+param image string = 'ghcr.io/opship/opship:0.1.0'
+
+@description('Optional. Registry that the identity signs in to, such as myregistry.azurecr.io; grant it AcrPull there. Empty for a public image.')
+param registryServer string = ''
+
+@description('Optional. Cores of the container; memory is two GiB a core.')
+@allowed([
+  '0.25'
+  '0.5'
+  '1.0'
+])
+param cpu string = '0.25'
+
+@description('Optional. app: when to poll, cron with five fields, UTC.')
+param appCron string = '* * * * *'
+
+@description('Optional. job: when to start an execution, cron with five fields, UTC. Rules that look at five minutes want five minutes.')
+param jobCron string = '*/5 * * * *'
+
+@description('Optional. job: minutes after which an execution is ended. It stops by itself two minutes before, and the next one goes on.')
+@minValue(10)
+@maxValue(240)
+param jobTimeoutInMinutes int = 30
+
+@description('Optional. 1Password Events API token. It goes into the vault and nowhere else. Leave it empty to keep the secret that is there.')
+@secure()
+param onePasswordToken string = ''
+
+@description('Optional. Day on which the token expires, yyyy-mm-dd: gives the secret its expiry and an alert three weeks before.')
+@maxLength(10)
+param tokenExpires string = ''
+
+@description('Optional. Address of the Events API, such as https://events.1password.eu. Empty: the token tells it.')
+param eventsUrl string = ''
+
+@description('Optional. What to ship.')
+@allowed([
+  'auditevents'
+  'itemusages'
+  'signinattempts'
+])
+param streams array = [
+  'auditevents'
+  'itemusages'
+  'signinattempts'
+]
+
+@description('Optional. Where the very first start begins: a duration back such as 30d (at most 119d), an RFC 3339 time, or now (cut-over from another connector).')
+@minLength(2)
+param lookback string = '30d'
+
+@description('Optional. Resource id of a Key Vault of yours that uses roles, not access policies. Empty: a new one.')
+param existingVaultResourceId string = ''
+
+@description('Optional. Name of the secret with the token.')
+@minLength(1)
+@maxLength(127)
+param secretName string = 'onepassword-events-token'
+
+@description('Optional. Recover the vault of an earlier deployment: needed when it was deleted less than 90 days ago.')
+param recoverVault bool = false
+
+@description('Optional. Resource id of a Container Apps environment of yours. Empty: a new one.')
+param existingEnvironmentResourceId string = ''
+
+@description('Optional. Resource id of a subnet delegated to Microsoft.App/environments, with the service endpoints Microsoft.Storage and Microsoft.KeyVault. The new environment runs in it, and store and vault can then be reached from it alone.')
+param subnetResourceId string = ''
+
+@description('Optional. How rows reach the workspace: direct uses the endpoint of the rule itself; endpoint adds a data collection endpoint; private adds one without public network access, to be linked to your Azure Monitor private link scope.')
+@allowed([
+  'direct'
+  'endpoint'
+  'private'
+])
+param ingestion string = 'direct'
+
+@description('Optional. What TimeGenerated means. ingestion: most published rules look back five minutes and would miss an event that comes late by its own time. event: the time of the event; Azure replaces times older than two days.')
+@allowed([
+  'ingestion'
+  'event'
+])
+param timeGenerated string = 'ingestion'
+
+@description('Optional. The table OnePasswordEventLogs_CL. create: make it, or bring it to the 33 columns and this retention. addColumns: add the columns that the table of an older connector lacks. keep: it has the 33 columns, do not touch it. keep28: it has the older 28, do not touch it, drop the other five.')
+@allowed([
+  'create'
+  'addColumns'
+  'keep'
+  'keep28'
+])
+param table string = 'create'
+
+@description('Optional. Days of interactive retention of the table; 90 are free of charge in a workspace with Microsoft Sentinel.')
+@minValue(4)
+@maxValue(730)
+param retentionInDays int = 90
+
+@description('Optional. Days of total retention of the table; what is beyond the interactive retention is kept as archive.')
+@minValue(4)
+@maxValue(4383)
+param totalRetentionInDays int = 90
+
+@description('Optional. Redundancy of the storage account that keeps the position.')
+@allowed([
+  'Standard_LRS'
+  'Standard_ZRS'
+  'Standard_GRS'
+  'Standard_GZRS'
+])
+param storageRedundancy string = 'Standard_GRS'
+
+@description('Optional. Let the identity read the workspace (Log Analytics Reader), for `opship reconcile`. It can then read every table there.')
+param grantWorkspaceReader bool = false
+
+@description('Optional. What happens to a batch whose answer was lost: resend it, at worst a traceable duplicate; or verify, which asks the workspace first and grants the identity Log Analytics Reader.')
+@allowed([
+  'resend'
+  'verify'
+])
+param onInDoubt string = 'resend'
+
+@description('Optional. Write the errors of the rule, the logs of the container and the audit logs of vault and store to the workspace.')
+param deployDiagnostics bool = true
+
+@description('Optional. Deploy the alert rules.')
+param deployAlerts bool = true
+
+@description('Optional. Address that gets mail from the alerts.')
+param alertEmail string = ''
+
+@description('Optional. Resource id of an action group of yours that the alerts call.')
+param alertActionGroupResourceId string = ''
+
+@description('Optional. Bearer token of the status page and the metrics, which only the environment can reach. Each deployment makes a new one unless you set it.')
+@secure()
+param statusToken string = newGuid()
+
+@description('Optional. Deploy the Microsoft Sentinel content: saved functions and what sentinelParts names. It reads all 33 columns: not with table keep28.')
+param deploySentinelContent bool = false
+
+@description('Optional. Which parts of the content besides its functions. rules need Microsoft Sentinel on the workspace.')
+@allowed([
+  'parsers'
+  'rules'
+  'hunting'
+  'workbook'
+])
+param sentinelParts array = [
+  'parsers'
+  'rules'
+  'hunting'
+  'workbook'
+]
+
+// Without hyphens where hyphens are not allowed, and short enough with the 13 characters of the hash.
+var suffix = uniqueString(resourceGroup().id, name)
+var bareName = replace(name, '-', '')
+var accountName = take('st${suffix}${bareName}', 24)
+var newVaultName = 'kv-${take(bareName, 7)}-${suffix}'
+var workloadName = mode == 'app' ? 'ca-${name}' : 'caj-${name}'
+var deploymentSuffix = uniqueString(deployment().name, name)
+
+var workspaceParts = split(workspaceResourceId, '/')
+var vaultResourceId = empty(existingVaultResourceId) ? resourceId('Microsoft.KeyVault/vaults', newVaultName) : existingVaultResourceId
+var vaultParts = split(vaultResourceId, '/')
+var environmentName = 'cae-${name}'
+var environmentResourceId = empty(existingEnvironmentResourceId) ? resourceId('Microsoft.App/managedEnvironments', environmentName) : existingEnvironmentResourceId
+
+var diagnosticsWorkspaceResourceId = deployDiagnostics ? workspaceResourceId : ''
+var writesTable = table == 'create' || table == 'addColumns'
+var readsWorkspace = grantWorkspaceReader || onInDoubt == 'verify'
+var clouds = {
+  AzureCloud: 'public'
+  AzureUSGovernment: 'usgov'
+  AzureChinaCloud: 'china'
+}
+var vaultName = last(vaultParts)
+
+resource workspace 'Microsoft.OperationalInsights/workspaces@2023-09-01' existing = {
+  scope: resourceGroup(workspaceParts[2], workspaceParts[4])
+  name: last(workspaceParts)
+}
+
+resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = {
+  name: 'id-${name}'
+  location: location
+  tags: tags
+}
+
+module inWorkspace 'modules/workspace.bicep' = if (writesTable || readsWorkspace) {
+  name: '${name}-workspace-${deploymentSuffix}'
+  scope: resourceGroup(workspaceParts[2], workspaceParts[4])
+  params: {
+    workspaceName: workspace.name
+    table: table
+    retentionInDays: retentionInDays
+    totalRetentionInDays: totalRetentionInDays
+    grantReader: readsWorkspace
+    principalId: identity.properties.principalId
+  }
+}
+
+module rule 'modules/rule.bicep' = {
+  name: '${name}-rule-${deploymentSuffix}'
+  params: {
+    name: name
+    location: workspace.location
+    tags: tags
+    workspaceResourceId: workspaceResourceId
+    ingestion: ingestion
+    timeGenerated: timeGenerated
+    has28Columns: table == 'keep28'
+    diagnostics: deployDiagnostics
+    principalId: identity.properties.principalId
+  }
+  dependsOn: [
+    inWorkspace
+  ]
+}
+
+module store 'modules/store.bicep' = {
+  name: '${name}-store-${deploymentSuffix}'
+  params: {
+    accountName: accountName
+    location: location
+    tags: tags
+    sku: storageRedundancy
+    subnetResourceId: subnetResourceId
+    diagnosticsWorkspaceResourceId: diagnosticsWorkspaceResourceId
+    principalId: identity.properties.principalId
+  }
+}
+
+module vault 'modules/vault.bicep' = if (empty(existingVaultResourceId)) {
+  name: '${name}-vault-${deploymentSuffix}'
+  params: {
+    vaultName: newVaultName
+    location: location
+    tags: tags
+    subnetResourceId: subnetResourceId
+    recover: recoverVault
+    diagnosticsWorkspaceResourceId: diagnosticsWorkspaceResourceId
+  }
+}
+
+module token 'modules/token.bicep' = {
+  name: '${name}-token-${deploymentSuffix}'
+  scope: resourceGroup(vaultParts[2], vaultParts[4])
+  params: {
+    vaultName: vaultName
+    secretName: secretName
+    token: onePasswordToken
+    expires: tokenExpires
+    principalId: identity.properties.principalId
+  }
+  dependsOn: [
+    vault
+  ]
+}
+
+module containers 'modules/environment.bicep' = if (empty(existingEnvironmentResourceId)) {
+  name: '${name}-environment-${deploymentSuffix}'
+  params: {
+    environmentName: environmentName
+    location: location
+    tags: tags
+    subnetResourceId: subnetResourceId
+    diagnosticsWorkspaceResourceId: diagnosticsWorkspaceResourceId
+  }
+}
+
+// Last, after all roles: a container that starts before them waits for them, but an app that may not read its secret is not made.
+module workload 'modules/workload.bicep' = {
+  name: '${name}-workload-${deploymentSuffix}'
+  params: {
+    mode: mode
+    workloadName: workloadName
+    location: location
+    tags: tags
+    environmentResourceId: environmentResourceId
+    workloadProfileName: empty(existingEnvironmentResourceId) ? 'Consumption' : ''
+    image: image
+    registryServer: registryServer
+    cpu: cpu
+    cron: mode == 'app' ? appCron : jobCron
+    jobTimeoutInMinutes: jobTimeoutInMinutes
+    identityResourceId: identity.id
+    tokenSecretUri: 'https://${vaultName}${environment().suffixes.keyvaultDns}/secrets/${secretName}'
+    statusToken: statusToken
+    settings: concat([
+      { name: 'OPSHIP_ACCOUNTS__DEFAULT__TOKEN', value: 'env:OP_EVENTS_TOKEN' }
+      { name: 'OPSHIP_ACCOUNTS__DEFAULT__STREAMS', value: join(streams, ',') }
+      { name: 'OPSHIP_SCHEDULE__LOOKBACK', value: lookback }
+      { name: 'OPSHIP_SINK__KIND', value: 'azure' }
+      { name: 'OPSHIP_SINK__ENDPOINT', value: rule.outputs.endpoint }
+      { name: 'OPSHIP_SINK__DCR_IMMUTABLE_ID', value: rule.outputs.immutableId }
+      { name: 'OPSHIP_STORE__KIND', value: 'azure-blob' }
+      { name: 'OPSHIP_STORE__CONTAINER_URL', value: store.outputs.containerUrl }
+      { name: 'OPSHIP_AZURE__CREDENTIAL', value: 'managed-identity' }
+      { name: 'OPSHIP_AZURE__CLIENT_ID', value: identity.properties.clientId }
+      { name: 'OPSHIP_AZURE__CLOUD', value: clouds[environment().name] }
+      { name: 'OPSHIP_DELIVERY__ON_IN_DOUBT', value: onInDoubt }
+      { name: 'OPSHIP_LOG__FORMAT', value: 'json' }
+    ], empty(eventsUrl) ? [] : [
+      { name: 'OPSHIP_ACCOUNTS__DEFAULT__EVENTS_URL', value: eventsUrl }
+    ], readsWorkspace ? [
+      { name: 'OPSHIP_AZURE__WORKSPACE_ID', value: workspace.properties.customerId }
+    ] : [])
+  }
+  dependsOn: [
+    inWorkspace
+    token
+    containers
+  ]
+}
+
+module alerts 'modules/alerts.bicep' = if (deployAlerts) {
+  name: '${name}-alerts-${deploymentSuffix}'
+  params: {
+    name: name
+    location: workspace.location
+    tags: tags
+    workspaceResourceId: workspaceResourceId
+    ruleResourceId: rule.outputs.ruleId
+    diagnostics: deployDiagnostics
+    email: alertEmail
+    actionGroupResourceId: alertActionGroupResourceId
+    tokenExpires: tokenExpires
+  }
+  dependsOn: [
+    inWorkspace
+  ]
+}
+
+// The content is a template of its own, which can be deployed without the agent too.
+module content '../sentinel/sentinel.json' = if (deploySentinelContent) {
+  name: '${name}-content-${deploymentSuffix}'
+  scope: resourceGroup(workspaceParts[2], workspaceParts[4])
+  params: {
+    workspaceName: workspace.name
+    location: workspace.location
+    deployParsers: contains(sentinelParts, 'parsers')
+    deployRules: contains(sentinelParts, 'rules')
+    deployHunting: contains(sentinelParts, 'hunting')
+    deployWorkbook: contains(sentinelParts, 'workbook')
+  }
+  dependsOn: [
+    inWorkspace
+    rule
+  ]
+}
+
+@description('Name of the Container App or of the job.')
+output workloadName string = workloadName
+
+@description('Client id of the identity that runs opship.')
+output identityClientId string = identity.properties.clientId
+
+@description('Address that rows are posted to: `sink.endpoint`.')
+output logsIngestionEndpoint string = rule.outputs.endpoint
+
+@description('Immutable id of the data collection rule: `sink.dcr_immutable_id`.')
+output dcrImmutableId string = rule.outputs.immutableId
+
+@description('Address of the container with position and ledger: `store.container_url`.')
+output containerUrl string = store.outputs.containerUrl
+
+@description('First: watch it. The first rows are in the workspace within fifteen minutes of "shipped".')
+output watchLogs string = mode == 'app' ? 'az containerapp logs show --follow -g ${resourceGroup().name} -n ${workloadName}' : 'az containerapp job start -g ${resourceGroup().name} -n ${workloadName}; az containerapp job execution list -o table -g ${resourceGroup().name} -n ${workloadName}'
+
+@description('Then: run this query in the workspace.')
+output firstQuery string = 'OnePasswordEventLogs_CL | summarize rows = count(), newest = max(timestamp) by log_source'
+
+@description('Later: a new token. It is asked for, so that it does not end up in the history of the shell.')
+output rotateToken string = 'read -rs T && printf %s "$T" | az keyvault secret set --file /dev/stdin --encoding utf-8 -o none --vault-name ${vaultName} -n ${secretName}'

@@ -1,0 +1,126 @@
+// Writes the content as an ARM template that a larger one can nest.
+import { standalone } from './content.mjs';
+import { workbook } from './workbook.mjs';
+
+const SAVED_SEARCHES = '2025-07-01';
+const ALERT_RULES = '2024-09-01';
+const WORKBOOKS = '2023-06-01';
+const WORKSPACE = "resourceId('Microsoft.OperationalInsights/workspaces', parameters('workspaceName'))";
+
+/** ARM reads a string that begins with a bracket as an expression: two brackets are one. */
+const text = (string) => (string.startsWith('[') ? `[${string}` : string);
+const bool = (description) => ({ type: 'bool', defaultValue: true, metadata: { description } });
+
+export function template(content) {
+  return {
+    $schema: 'https://schema.management.azure.com/schemas/2019-04-01/deploymentTemplate.json#',
+    contentVersion: '1.0.0.0',
+    metadata: { description: 'Microsoft Sentinel content for opship. Generated from deploy/sentinel: do not edit.' },
+    parameters: {
+      workspaceName: { type: 'string', metadata: { description: 'Log Analytics workspace with Microsoft Sentinel, in this resource group.' } },
+      location: {
+        type: 'string', defaultValue: '[resourceGroup().location]', metadata: { description: 'Region of the workbook: that of the workspace.' },
+      },
+      deployParsers: bool('Deploy the ASIM parsers.'),
+      deployRules: bool('Deploy the analytic rules. Microsoft Sentinel and the table OnePasswordEventLogs_CL must be there.'),
+      enableRules: bool('Whether the analytic rules run at once.'),
+      deployHunting: bool('Deploy the hunting queries.'),
+      deployWorkbook: bool('Deploy the workbook.'),
+    },
+    resources: [
+      ...content.functions.map((one) => savedFunction(one)),
+      ...content.parsers.map((one) => savedFunction(one, 'deployParsers')),
+      ...content.rules.map((one) => rule(one, content)),
+      ...content.hunting.map(hunt),
+      workbookResource(content),
+    ],
+    outputs: {
+      workbookId: {
+        type: 'string', condition: "[parameters('deployWorkbook')]",
+        value: `[resourceId('Microsoft.Insights/workbooks', guid(${WORKSPACE}, 'opship workbook'))]`,
+      },
+    },
+  };
+}
+
+function savedSearch(name, properties, condition) {
+  return {
+    ...(condition && { condition: `[parameters('${condition}')]` }),
+    type: 'Microsoft.OperationalInsights/workspaces/savedSearches',
+    apiVersion: SAVED_SEARCHES,
+    name: `[concat(parameters('workspaceName'), '/${name}')]`,
+    // An existing search is replaced only by a write that says it does not mind which version is there.
+    etag: '*',
+    properties: { ...properties, version: 2 },
+  };
+}
+
+function savedFunction({ name, meta, query }, condition) {
+  return savedSearch(name, {
+    category: 'opship', displayName: meta.title, query: text(query), functionAlias: name,
+    ...(meta.parameters && { functionParameters: meta.parameters }),
+  }, condition);
+}
+
+function hunt({ name, meta, query }) {
+  const tag = (tagName, value) => ({ name: tagName, value });
+  return savedSearch(name, {
+    category: 'Hunting Queries', displayName: `1Password: ${meta.title}`, query: text(query),
+    tags: [tag('description', meta.description), tag('tactics', meta.tactics.join(',')), tag('techniques', parents(meta.techniques).join(','))],
+  }, 'deployHunting');
+}
+
+/** The API takes techniques without their sub-techniques; those stand in the description. */
+const parents = (techniques) => [...new Set(techniques.map((technique) => technique.split('.')[0]))];
+
+function rule({ name, meta, query }, content) {
+  return {
+    condition: "[parameters('deployRules')]",
+    type: 'Microsoft.SecurityInsights/alertRules',
+    apiVersion: ALERT_RULES,
+    scope: `[${WORKSPACE}]`,
+    name: `[guid(${WORKSPACE}, 'opship ${name}')]`,
+    kind: 'Scheduled',
+    properties: {
+      displayName: meta.title,
+      description: `${meta.description} (${meta.techniques.join(', ')})`,
+      severity: meta.severity,
+      enabled: "[parameters('enableRules')]",
+      query: text(standalone(query, content)),
+      queryFrequency: meta.frequency,
+      queryPeriod: meta.period,
+      triggerOperator: 'GreaterThan',
+      triggerThreshold: 0,
+      suppressionEnabled: false,
+      suppressionDuration: 'PT1H',
+      tactics: meta.tactics,
+      techniques: parents(meta.techniques),
+      entityMappings: meta.entity,
+      ...(meta.severityColumn && { alertDetailsOverride: { alertSeverityColumnName: meta.severityColumn } }),
+      eventGroupingSettings: { aggregationKind: 'AlertPerResult' },
+      // Runs overlap by five minutes, so a row may raise an alert twice: the incident is one.
+      incidentConfiguration: {
+        createIncident: true,
+        groupingConfiguration: { enabled: true, reopenClosedIncident: false, lookbackDuration: 'PT6H', matchingMethod: 'AllEntities' },
+      },
+    },
+  };
+}
+
+function workbookResource(content) {
+  return {
+    condition: "[parameters('deployWorkbook')]",
+    type: 'Microsoft.Insights/workbooks',
+    apiVersion: WORKBOOKS,
+    name: `[guid(${WORKSPACE}, 'opship workbook')]`,
+    location: "[parameters('location')]",
+    kind: 'shared',
+    properties: {
+      displayName: '1Password events (opship)',
+      category: 'sentinel',
+      version: 'Notebook/1.0',
+      sourceId: `[${WORKSPACE}]`,
+      serializedData: JSON.stringify(workbook(content.workbook)),
+    },
+  };
+}

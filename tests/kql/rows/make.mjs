@@ -1,0 +1,166 @@
+#!/usr/bin/env node
+// Writes scenes.ndjson: hand-made rows of the rare cases that a seed does not give, each scene with a near miss beside it.
+// Times count back from the minute after the last shipped row came; that minute is "now" for every query that is run.
+import { createHash } from 'node:crypto';
+import fs from 'node:fs';
+import path from 'node:path';
+
+const HERE = import.meta.dirname;
+const MINUTE = 60_000;
+export const readRows = (name) => fs.readFileSync(path.join(HERE, name), 'utf8').trim().split('\n').map((line) => JSON.parse(line));
+
+export function nowOf(shipped) {
+  const last = shipped.map((row) => Date.parse(row.TimeGenerated)).reduce((a, b) => Math.max(a, b));
+  return Math.ceil(last / MINUTE) * MINUTE;
+}
+
+const id = (...parts) => {
+  const letters = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
+  return [...createHash('sha256').update(parts.join('/')).digest()].slice(0, 26).map((byte) => letters[byte % 32]).join('');
+};
+const ACCOUNT = id('account');
+const PLACES = {
+  DE: { country: 'DE', region: 'Berlin', city: 'Berlin', latitude: 52.52, longitude: 13.405 },
+  PL: { country: 'PL', region: 'Greater Poland', city: 'Poznań', latitude: 52.4064, longitude: 16.9252 },
+  NZ: { country: 'NZ', region: 'Auckland', city: 'Auckland', latitude: -36.8485, longitude: 174.7633 },
+};
+const person = (name) => ({ uuid: id('person', name), name: `${name} Scene`, email: `${name.toLowerCase()}@example.org` });
+
+/** Rows in table shape; `ago` is minutes before now, `late` the minutes from event to row (1 where nothing is said). */
+export function scenes(now) {
+  const rows = [];
+  const row = (stream, ago, fields, { late = 1, uuid = id('event', rows.length) } = {}) => {
+    const iso = (minutes) => new Date(now - minutes * MINUTE).toISOString();
+    rows.push({ TimeGenerated: iso(ago - late), account_uuid: ACCOUNT, log_source: stream, timestamp: iso(ago), uuid_s: uuid, ...fields });
+    return rows.at(-1);
+  };
+  const audit = (ago, who, action, object_type, more = {}, how) => row('auditevents', ago, {
+    action, object_type, actor_uuid: id('person', who), actor_details: person(who), actor_type: 'user', object_uuid: id(object_type, ago),
+    session: { uuid: id('visit', who), login_time: new Date(now - 600 * MINUTE).toISOString(), device_uuid: id('device', who), ip: '192.0.2.10' },
+    location: PLACES.DE, ...more,
+  }, how);
+  const about = (whom) => ({ aux_uuid: id('person', whom), aux_details: person(whom) });
+  const onUser = (whom) => ({ object_uuid: id('person', whom), object_details: person(whom) });
+  const use = (ago, who, action, item, vault = 'shared', how) => row('itemusages', ago, {
+    action, user: person(who), user_type: 'user', item_uuid: id('item', item), vault_uuid: id('vault', vault), used_version: 1,
+    client: { app_name: '1Password CLI', app_version: '1', os_name: 'Linux', platform_name: 'scene', ip_address: '192.0.2.20' }, location: PLACES.DE,
+  }, how);
+  const signIn = (ago, who, place, category, action_type, ip = '192.0.2.30', how) => row('signinattempts', ago, {
+    category, action_type, country: place, location: PLACES[place], session_uuid: id('visit', who, ago), target_user: person(who),
+    client: { app_name: '1Password for Mac', app_version: '1', os_name: 'MacOSX', platform_name: 'scene', ip_address: ip },
+  }, how);
+  const health = (ago, account, category, action_type) => row('healthevents', ago, {
+    account_uuid: id('account', account), uuid_s: undefined, ...(category && { category, action_type }),
+  }, { late: 0 });
+  const many = (count, write) => Array.from({ length: count }, (_, n) => write(n));
+
+  // Mass item usage: thirty items over the full hour; near miss: thirty uses of one item; twenty-four items.
+  many(30, (n) => use(95 - 2 * n, 'Mass', n % 2 ? 'reveal' : 'secure-copy', `mass ${n}`));
+  many(30, (n) => use(60 - n, 'Repeat', 'reveal', 'one item'));
+  many(24, (n) => use(50 - n, 'Below', 'reveal', `below ${n}`));
+  // A device, then an export the same day; near miss: the export came first.
+  audit(300, 'Device', 'create', 'device');
+  audit(30, 'Device', 'export', 'vault');
+  audit(40, 'Careful', 'export', 'vault');
+  audit(20, 'Careful', 'create', 'device');
+  // Failures from a new country, then success; near miss: two failures; a country used before.
+  many(3, (n) => signIn(60 - n, 'Traveller', 'NZ', 'credentials_failed', 'password_secret_bad'));
+  signIn(40, 'Traveller', 'NZ', 'success', 'credentials_ok');
+  many(2, (n) => signIn(60 - n, 'Clumsy', 'NZ', 'credentials_failed', 'password_secret_bad'));
+  signIn(40, 'Clumsy', 'NZ', 'success', 'credentials_ok');
+  signIn(3000, 'Resident', 'DE', 'success', 'credentials_ok');
+  many(4, (n) => signIn(60 - n, 'Resident', 'DE', 'credentials_failed', 'password_secret_bad'));
+  signIn(40, 'Resident', 'DE', 'success', 'credentials_ok');
+  // Spraying: one address, six people, one success; near miss: four people.
+  many(6, (n) => signIn(10 - n / 10, `Sprayed${n}`, 'PL', 'credentials_failed', 'password_secret_bad', '203.0.113.66'));
+  signIn(9, 'Sprayed2', 'PL', 'success', 'credentials_ok', '203.0.113.66');
+  many(4, (n) => signIn(10 - n / 10, `Missed${n}`, 'PL', 'credentials_failed', 'password_secret_bad', '203.0.113.67'));
+  // Second factor: five failures, then in; near miss: four.
+  many(5, (n) => signIn(30 - n, 'Tired', 'DE', 'mfa_failed', 'duo_timeout', '192.0.2.31'));
+  signIn(5, 'Tired', 'DE', 'success', 'mfa_ok', '192.0.2.31');
+  many(4, (n) => signIn(30 - n, 'Awake', 'DE', 'mfa_failed', 'totp_bad', '192.0.2.32'));
+  signIn(5, 'Awake', 'DE', 'success', 'mfa_ok', '192.0.2.32');
+  // Second factor off: for somebody else, for oneself, for the account; near miss: switched on.
+  audit(12, 'Admin', 'disblmfa', 'user', onUser('Victim'));
+  audit(11, 'Own', 'disblmfa', 'user', onUser('Own'));
+  audit(10, 'Admin', 'disblduo', 'account');
+  audit(9, 'Own', 'enblmfa', 'user', onUser('Own'));
+  // The same once more, but it came 21 hours late; near miss: a second copy of one that came five hours ago.
+  audit(1300, 'Late', 'disblmfa', 'user', onUser('Late'), { late: 1295 });
+  const told = audit(300, 'Told', 'disblmfa', 'user', onUser('Told'));
+  rows.push({ ...told, TimeGenerated: new Date(now - 5 * MINUTE).toISOString() });
+  // Groups: oneself as manager; near miss: leaving.
+  audit(8, 'Climber', 'role', 'gm', { ...about('Climber'), aux_info: 'A', object_uuid: id('group', 'owners') });
+  audit(7, 'Climber', 'leave', 'gm', { ...about('Climber'), object_uuid: id('group', 'owners') });
+  // Own grant, then use; near miss: granted to somebody else; used before.
+  audit(200, 'Grabber', 'grant', 'uva', { ...about('Grabber'), object_uuid: id('vault', 'board') });
+  many(3, (n) => use(100 - n, 'Grabber', 'reveal', `board ${n}`, 'board', { late: 60 }));
+  use(400, 'Grabber', 'reveal', 'board early', 'board');
+  audit(200, 'Kind', 'grant', 'uva', { ...about('Guest'), object_uuid: id('vault', 'kind') });
+  use(100, 'Kind', 'reveal', 'kind', 'kind', { late: 60 });
+  // Service account and token; recovery started and completed, and only started.
+  audit(12, 'Builder', 'create', 'sa', { aux_uuid: undefined });
+  audit(11, 'Builder', 'create', 'satoken', { aux_uuid: id('sa', 'ci') });
+  audit(200, 'Admin', 'beginr', 'user', onUser('Lost'));
+  audit(10, 'Admin', 'completr', 'user', onUser('Lost'));
+  audit(10, 'Admin', 'beginr', 'user', onUser('Waiting'));
+  // Impossible travel: Berlin to Auckland in an hour; near miss: Berlin to Poznań, 240 km.
+  signIn(80, 'Jumper', 'DE', 'success', 'credentials_ok', '192.0.2.41');
+  signIn(20, 'Jumper', 'NZ', 'success', 'credentials_ok', '192.0.2.42');
+  signIn(25, 'Commuter', 'DE', 'success', 'credentials_ok', '192.0.2.43');
+  signIn(20, 'Commuter', 'PL', 'success', 'credentials_ok', '192.0.2.44');
+  // Firewall, single sign-on, domains, reports (five views; near miss: four), links (ten; near miss: nine).
+  audit(6, 'Admin', 'updatfw', 'account');
+  signIn(6, 'Reported', 'PL', 'firewall_reported_success', 'country_blocked');
+  audit(5, 'Admin', 'disblsso', 'sso');
+  audit(4, 'Admin', 'uvrfydmn', 'account');
+  many(5, (n) => audit(15 - n / 2, 'Reader', 'view', 'report', { object_uuid: undefined }));
+  many(4, (n) => audit(15 - n / 2, 'Glancer', 'view', 'report', { object_uuid: undefined }));
+  many(10, (n) => audit(15 - n / 2, 'Sharer', 'share', 'item'));
+  many(9, (n) => audit(15 - n / 2, 'Polite', 'share', 'item'));
+  // Reactivated and at work; near miss: at work before.
+  audit(300, 'Admin', 'reactive', 'user', onUser('Sleeper'));
+  many(2, (n) => use(40 - n, 'Sleeper', 'fill', `sleeper ${n}`));
+  audit(30, 'Admin', 'reactive', 'user', onUser('Early'));
+  use(40, 'Early', 'fill', 'early');
+  // Lock-out: five people suspended; near miss: four. Destroyed vaults: five.
+  many(5, (n) => audit(12 - n / 10, 'Raider', 'suspend', 'user', onUser(`Locked${n}`)));
+  many(4, (n) => audit(12 - n / 10, 'Hirer', 'suspend', 'user', onUser(`Left${n}`)));
+  many(5, (n) => audit(12 - n / 10, 'Raider', 'delete', 'vault', { object_uuid: id('vault', 'gone', n) }));
+  // Duplicates: one event twice, one three times, in their first form again; a stub whose whole row came later, and one that stays a stub.
+  const copies = (count, ago, who) => {
+    const first = use(ago, who, 'other', 'copied');
+    many(count - 1, (n) => rows.push({ ...first, TimeGenerated: new Date(Date.parse(first.TimeGenerated) + (n + 1) * MINUTE).toISOString() }));
+  };
+  copies(2, 44, 'Twice');
+  copies(3, 33, 'Thrice');
+  const stub = { details: { opship: { stub: 'over 1,000,000 bytes', bytes: '1200000', sha256: 'a'.repeat(64) } } };
+  row('auditevents', 55, { action: 'share', object_type: 'item', ...stub }, { uuid: id('replayed'), late: 1 });
+  audit(55, 'Large', 'share', 'item', {}, { uuid: id('replayed'), late: 20 });
+  row('auditevents', 50, { action: 'patch', object_type: 'items', ...stub }, { uuid: id('stays') });
+  // Rows without an id: both stay.
+  many(2, () => row('itemusages', 45, { action: 'other', ...{ uuid_s: undefined } }));
+  // Late: an account whose ten audit events came an hour after they happened; near miss: one that is on time, one that has just begun.
+  for (const account of ['slow', 'prompt']) audit(1000, 'Slow', 'patch', 'items', { account_uuid: id('account', account) });
+  many(10, (n) => audit(90 - n, 'Slow', 'patch', 'items', { account_uuid: id('account', 'begun') }, { late: 60 }));
+  many(10, (n) => audit(90 - n, 'Slow', 'patch', 'items', { account_uuid: id('account', 'slow') }, { late: 60 }));
+  many(10, (n) => audit(30 - n, 'Prompt', 'patch', 'items', { account_uuid: id('account', 'prompt') }));
+  // Heartbeats: good; silent for two hours; in trouble; out of trouble again. A stream that was there on six days and is gone.
+  many(3, (n) => health(10 + 5 * n, 'good'));
+  health(121, 'silent');
+  health(30, 'troubled');
+  health(10, 'troubled', 'credentials_failed', 'API Key Invalid');
+  health(15, 'recovered', 'source_failed', 'Events API not readable');
+  health(5, 'recovered');
+  many(6, (n) => row('signinattempts', 1440 * (n + 1.5), {
+    account_uuid: id('account', 'good'), category: 'success', action_type: 'credentials_ok', country: 'DE', location: PLACES.DE, target_user: person('Daily'),
+    client: { app_name: '1Password for Mac', os_name: 'MacOSX', ip_address: '192.0.2.50' },
+  }));
+  return rows;
+}
+
+export const scenesText = () => scenes(nowOf(readRows('shipped.ndjson'))).map((row) => `${JSON.stringify(row)}\n`).join('');
+
+if (process.argv[1] && fs.realpathSync(process.argv[1]) === import.meta.filename) {
+  fs.writeFileSync(path.join(HERE, 'scenes.ndjson'), scenesText());
+}
