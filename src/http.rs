@@ -8,6 +8,7 @@ use crate::config;
 use crate::flow::Time;
 use crate::flow::retry::{Failure, retry_after};
 use bytes::{Bytes, BytesMut};
+use std::error::Error;
 use std::time::Duration;
 
 /// Deadline of one request from connect to the last byte of the answer.
@@ -26,6 +27,8 @@ const MESSAGE_CHARS_MAX: usize = 512;
 #[error("set up the HTTP client: {what}")]
 pub struct HttpError {
     pub what: String,
+    /// What to do about it, where that is more than to correct what was named.
+    pub remedy: Option<&'static str>,
     #[source]
     pub cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -38,12 +41,19 @@ pub fn client(options: &config::Http) -> Result<reqwest::Client, HttpError> {
     built(builder(options)?)
 }
 
-/// The roots of the system are what usually is not there: in an image or a chroot without them.
-const NOT_BUILT: &str = "TLS and name resolution; without certificate authorities of the system, install its package \
-    ca-certificates, or name a PEM file by the variable SSL_CERT_FILE";
+const NO_ROOTS: &str = "install the package ca-certificates, or name a PEM file of certificate authorities in http.ca_file; where the \
+    variable SSL_CERT_FILE or SSL_CERT_DIR is set, only what it names is read, and nothing of the system";
 
 fn built(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, HttpError> {
-    builder.build().map_err(|cause| HttpError { what: NOT_BUILT.into(), cause: Some(cause.into()) })
+    builder.build().map_err(|cause| {
+        // In an image or a chroot without them. The library has no other mark of it than its words, which a test watches.
+        let mut causes = std::iter::successors(cause.source(), |error| (*error).source());
+        if causes.any(|error| error.to_string().contains("No CA certificates were loaded")) {
+            let what = "this system has no certificate authorities, so that no server can be trusted".into();
+            return HttpError { what, remedy: Some(NO_ROOTS), cause: None };
+        }
+        HttpError { what: "TLS and name resolution".into(), remedy: None, cause: Some(cause.into()) }
+    })
 }
 
 fn builder(options: &config::Http) -> Result<reqwest::ClientBuilder, HttpError> {
@@ -63,8 +73,11 @@ fn builder(options: &config::Http) -> Result<reqwest::ClientBuilder, HttpError> 
         builder = builder.tls_certs_merge(read_ca_file(path)?);
     }
     if let Some(url) = &options.proxy {
-        let proxy = reqwest::Proxy::all(url.0.clone())
-            .map_err(|cause| HttpError { what: format!("http.proxy {url:?}"), cause: Some(cause.into()) })?;
+        let proxy = reqwest::Proxy::all(url.0.clone()).map_err(|cause| HttpError {
+            what: format!("http.proxy {url:?}"),
+            remedy: None,
+            cause: Some(cause.into()),
+        })?;
         builder = builder.proxy(proxy.no_proxy(reqwest::NoProxy::from_string(&no_proxy(&options.no_proxy))));
     }
     Ok(builder)
@@ -81,11 +94,15 @@ fn no_proxy(configured: &[String]) -> String {
 
 fn read_ca_file(path: &std::path::Path) -> Result<Vec<reqwest::Certificate>, HttpError> {
     let what = || format!("http.ca_file {}", path.display());
-    let pem = std::fs::read(path).map_err(|cause| HttpError { what: what(), cause: Some(cause.into()) })?;
-    let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-        .map_err(|cause| HttpError { what: what(), cause: Some(cause.into()) })?;
+    let pem =
+        std::fs::read(path).map_err(|cause| HttpError { what: what(), remedy: None, cause: Some(cause.into()) })?;
+    let certificates = reqwest::Certificate::from_pem_bundle(&pem).map_err(|cause| HttpError {
+        what: what(),
+        remedy: None,
+        cause: Some(cause.into()),
+    })?;
     if certificates.is_empty() {
-        return Err(HttpError { what: format!("{} holds no PEM certificate", what()), cause: None });
+        return Err(HttpError { what: format!("{} holds no PEM certificate", what()), remedy: None, cause: None });
     }
     Ok(certificates)
 }

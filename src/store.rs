@@ -101,6 +101,9 @@ pub enum StoreError {
     /// The object takes no more appends (block limit); roll to the next segment.
     #[error("{key} takes no more appends")]
     Full { key: Key },
+    /// Another process kept the lock for as long as it is waited for: nothing was read or written.
+    #[error("{on} is locked: {holder} has held the lock for {seconds} s")]
+    Locked { on: String, holder: String, seconds: u64 },
     /// Credential or permission refused; the remedy names the role or the file mode.
     #[error("{attempted} {on} refused: {remedy}")]
     Refused {
@@ -118,6 +121,12 @@ pub enum StoreError {
         #[source]
         cause: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+impl StoreError {
+    /// What to do about [`StoreError::Locked`].
+    pub const UNLOCK: &str =
+        "another process uses this store: wait until it is done, or end it if it is stopped or hung";
 }
 
 /// A key-value store with compare-and-swap and conditional append.

@@ -268,6 +268,7 @@ fn sink_remedy(failure: &Failure) -> &'static str {
 fn store_remedy(error: &CheckpointError) -> String {
     match error {
         CheckpointError::Store(StoreError::Refused { remedy, .. }) => remedy.clone(),
+        CheckpointError::Store(StoreError::Locked { .. }) => StoreError::UNLOCK.into(),
         CheckpointError::TooNew { .. } => "upgrade this opship to the version that wrote it, or newer".into(),
         CheckpointError::Lost(_) => Trouble::Lost.remedy(),
         CheckpointError::Store(_) | CheckpointError::Unwritable { .. } => {
@@ -372,6 +373,7 @@ mod tests {
             (Trouble::Source(source(Failure::NotConnected)), "http.proxy"),
             (Trouble::Source(source(status(404))), "accounts.NAME.events_url"),
             (StoreError::Conflict { key: Key::new("k") }.into(), "store.path"),
+            (StoreError::Locked { on: "k".into(), holder: "process 1".into(), seconds: 1 }.into(), "hung"),
         ] {
             assert!(trouble.remedy().contains(names), "{}", trouble.remedy());
         }

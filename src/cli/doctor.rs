@@ -49,9 +49,9 @@ async fn steps(file: Option<PathBuf>) -> Vec<Pending> {
         Ok((outside, trouble)) => plan(config, Arc::new(outside), trouble, &from),
         Err(error) => {
             let remedy = match &error {
-                WireError::Http(_) => {
-                    "correct [http]: http.ca_file must be a readable PEM file of certificates, http.proxy a URL"
-                }
+                WireError::Http(error) => error.remedy.unwrap_or(
+                    "correct [http]: http.ca_file must be a readable PEM file of certificates, http.proxy a URL",
+                ),
                 _ => "correct the setting",
             };
             vec![ended(Finding::fail(Exit::Usage, chain(&error), remedy))]

@@ -168,10 +168,13 @@ fn refused(config: &Config, error: &StoreError) -> Finding {
             let why = if of_blobs { why.split(' ').take(3).collect::<Vec<_>>().join(" ") } else { why };
             let why = if why.is_empty() { why } else { format!(": {why}") };
             let exit = if of_blobs { Exit::Credentials } else { Exit::Failed };
-            if !of_blobs && cause.as_deref().is_some_and(is_no_directory) {
-                return Finding::fail(exit, format!("{on}: it is no directory"), remedy.clone());
-            }
-            Finding::fail(exit, format!("{on}: access was refused{why}"), remedy.clone())
+            let kind = cause.as_deref().and_then(|cause| Some(cause.downcast_ref::<std::io::Error>()?.kind()));
+            let said = match kind.filter(|_| !of_blobs) {
+                Some(ErrorKind::NotADirectory | ErrorKind::AlreadyExists) => format!("{on}: it is no directory"),
+                Some(ErrorKind::NotFound) => format!("{on}: it cannot be made{why}"),
+                _ => format!("{on}: access was refused{why}"),
+            };
+            Finding::fail(exit, said, remedy.clone())
         }
         StoreError::Failed { attempted, on, cause } => {
             let (why, remedy) = match cause.source() {
@@ -180,15 +183,11 @@ fn refused(config: &Config, error: &StoreError) -> Finding {
             };
             Finding::fail(Exit::Failed, format!("{on}: {} failed: {why}", act(attempted)), remedy)
         }
+        StoreError::Locked { .. } => Finding::fail(Exit::Failed, error.to_string(), StoreError::UNLOCK),
         StoreError::Conflict { .. } | StoreError::WrongPosition { .. } | StoreError::Full { .. } => {
             Finding::fail(Exit::Failed, error.to_string(), "check again: somebody else wrote at the same place")
         }
     }
-}
-
-fn is_no_directory(cause: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
-    let kind = cause.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
-    matches!(kind, Some(ErrorKind::NotADirectory | ErrorKind::AlreadyExists))
 }
 
 const BLOB_FAILED: &str = "check that store.container_url names a container of a storage account for blobs, then again";

@@ -35,7 +35,7 @@ pub async fn glimpse(options: &config::Http, url: &Url) -> Result<Option<Glimpse
     let onlooker = Arc::new(Onlooker::default());
     let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_safe_default_protocol_versions()
-        .map_err(|cause| HttpError { what: "TLS".into(), cause: Some(cause.into()) })?
+        .map_err(|cause| HttpError { what: "TLS".into(), remedy: None, cause: Some(cause.into()) })?
         .dangerous()
         .with_custom_certificate_verifier(onlooker.clone())
         .with_no_client_auth();

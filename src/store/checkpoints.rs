@@ -172,7 +172,9 @@ impl Checkpoints {
         loop {
             let error = match self.store.put(&key, bytes.clone(), expect.clone()).await {
                 Ok(version) => return Ok(version),
-                Err(error @ (StoreError::Conflict { .. } | StoreError::Failed { .. })) => error,
+                Err(error @ (StoreError::Conflict { .. } | StoreError::Failed { .. } | StoreError::Locked { .. })) => {
+                    error
+                }
                 Err(error) => return Err(error.into()),
             };
             let error = match self.store.get(&key).await {

@@ -18,6 +18,9 @@ pub(super) const LOCK: &str = "~lock";
 const TEMP: &str = "~put";
 /// Lock files of living processes; no key is listed from here.
 const OWNERS: &str = "locks";
+const NO_DIRECTORY: &str =
+    "store.path must name a directory, and this path or a part of it is none: choose another path";
+const NO_PLACE: &str = "no directory can be made there: point store.path to one on a disk";
 /// An append starts over when its segment was deleted between open and lock; more often than this is no accident.
 const REOPENS_MAX: usize = 3;
 
@@ -32,14 +35,15 @@ impl Disk {
         let opened = "open of the store directory";
         let root = std::path::absolute(path).map_err(|cause| failed(opened, path, cause))?;
         let made = DirBuilder::new().recursive(true).mode(0o700).create(&root);
-        made.map_err(|cause| match cause.kind() {
-            ErrorKind::AlreadyExists | ErrorKind::NotADirectory => StoreError::Refused {
-                attempted: opened,
-                on: root.display().to_string(),
-                remedy: "store.path must name a directory, and this path or a part of it is a file".into(),
-                cause: Some(cause.into()),
-            },
-            _ => failed(opened, &root, cause),
+        made.map_err(|cause| {
+            let remedy = match cause.kind() {
+                ErrorKind::AlreadyExists | ErrorKind::NotADirectory => NO_DIRECTORY,
+                // Its parents were made or are there: a file system such as /proc, which keeps nothing.
+                ErrorKind::NotFound => NO_PLACE,
+                _ => return failed(opened, &root, cause),
+            };
+            let on = root.display().to_string();
+            StoreError::Refused { attempted: opened, on, remedy: remedy.into(), cause: Some(cause.into()) }
         })?;
         let disk = Self { root };
         let _lock = disk.lock(opened)?;
@@ -358,10 +362,6 @@ pub(super) fn failed(attempted: &'static str, path: &Path, cause: io::Error) -> 
         ErrorKind::NotADirectory | ErrorKind::IsADirectory => {
             "a file stands where a directory is needed or the reverse: clean up the store directory"
         }
-        ErrorKind::TimedOut => {
-            "another process uses this store: wait until it is done, or end it if it is stopped or hung"
-        }
-        ErrorKind::NotFound => "no directory can be made there: point store.path to one on a disk",
         ErrorKind::Unsupported => "store.path must be on a file system with file locks (flock)",
         _ => "check the disk, the mount and the kernel log",
     };

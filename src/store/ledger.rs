@@ -169,11 +169,15 @@ impl Ledger {
                 }
                 // The end moved, or a reply was lost: what stands there now decides.
                 Err(
-                    error
-                    @ (StoreError::WrongPosition { .. } | StoreError::Failed { .. } | StoreError::Conflict { .. }),
+                    error @ (StoreError::WrongPosition { .. }
+                    | StoreError::Failed { .. }
+                    | StoreError::Locked { .. }
+                    | StoreError::Conflict { .. }),
                 ) => {
                     // A full disk says more than the position that its torn write moved.
-                    last = last.filter(|known| matches!(known, StoreError::Failed { .. })).or(Some(error));
+                    last = last
+                        .filter(|known| matches!(known, StoreError::Failed { .. } | StoreError::Locked { .. }))
+                        .or(Some(error));
                 }
                 Err(error) => return Err(error),
             }

@@ -1,7 +1,10 @@
 //! Disks that are full or read-only under the real program.
 
+use crate::agent::wait_until;
 use crate::world::{World, history};
 use opship::sim::Service;
+use std::fs::File;
+use std::time::Duration;
 
 /// No file may grow beyond so many bytes, as if the disk were full: works for every user, root included, without any mount.
 pub fn full_after(bytes: usize) -> String {
@@ -33,5 +36,30 @@ async fn fm_26_a_read_only_folder_is_refused_before_anything_is_read() {
     assert_eq!(world.sim.world().journal().len(), 0);
     let state = world.home.path().join("state").display().to_string();
     world.set("OPSHIP_STORE__PATH", state).once().await.exits(0);
+    world.assert_exactly_once();
+}
+
+#[tokio::test]
+async fn a_locked_store_is_told_at_once_with_the_process_that_holds_it_and_not_blamed_on_the_disk() {
+    let mut world = World::file(history(30)).await;
+    world.set("OPSHIP_LOG__LEVEL", "warn").once().await.exits(0);
+    // Another process to the program: this one.
+    let held = File::open(world.home.path().join("state/~lock")).unwrap();
+    held.lock().unwrap();
+    let holder = format!("process {}", std::process::id());
+    let mut waits = world.start(&["once"]);
+    let told = || waits.stderr().contains(&holder) && waits.stderr().contains("at_most_s");
+    wait_until("the wait is told", Duration::from_secs(60), told).await;
+    assert!(!waits.has_ended(), "it is told while it lasts");
+    let (waited, checked) = tokio::join!(waits.end(), world.cli(&["check"]));
+    for ran in [waited.exits(1), checked.exits(1)] {
+        let ran = ran.says(&[&holder, "is locked", "wait until it is done, or end it"]);
+        assert!(
+            !["the disk", "network"].iter().any(|it| ran.stderr.contains(it) || ran.stdout.contains(it)),
+            "{ran:?}"
+        );
+    }
+    drop(held);
+    world.once().await.exits(0);
     world.assert_exactly_once();
 }

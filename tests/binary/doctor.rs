@@ -73,6 +73,7 @@ async fn line_of(case: Case) -> String {
     let step = steps.iter().find(|step| step.title == title).unwrap();
     assert_eq!(step.status, mark.to_lowercase(), "{broken}");
     assert!(!step.finding.contains('\n') && !step.finding.is_empty() && !step.remedy.is_empty(), "{step:?}");
+    assert!(!step.finding.contains(&step.remedy), "{broken}: the remedy stands in the finding too: {step:?}");
     for name in names {
         assert!(step.finding.contains(name) || step.remedy.contains(name), "{broken}: {name} is not in {step:?}");
     }

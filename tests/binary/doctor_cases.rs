@@ -160,6 +160,15 @@ fn configuration() -> Vec<Case> {
             }),
         ),
         case(
+            "the system has no certificate authorities",
+            "FAIL configuration",
+            64,
+            &["no certificate authorities", "ca-certificates", "http.ca_file", "SSL_CERT_FILE"],
+            file(|world| {
+                world.set("SSL_CERT_FILE", "/dev/null");
+            }),
+        ),
+        case(
             "the variable that holds the token is not set",
             "FAIL secret default",
             64,

@@ -185,10 +185,20 @@ pub fn folders() -> Vec<Case> {
         )
         .skips(BEHIND_STORE),
         case(
+            "a device stands where the store should be",
+            "FAIL store",
+            1,
+            &["/dev/full: it is no directory", "store.path must name a directory", "choose another path"],
+            file(|world| {
+                world.set("OPSHIP_STORE__PATH", "/dev/full");
+            }),
+        )
+        .skips(BEHIND_STORE),
+        case(
             "the store is where no directory can be made",
             "FAIL store",
             1,
-            &["/proc/opship", "no directory can be made there"],
+            &["/proc/opship: it cannot be made", "no directory can be made there"],
             file(|world| {
                 world.set("OPSHIP_STORE__PATH", "/proc/opship");
             }),

@@ -93,10 +93,13 @@ async fn fm_31_a_certificate_that_can_be_trusted_gets_requests() {
 async fn fm_31_without_authorities_of_the_system_the_start_is_refused_with_what_to_install() {
     let mut world = World::file(history(30)).await;
     world.set("SSL_CERT_FILE", world.home.path().join("none.pem").display().to_string());
-    world.once().await.exits(64).says(&["certificate authorities", "ca-certificates", "SSL_CERT_FILE"]);
+    let remedies = ["certificate authorities", "ca-certificates", "http.ca_file", "SSL_CERT_FILE"];
+    world.once().await.exits(64).says(&remedies);
     assert_eq!(world.sim.world().requests(), 0);
     let pem = world.home.path().join("some.pem");
     std::fs::write(&pem, Authority::named("Some CA").pem()).unwrap();
+    world.set("OPSHIP_HTTP__CA_FILE", pem.display()).once().await.exits(0);
+    world.unset("OPSHIP_HTTP__CA_FILE");
     world.set("SSL_CERT_FILE", pem.display().to_string()).once().await.exits(0);
     world.assert_exactly_once();
 }
