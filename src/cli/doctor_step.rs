@@ -155,7 +155,7 @@ mod tests {
         let steps = futures_util::future::join_all([hung, skipped, further, independent]).await;
         assert_eq!(begun.elapsed(), STEP_DEADLINE);
         let said: Vec<_> = steps.iter().map(|step| (step.finding.status, step.finding.said.as_str())).collect();
-        let (late, needs) = ("no answer within 15 s", "needs connection a");
+        let (late, needs) = ("no answer within 25 s", "needs connection a");
         assert_eq!(
             said,
             [(Status::Fail, late), (Status::Skipped, needs), (Status::Skipped, needs), (Status::Ok, "works")]
