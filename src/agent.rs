@@ -5,6 +5,7 @@ mod backfill;
 pub mod board;
 mod delivery;
 pub mod health;
+mod letters;
 mod operator;
 mod packing;
 mod parcel;
@@ -29,7 +30,7 @@ use crate::flow::checkpoint::{Fingerprints, Which};
 use crate::flow::decode::{self, Page};
 use crate::flow::planted::{self, Bug};
 use crate::flow::retry::Patience;
-use crate::flow::{FeedId, Time};
+use crate::flow::{EventKey, FeedId, Time};
 use crate::sink::Sink;
 use crate::source::{Answer, Source};
 use crate::store::backfills::Backfills;
@@ -47,7 +48,7 @@ use parcel::Parcel;
 use position::{Jitter, Position};
 use reading::By;
 use recovery::Accepted;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -74,6 +75,8 @@ pub struct Feed {
     introduced: Time,
     /// Rows whose 204 this process has seen but not yet recorded: recovery need not post them again.
     accepted: Option<Accepted>,
+    /// Events of a batch that is settled again whose stub is posted: counted as dead letters with the batch.
+    stubbed_again: HashSet<EventKey>,
     /// Items asked for per page; halved when an answer is over the body cap.
     page_limit: u32,
     jitter: Jitter,
@@ -143,6 +146,7 @@ impl Feed {
             date: Time::MIN_UTC,
             introduced: Time::MIN_UTC,
             accepted: None,
+            stubbed_again: HashSet::new(),
             page_limit: reading::PAGE_LIMIT,
             jitter: Jitter::new(seed),
             last_seen: None,
@@ -166,7 +170,7 @@ impl Feed {
     pub async fn drain(&mut self, tick: Tick<'_>) -> Result<Drained, Trouble> {
         let mut drained = Drained::default();
         self.load(tick).await?;
-        self.recover(tick).await?;
+        drained.dead_letters += self.recover(tick).await?;
         let mut outcome = self.follow_cursor(tick, &mut drained).await;
         // The sweeps run whatever the cursor did: they alone make sure that nothing is lost, the cursor gives speed.
         for which in [Which::Overlap, Which::Late] {

@@ -9,10 +9,12 @@ mod problem;
 mod raw;
 mod schema;
 pub mod show;
+mod sketch;
 mod values;
 
 pub use load::{ConfigFile, Need, load};
 pub use problem::{ConfigError, Problem};
+pub use sketch::as_written;
 
 use crate::flow::{AccountName, Stream, Time};
 use crate::secret::SecretRef;

@@ -117,7 +117,7 @@ impl Feed {
             return Err(self.has_no_position());
         }
         self.load(tick).await?;
-        self.recover(tick).await
+        self.recover(tick).await.map(drop)
     }
 
     pub(super) fn has_no_position(&self) -> Trouble {

@@ -182,8 +182,8 @@ impl Panel {
     }
 
     /// A batch that recovery settled.
-    pub(super) fn recovered(&self, rows: u64) {
-        self.note(|view| view.recovered(rows));
+    pub(super) fn recovered(&self, rows: u64, dead_letters: u64) {
+        self.note(|view| view.recovered(rows, dead_letters));
     }
 
     pub(super) fn accepted(&self, batch: &Accepted<'_>) {

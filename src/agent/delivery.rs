@@ -261,9 +261,8 @@ impl Feed {
     /// Originals are safe before their stub is posted.
     pub(super) async fn keep_dead_letters(&mut self, packing: &mut Packing<'_, '_>) -> Result<(), Trouble> {
         for (key, why, original) in packing.take_stubbed() {
-            self.dead_letters.keep(&self.id, &key, &why, &original, self.date).await?;
+            self.keep_letter(&key, &why, &original).await?;
             packing.counted.dead_letters += 1;
-            tracing::error!(feed = %self.id, id = %key.id, why, remedy = "repair the cause, then `opship dead-letters replay` the id", "an event cannot be shipped whole: its stub is shipped, the original is a dead letter");
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The new items of one page on their way into batches: filter, map, pack.
 
-use super::trouble::chain;
+use super::letters::{ROW_REFUSED, ROW_TOO_LARGE, in_full};
 use super::{Drained, Settings};
 use crate::flow::checkpoint::Totals;
 use crate::flow::decode::{Item, Page};
@@ -11,14 +11,6 @@ use crate::flow::planted::{self, Bug};
 use crate::flow::{EventKey, Stream};
 use crate::sink::SinkError;
 use std::collections::VecDeque;
-
-pub(super) const ROW_REFUSED: &str = "the destination refuses the row";
-pub(super) const ROW_TOO_LARGE: &str = "the row is larger than a request may be";
-
-/// Why an event becomes a dead letter, with the answer that led to it.
-pub(super) fn in_full(why: &str, error: Option<&SinkError>) -> String {
-    error.map_or_else(|| why.to_owned(), |error| format!("{why}: {}", chain(error)))
-}
 
 /// Whether `filter.drop_audit_actions` keeps an event from being shipped.
 pub(super) fn is_dropped(settings: &Settings, stream: Stream, item: &Item<'_>) -> bool {
@@ -132,7 +124,7 @@ impl<'p, 'a> Packing<'p, 'a> {
     fn stub(&mut self, place: usize, item: &Item<'_>, why: &str, error: Option<&SinkError>) -> Vec<u8> {
         let mut row = Vec::new();
         self.mapper.stub(item, why, &mut row);
-        self.stubbed.push((place, in_full(why, error)));
+        self.stubbed.push((place, in_full(why, error, item.raw)));
         self.counted.stubs += 1;
         row
     }

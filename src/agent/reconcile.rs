@@ -263,7 +263,7 @@ impl Feed {
         let Some(intent) = self.position()?.cp.intent.clone() else { return Err(Trouble::Lost) };
         let found = Found::of(batch.clone(), originals.clone());
         match self.post_again(&intent, found, tick).await {
-            Ok(()) => self.conclude(&intent, batch.rows.len(), 0).await,
+            Ok(()) => self.conclude(&intent, batch.rows.len(), 0).await.map(drop),
             Err(trouble) => {
                 self.give_intent_back(gathered, attempt, doubts).await?;
                 Err(trouble)

@@ -1,7 +1,7 @@
 //! recover: settle the batch that an earlier process, or an earlier tick, left in doubt.
 
 use super::delivery::{Delivered, STUB_REFUSED};
-use super::packing::{ROW_REFUSED, ROW_TOO_LARGE, in_full};
+use super::letters::{ROW_REFUSED, ROW_TOO_LARGE, in_full};
 use super::parcel::Parcel;
 use super::trouble::{Trouble, chain};
 use super::{Feed, Tick};
@@ -55,11 +55,12 @@ impl Found {
 }
 
 impl Feed {
-    /// Re-posts what is neither in the ledger nor gone from the source, under the same batch id, then moves the position.
-    pub(super) async fn recover(&mut self, tick: Tick<'_>) -> Result<(), Trouble> {
+    /// Re-posts what is neither in the ledger nor gone from the source, under the same batch id, then moves the position. Returns how many
+    /// of the rows were stubs.
+    pub(super) async fn recover(&mut self, tick: Tick<'_>) -> Result<u64, Trouble> {
         let Some(intent) = self.position()?.cp.intent.clone() else {
             self.accepted = None;
-            return Ok(());
+            return Ok(0);
         };
         if planted::is(Bug::ForgetIntent) {
             return self.conclude(&intent, 0, 0).await;
@@ -269,7 +270,8 @@ impl Feed {
         let mut stub = Vec::new();
         mapper.stub(item, why, &mut stub);
         let original = mapper.original(item);
-        self.dead_letters.keep(&self.id, &item.key, &in_full(why, error), &original, self.date).await?;
+        self.keep_letter(&item.key, &in_full(why, error, item.raw), &original).await?;
+        self.stubbed_again.insert(item.key);
         Ok(stub)
     }
 
@@ -306,7 +308,7 @@ impl Feed {
         Ok(())
     }
 
-    pub(super) async fn conclude(&mut self, intent: &Intent, rows: usize, gone: usize) -> Result<(), Trouble> {
+    pub(super) async fn conclude(&mut self, intent: &Intent, rows: usize, gone: usize) -> Result<u64, Trouble> {
         if gone > 0 {
             let (from, to) = (intent.from.map(|time| time.to_string()), intent.to.map(|time| time.to_string()));
             tracing::error!(feed = %self.id, batch = %intent.batch_id, gone, from, to,
@@ -314,14 +316,16 @@ impl Feed {
                 "events of a batch in doubt are no longer returned by the source: they may or may not be in the table");
         }
         let shipped = (rows - gone) as u64;
-        self.panel.recovered(shipped);
+        let stubs = intent.keys().iter().filter(|key| self.stubbed_again.remove(*key)).count() as u64;
+        self.panel.recovered(shipped, stubs);
         let position = self.position()?;
-        position.cp.totals.add(&Totals { read: shipped, shipped, batches: 1, ..Totals::default() });
+        let batch = Totals { read: shipped, shipped, stubs, dead_letters: stubs, batches: 1, ..Totals::default() };
+        position.cp.totals.add(&batch);
         position.cp.in_doubt.gone += gone as u64;
         position.cp.intent = None;
         if let Some(advance) = intent.advance.clone() {
             position.cp.apply(advance);
         }
-        self.save().await
+        self.save().await.map(|()| stubs)
     }
 }

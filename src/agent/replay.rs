@@ -1,7 +1,7 @@
 //! A dead letter once more: the original through map, intent, POST, record and commit, although the ledger knows its stub.
 
 use super::delivery::Delivered;
-use super::packing::{ROW_REFUSED, in_full};
+use super::letters::{ROW_REFUSED, in_full};
 use super::parcel::Parcel;
 use super::trouble::Trouble;
 use super::{Feed, Tick};
@@ -67,7 +67,7 @@ impl Feed {
                 if is_certain {
                     self.take_back(doubts).await?;
                 }
-                let why = in_full(&format!("{ROW_REFUSED}, replayed too"), Some(&error));
+                let why = in_full(&format!("{ROW_REFUSED}, replayed too"), Some(&error), &letter.event);
                 self.dead_letters.keep(&self.id, &key, &why, &letter.event, self.date).await?;
                 Ok(Replayed::Refused { why })
             }

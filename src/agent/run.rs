@@ -23,6 +23,8 @@ pub const ONCE_STANDBY: Duration = Duration::from_secs(150);
 pub const DRAIN_MAX: Duration = Duration::from_secs(25);
 /// Waiting dead letters are counted again no sooner: the `dead-letters` command of another process takes them away.
 const LETTERS_PACE: Duration = Duration::from_secs(10);
+/// So often while a feed rests and some wait, which may be for hours.
+const LETTERS_REST_PACE: Duration = Duration::from_secs(30);
 
 /// Every feed, and the health rows of its account.
 pub struct Agent {
@@ -168,7 +170,8 @@ async fn keep_draining(mut feed: Feed, mut beats: Beats, health: Option<Arc<Heal
             skipped = next => if skipped > 0 {
                 feed.panel.skipped(skipped);
                 tracing::info!(feed = %feed.id, skipped, "ticks were skipped: the one before took longer");
-            }
+            },
+            () = letters.keep_looking(&feed) => {}
         }
     }
     feed.panel.stopped();
@@ -194,12 +197,24 @@ impl Letters {
         let count = feed.dead_letters.count(&feed.id);
         match until_stopped(&feed.stop, Duration::ZERO, async { count.await.map_err(Trouble::from) }).await {
             Some(Ok(waiting)) => {
+                // A feed that hangs must not look alive by this.
+                if waiting != self.waiting {
+                    feed.panel.letters(waiting);
+                }
                 *self = Self { counted_at: Some(Instant::now()), waiting, kept };
-                feed.panel.letters(waiting);
             }
             Some(Err(error)) => tracing::debug!(feed = %feed.id, error = %error, "dead letters were not counted"),
             None => {}
         }
+    }
+
+    /// Looks again and again while some wait, and does not end.
+    async fn keep_looking(&mut self, feed: &Feed) {
+        while self.waiting > 0 {
+            tokio::time::sleep(LETTERS_REST_PACE).await;
+            self.look(feed).await;
+        }
+        std::future::pending().await
     }
 }
 

@@ -280,9 +280,10 @@ impl View {
         self.retrying.take_if(|retrying| retrying.waiting == from);
     }
 
-    pub(super) fn recovered(&mut self, rows: u64) {
+    pub(super) fn recovered(&mut self, rows: u64, dead_letters: u64) {
         self.counts.batches += 1;
         self.counts.rows += rows;
+        self.counts.dead_letters += dead_letters;
         self.progressed(Waiting::Sink);
         self.this_minute(|minute| minute.rows += rows);
     }

@@ -30,6 +30,10 @@ impl Part {
         Self::here("version.json", "version, build, platform, names of the variables set (no values)");
     pub(super) const CONFIG: Self =
         Self::here("config.toml", "every setting in effect; secrets, SAS and proxy login hidden");
+    pub(super) const AS_WRITTEN: Self = Self::here(
+        "config-as-written.toml",
+        "the refused file line by line; hidden is all but its known keys, numbers, switches, durations and words of a closed list",
+    );
     pub(super) const CHECK: Self = Self::here("check.jsonl", "`opship check --output json`, run now");
     pub(super) const CHECKPOINTS: Self = Self::here(
         "checkpoints.jsonl",

@@ -6,7 +6,7 @@ use super::letters::for_support;
 use super::scrub::Scrub;
 use super::{CliError, Exit, Output, loaded, print};
 use crate::agent::chain;
-use crate::config::{self, Config, ConfigError, ContainerUrl, Need, ProxyUrl, show};
+use crate::config::{self, Config, ConfigError, ConfigFile, ContainerUrl, Need, ProxyUrl, show};
 use crate::flow::FeedId;
 use crate::http;
 use crate::secret::SecretRef;
@@ -59,6 +59,9 @@ pub(super) async fn diagnostics(
             Err("the configuration cannot be read".to_owned())
         }
     };
+    if let Some(lines) = broken.and_then(|_| config::as_written(&ConfigFile::from_flag(file.clone()))) {
+        archive.add(Part::AS_WRITTEN, Ok(lines));
+    }
     archive.add(Part::CHECK, in_time(check(file.as_deref())).await);
     for (part, content) in of_store(config.as_ref().ok(), &outside).await {
         archive.add(part, content);

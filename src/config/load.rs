@@ -91,8 +91,7 @@ impl<'a> Layers<'a> {
         };
         let table = text.parse::<toml::Table>().unwrap_or_else(|err| {
             self.problems.add(&origin, "", syntax_error(&text, &err));
-            let before = if need == Need::WhatIsReadable { lines_before(&text, &err) } else { "" };
-            before.parse().unwrap_or_default()
+            if need == Need::WhatIsReadable { readable(&text, &err) } else { toml::Table::new() }
         });
         let mut references = BTreeSet::new();
         named_variables(&toml::Value::Table(table.clone()), &mut references);
@@ -195,7 +194,7 @@ fn named_variables(value: &toml::Value, names: &mut BTreeSet<String>) {
 }
 
 /// Name and text of the file; the name says where it was looked for when there is none.
-fn read_first(file: &ConfigFile) -> Result<(String, String), (String, String)> {
+pub(super) fn read_first(file: &ConfigFile) -> Result<(String, String), (String, String)> {
     let (paths, must_exist) = match file {
         ConfigFile::Named(path) => (std::slice::from_ref(path), true),
         ConfigFile::FirstOf(paths) => (paths.as_slice(), false),
@@ -225,6 +224,27 @@ fn read(path: &Path) -> std::io::Result<String> {
         return Err(std::io::Error::new(ErrorKind::FileTooLarge, "it is larger than 1 MiB"));
     }
     Ok(text)
+}
+
+/// What can be read of a broken text: each section that is whole, and of another one what stands before its error. A section that begins
+/// with an error is left out, so that none of its keys counts for the one before.
+fn readable(text: &str, err: &toml::de::Error) -> toml::Table {
+    let starts = text.match_indices('\n').map(|(end, _)| end + 1).filter(|at| begins_a_section(text, *at));
+    let starts: Vec<usize> = std::iter::once(0).chain(starts).chain([text.len()]).collect();
+    let sections = starts.iter().zip(starts.iter().skip(1)).filter_map(|(from, to)| text.get(*from..*to));
+    let whole = sections.map(|section| match section.parse::<toml::Table>() {
+        Ok(_) => section,
+        Err(err) => {
+            Some(lines_before(section, &err)).filter(|before| before.parse::<toml::Table>().is_ok()).unwrap_or_default()
+        }
+    });
+    // Two of the same name are an error of their own.
+    let together = whole.collect::<String>().parse();
+    together.or_else(|_| lines_before(text, err).parse()).unwrap_or_default()
+}
+
+fn begins_a_section(text: &str, at: usize) -> bool {
+    text.get(at..).is_some_and(|rest| rest.trim_start_matches([' ', '\t']).starts_with('['))
 }
 
 /// The whole lines before an error.
@@ -273,6 +293,27 @@ mod tests {
         assert_eq!(path_of("OPSHIP_SINK__DCR_IMMUTABLE_ID"), ["sink", "dcr_immutable_id"]);
         assert_eq!(variable_of("accounts.north-sea.token"), "OPSHIP_ACCOUNTS__NORTH_SEA__TOKEN");
         assert_eq!(variable_of("accounts.*.token"), "OPSHIP_ACCOUNTS__DEFAULT__TOKEN");
+    }
+
+    #[test]
+    fn a_broken_section_costs_itself_from_its_error_on_and_no_other_gets_its_keys() {
+        for (text, read) in [
+            (
+                "[log]\nlevel = \"info\nformat = \"json\"\n[store]\nkind = \"file\"\n",
+                "[log]\n[store]\nkind = \"file\"\n",
+            ),
+            (
+                "[admin]\nlisten = \"a\"\n[accounts.x\ntoken = \"env:T\"\n [store]\n",
+                "[admin]\nlisten = \"a\"\n[store]\n",
+            ),
+            ("[log]\na = \"\"\"\n[x]\nb = 1\n[y]\nc = 2", "[x]\nb = 1\n[y]\nc = 2"),
+            ("[log]\na = 1\n[log]\na = \n[x]\n", "[log]\na = 1\n"),
+            ("a = 1\nb\n", "a = 1\n"),
+            ("", ""),
+        ] {
+            let err = format!("{text}\n= ").parse::<toml::Table>().unwrap_err();
+            assert_eq!(readable(text, &err), read.parse::<toml::Table>().unwrap(), "{text}");
+        }
     }
 
     #[test]

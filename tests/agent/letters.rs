@@ -1,5 +1,7 @@
 //! kill -9 at every wait of the replay of a dead letter: the letter outlives it, and every copy has its attempt.
 
+use crate::log::Log;
+use crate::recovery::dies_in_its_post;
 use crate::scenes::refuses_the_third;
 use crate::sink::Outcome;
 use crate::source::{BOTH, Order};
@@ -131,4 +133,22 @@ async fn a_letter_of_another_event_than_it_names_is_not_shipped() {
     }
     assert_eq!(world.rows_of(&poison), 1);
     is_settled(&mut world).await;
+}
+
+/// Fault: kill -9 in a POST, then the destination refuses the row. Shows: the letter that recovery keeps says which answer, and it is counted and told like any other.
+#[tokio::test(start_paused = true)]
+async fn a_row_that_is_refused_in_recovery_is_a_letter_with_the_answer_counted_and_told() {
+    let (mut world, log) = (World::new(Order::Insertion), Log::listen());
+    world.add(1);
+    dies_in_its_post(&mut world, false).await;
+    world.posts_end([Outcome::RefuseAs(400, "InvalidPayload")]);
+    let drained = world.start().good().await;
+    let totals = world.checkpoint().totals;
+    assert_eq!((drained.dead_letters, totals.dead_letters, totals.stubs), (1, 1, 1));
+    assert_eq!(log.said("its stub is shipped, the original is a dead letter").len(), 1);
+    let state = world.state();
+    let letters: Vec<_> = state.store.blobs.iter().filter(|(name, _)| name.starts_with("dead-letters/")).collect();
+    let letter: DeadLetter = serde_json::from_slice(&letters[0].1.bytes).expect("a letter");
+    assert_eq!(letters.len(), 1);
+    assert!(letter.why.contains("answered 400 InvalidPayload"), "{}", letter.why);
 }

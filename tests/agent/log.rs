@@ -2,8 +2,13 @@
 
 use serde_json::Value;
 use std::io::Write;
-use std::sync::{Arc, Mutex, PoisonError};
-use tracing::subscriber::DefaultGuard;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use tracing::Dispatch;
+use tracing::subscriber::{DefaultGuard, NoSubscriber};
+
+/// While there is one listener alone, tracing asks only the thread that comes to a line first whether anybody wants it, and remembers a
+/// no of a test that does not listen. With two it asks the listeners.
+static NOBODY: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(NoSubscriber::default()));
 
 /// Listens on this thread until it is dropped.
 pub(crate) struct Log {
@@ -26,6 +31,7 @@ impl Write for Written {
 
 impl Log {
     pub(crate) fn listen() -> Self {
+        LazyLock::force(&NOBODY);
         let written = Written::default();
         let writer = written.clone();
         let subscriber =

@@ -2,10 +2,11 @@
 
 use crate::link::Mishap;
 use crate::log::Log;
+use crate::scenes::refuses_the_third;
 use crate::sink::Outcome;
 use crate::source::{BOTH, Order};
-use crate::store::TTL;
-use crate::world::{Process, World};
+use crate::store::{Op, TTL};
+use crate::world::{HOUR, MINUTE, Process, World};
 use opship::agent::board::Board;
 use opship::agent::run::{Agent, Panicked, run};
 use opship::config::Timer;
@@ -13,14 +14,23 @@ use opship::schedule::Schedule;
 use opship::source::PageRequest;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// `opship run` with a tick a second, for so long.
 async fn run_for(time: Duration, processes: impl IntoIterator<Item = Process>) -> Result<(), Panicked> {
+    run_every(Duration::from_secs(1), time, processes).await
+}
+
+async fn run_every(
+    every: Duration,
+    time: Duration,
+    processes: impl IntoIterator<Item = Process>,
+) -> Result<(), Panicked> {
     let processes: Vec<_> = processes.into_iter().collect();
     let stop = processes[0].link.stop.clone();
     let feeds = processes.into_iter().map(|process| process.feed.expect("alive")).collect();
-    let schedule = Schedule::start(&Timer::Every(Duration::from_secs(1))).await.expect("a timer");
+    let schedule = Schedule::start(&Timer::Every(every)).await.expect("a timer");
     let end = async {
         tokio::time::sleep(time).await;
         stop.cancel();
@@ -29,7 +39,7 @@ async fn run_for(time: Duration, processes: impl IntoIterator<Item = Process>) -
         feeds,
         health: BTreeMap::new(),
         stop: stop.clone(),
-        board: Arc::new(Board::new([], opship::config::Timer::Every(Duration::from_secs(1)))),
+        board: Arc::new(Board::new([], Timer::Every(every))),
     };
     let (ended, ()) = tokio::join!(run(agent, schedule), end);
     ended
@@ -82,4 +92,29 @@ async fn fm_40_after_a_panic_at_any_step_nothing_is_committed() {
             well.each_event_has_one_row();
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn letters_that_another_process_takes_away_during_a_long_rest_no_longer_wait_a_minute_later() {
+    let mut world = World::new(Order::Insertion);
+    refuses_the_third(&world, Outcome::Refuse(413));
+    let listed = Arc::new(AtomicU64::new(0));
+    let count = listed.clone();
+    world.on_store(move |op, key| {
+        count.fetch_add(u64::from(op == Op::List && key.starts_with("dead-letters/")), Ordering::Relaxed);
+        None
+    });
+    let process = world.start();
+    let panel = process.panel.clone();
+    let operator = async {
+        tokio::time::sleep(5 * MINUTE).await;
+        assert_eq!(panel.view().letters, 1);
+        world.state().store.blobs.retain(|name, _| !name.starts_with("dead-letters/"));
+        tokio::time::sleep(MINUTE).await;
+        assert_eq!(panel.view().letters, 0);
+        listed.swap(0, Ordering::Relaxed)
+    };
+    let (ended, looks) = tokio::join!(run_every(HOUR, HOUR / 2, [process]), operator);
+    assert!(ended.is_ok() && looks <= 14, "{looks} listings while one waited");
+    assert_eq!(listed.load(Ordering::Relaxed), 0, "none waits, so nothing is listed");
 }

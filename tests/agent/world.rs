@@ -8,6 +8,7 @@ use crate::sink::{Outcome, Table};
 use crate::source::{Archive, Event, Order, Reply};
 use crate::store::{Container, Fault, Op};
 use chrono::{SubsecRound, TimeDelta};
+use opship::agent::board::Panel;
 use opship::agent::health::Account;
 use opship::agent::{Drained, Feed, Parts, Replayed, Settings, Tick, Trouble};
 use opship::config::Lookback;
@@ -139,8 +140,9 @@ impl World {
         let account = AccountName::parse("default").expect("a legal name");
         let edge = Arc::new(link.clone());
         let owner = format!("owner-{}", self.started);
+        let panel: Arc<Panel> = Arc::default();
         let feed = Feed::new(Parts {
-            panel: Arc::default(),
+            panel: panel.clone(),
             table: Some(edge.clone()),
             id: FeedId { account: account.clone(), stream: self.stream },
             account: Arc::new(Account::new(account, self.patience)),
@@ -152,7 +154,7 @@ impl World {
             stop: link.stop.clone(),
             seed: self.started,
         });
-        Process { feed: Some(feed), link, owner, patience: self.patience, standby_max: self.standby_max }
+        Process { feed: Some(feed), panel, link, owner, patience: self.patience, standby_max: self.standby_max }
     }
 
     /// A process that dies at its `k`-th wait. True when it got that far.
@@ -232,6 +234,7 @@ impl World {
 
 pub(crate) struct Process {
     pub(crate) feed: Option<Feed>,
+    pub(crate) panel: Arc<Panel>,
     pub(crate) link: Link,
     pub(crate) owner: String,
     patience: Patience,

@@ -242,6 +242,38 @@ async fn fm_42_a_file_that_is_no_toml_is_named_by_its_line_and_the_rest_is_colle
     }
 }
 
+/// Fault: a token without its closing quote at the top of the file. Shows: that costs its own section alone, the file is there line by line,
+/// and the token stands nowhere.
+#[tokio::test]
+async fn a_torn_section_keeps_no_other_out_and_the_file_is_shown_without_its_values() {
+    let mut world = World::file(history(30)).await;
+    world.once().await.exits(0);
+    let admin = world.with_admin("{\"message\":\"from the agent\"}\n").await;
+    let (token, state) = (world.sim.token(), world.home.path().join("state"));
+    let text = format!(
+        "[accounts.default]\ntoken = \"{token}\napi = \"v2\"\n# {token}\n{token}\n\n[store]\nkind = \"file\" # {token}\n\
+         path = {state:?}\n[admin]\nlisten = \"{}\"\n",
+        admin.address,
+    );
+    std::fs::write(world.home.path().join("torn.toml"), text).unwrap();
+    for variable in ["ADMIN__LISTEN", "STORE__KIND", "STORE__PATH", "ACCOUNTS__DEFAULT__TOKEN"] {
+        world.unset(&format!("OPSHIP_{variable}"));
+    }
+    world.cli(&["diagnostics", "--config", "torn.toml", "--out", "torn.tar.gz"]).await.exits(0);
+    std::fs::remove_file(world.home.path().join("torn.toml")).unwrap();
+    let files = unpacked(&std::fs::read(world.home.path().join("torn.tar.gz")).unwrap());
+    assert!(files["config.toml"].contains("line 2, column "), "{}", files["config.toml"]);
+    assert!(files["logs.jsonl"].contains("from the agent"), "{:?}", files.keys());
+    assert!(files["store.json"].contains("checkpoints/default"), "{}", files["MANIFEST.txt"]);
+    let shown = "[accounts.***]\ntoken = \"***\napi = \"v2\"\n# ***\n***\n\n[store]\nkind = \"file\" # ***\n\
+                 path = \"***\"\n[admin]\nlisten = \"***\"\n";
+    assert_eq!(files["config-as-written.toml"], shown);
+    let canary = world.canary();
+    for (name, text) in &files {
+        assert_eq!(canary.found(text.as_bytes()), None, "in {name}");
+    }
+}
+
 /// Fault: none; every secret of a deployment is in use: token, client secret, SAS, proxy login, admin token. Shows: no spelling of any stands in the unpacked archive.
 async fn fm_42_no_secret_is_in_a_support_archive(kind: Kind) {
     let (mut world, internet) = World::behind_a_proxy(kind, history(90)).await;
