@@ -125,9 +125,28 @@ param table string = 'create'
 @maxValue(730)
 param retentionInDays int = 90
 
-@description('Optional. Days of total retention of the table; what is beyond the interactive retention is kept as archive.')
-@minValue(4)
-@maxValue(4383)
+@description('Optional. Days of total retention of the table; what is beyond the interactive retention is kept as archive. Azure takes whole years beyond two.')
+@allowed([
+  30
+  60
+  90
+  120
+  180
+  270
+  365
+  550
+  730
+  1095
+  1460
+  1826
+  2191
+  2556
+  2922
+  3288
+  3653
+  4018
+  4383
+])
 param totalRetentionInDays int = 90
 
 @description('Optional. Redundancy of the storage account that keeps the position.')
@@ -181,6 +200,9 @@ param sentinelParts array = [
   'hunting'
   'workbook'
 ]
+
+@description('Optional. Whether the analytic rules of the content run at once. Each deployment writes its rules anew, changes of yours included: leave rules out of sentinelParts once you have changed some.')
+param enableRules bool = true
 
 // Without hyphens where hyphens are not allowed, and short enough with the 13 characters of the hash.
 var suffix = uniqueString(resourceGroup().id, name)
@@ -373,6 +395,7 @@ module content '../sentinel/sentinel.json' = if (deploySentinelContent) {
     deployRules: contains(sentinelParts, 'rules')
     deployHunting: contains(sentinelParts, 'hunting')
     deployWorkbook: contains(sentinelParts, 'workbook')
+    enableRules: enableRules
   }
   dependsOn: [
     inWorkspace

@@ -33,7 +33,9 @@ impl Host {
         std::fs::set_permissions(&credential, PermissionsExt::from_mode(0o400)).unwrap();
         let credentials = credential.parent().unwrap().display().to_string();
         let sim = world.sim.environment().into_iter().filter(|(name, _)| name.starts_with("IDENTITY_"));
-        let set = unit.all("Environment").map(|setting| setting.replace("%d", &credentials));
+        // Where every systemd from 247 on puts them.
+        let place = format!("/run/credentials/{name}");
+        let set = unit.all("Environment").map(|setting| setting.replace(&place, &credentials));
         let set = set.map(|setting| setting.split_once('=').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap());
         let mut environment: BTreeMap<String, String> = set.chain(sim).collect();
         let socket = home.join("notify");

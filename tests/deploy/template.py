@@ -86,7 +86,8 @@ class Template:
             where, kind, default = f"{self.path}.parameters.{name}", one.get("type", "").lower(), one.get("defaultValue")
             if len(one.get("metadata", {}).get("description", "")) < 10:
                 found.append(f"{where}: has no description")
-            if kind == "int" and not {"minValue", "maxValue"} <= one.keys() and self.path == "$":
+            limited = {"minValue", "maxValue"} <= one.keys() or one.get("allowedValues")
+            if kind == "int" and not limited and self.path == "$":
                 found.append(f"{where}: a number needs minValue and maxValue")
             allowed = one.get("allowedValues")
             defaults = default if isinstance(default, list) else [default]

@@ -265,8 +265,20 @@ def test_alerts_watch_what_arrives():
 def test_an_hour_without_a_heartbeat_is_an_alert():
     silence = alerts(deployed())["silence"]
     criterion = silence["criteria"]["allOf"][0]
-    assert (silence["windowSize"], criterion["operator"], criterion["threshold"]) == ("PT1H", "LessThan", 1)
-    assert 'log_source == "healthevents" and isempty(category)' in criterion["query"]
+    assert (silence["overrideQueryTimeRange"], criterion["operator"], criterion["threshold"]) == ("P2D", "GreaterThan", 0)
+    for part in ['log_source == "healthevents" and isempty(category)', "Last < ago(1h)", 'column_ifexists("account_uuid", "")', "Accounts == 0"]:
+        assert part in criterion["query"]
+
+
+def test_what_alerts_look_at_does_not_depend_on_what_time_generated_means():
+    for time in ("ingestion", "event"):
+        found = alerts(deployed(timeGenerated=time))
+        for name in ("trouble", "dead-letters"):
+            query = found[name]["criteria"]["allOf"][0]["query"]
+            assert found[name]["overrideQueryTimeRange"] == "P2D"
+            # As long as the time between two looks: each row is in one of them.
+            assert found[name]["evaluationFrequency"] == "PT15M" and "ingestion_time() between (ago(20m) .. ago(5m))" in query
+        assert found["lag"]["overrideQueryTimeRange"] == "P2D" and "FirstRow < ago(2h)" in found["lag"]["criteria"]["allOf"][0]["query"]
 
 
 def test_alerts_call_the_mail_address_and_the_group_that_were_given():
@@ -289,6 +301,9 @@ def test_the_content_is_deployed_beside_the_table_with_the_parts_asked_for():
     deployment = deployed(deploySentinelContent=True, sentinelParts=["rules", "workbook"])
     content = next(made for name, made in deployment.modules.items() if "-content-" in name)
     assert content.root == WORKSPACE.split("/providers/")[0]
+    assert content.parameters["enableRules"] is True
+    off = deployed(deploySentinelContent=True, enableRules=False).modules
+    assert next(made for name, made in off.items() if "-content-" in name).parameters["enableRules"] is False
     asked = {name: content.parameters[f"deploy{name}"] for name in ("Parsers", "Rules", "Hunting", "Workbook")}
     assert asked == {"Parsers": False, "Rules": True, "Hunting": False, "Workbook": True}
 

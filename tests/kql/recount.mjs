@@ -40,7 +40,8 @@ function plain(row) {
 export function answers(rows, now) {
   const whole = deduplicated(rows);
   const events = whole.map(plain);
-  const fresh = (event, run) => event.came > now - FRESH[run];
+  const isRecent = (event) => event.at > now - 5 * DAY;
+  const fresh = (event, run) => event.came > now - FRESH[run] && isRecent(event);
   const audit = events.filter((event) => event.stream === 'auditevents');
   const uses = events.filter((event) => event.stream === 'itemusages');
   const signIns = events.filter((event) => event.stream === 'signinattempts');
@@ -49,7 +50,7 @@ export function answers(rows, now) {
   const ids = (chosen) => chosen.map((event) => event.row.uuid_s);
   const tally = (chosen, key) => [...groups(chosen, key)].map(([name, members]) => `${name}=${members.length}`);
   /** Keys of the groups of which `test` holds and a row is fresh. */
-  const bursts = (chosen, key, run, test) => [...groups(chosen, key)]
+  const bursts = (chosen, key, run, test) => [...groups(chosen.filter(isRecent), key)]
     .filter(([, members]) => test(members) && members.some((event) => fresh(event, run))).map(([name]) => name);
   /** Keys of the pairs of an earlier and a later event, at most `span` apart, with a fresh one among them. */
   const pairs = (earlier, later, same, span, run, key) => later.flatMap((second) => earlier
@@ -77,8 +78,10 @@ export function answers(rows, now) {
       ofPerson, DAY, 'hourly', (first) => first.who,
     )),
     'rules/FailuresThenNewCountry.kql': newCountries(signIns, fresh),
-    'rules/PasswordSpray.kql': bursts(signIns, (event) => `${event.ip} ${hourOf(event)}`, 'quarterly', (members) =>
-      distinct(members.filter(({ category }) => REFUSED.includes(category)), ({ who }) => who) >= 5).map((key) => key.split(' ')[0]),
+    'rules/PasswordSpray.kql': once([0, HOUR / 2].flatMap((shift) => bursts(
+      signIns, (event) => `${event.ip} ${hourOf({ at: event.at + shift })}`, 'quarterly',
+      (members) => distinct(members.filter(({ category }) => REFUSED.includes(category)), ({ who }) => who) >= 5,
+    )).map((key) => key.split(' ')[0])),
     'rules/SecondFactorFatigue.kql': [...groups(pairs(
       signIns.filter(({ category }) => category === 'mfa_failed'), signIns.filter(({ outcome }) => outcome === 'mfa_ok'), ofPerson, HOUR, 'quarterly',
       (first, second) => `${second.who} ${second.at}`,
@@ -110,11 +113,11 @@ export function answers(rows, now) {
       (members) => members.length >= 5).map((key) => key.split(' ')[0]),
     'rules/ItemsSharedOutside.kql': bursts(doing('share').filter(({ type }) => type === 'item'), (event) => `${event.who} ${dayOf(event)}`, 'hourly',
       (members) => members.length >= 10).map((key) => key.split(' ')[0]),
-    'rules/AccessRemovedInBulk.kql': bursts(
+    'rules/AccessRemovedInBulk.kql': once([0, HOUR / 2].flatMap((shift) => bursts(
       doing('suspend', 'delete', 'purge').filter(({ type }) => ['user', 'vault', 'items', 'item'].includes(type)),
-      (event) => `${event.who} ${event.type === 'user' ? 'people' : 'vaults and items'}/${hourOf(event)}`, 'quarterly',
+      (event) => `${event.who} ${event.type === 'user' ? 'people' : 'vaults and items'}/${hourOf({ at: event.at + shift })}`, 'quarterly',
       (members) => distinct(members, ({ object }) => object) >= 5,
-    ).map((key) => key.split('/')[0]),
+    )).map((key) => key.split('/')[0])),
 
     'hunting/GuestActivity.kql': tally(
       events.filter(({ row }) => (row.actor_type ?? row.user_type) === 'external_user'), (event) => `${event.who}`),
@@ -152,6 +155,7 @@ function healthAnswers(rows, health, whole, now) {
     'rules/HealthLag.kql': [...lags].filter(([, all]) => recent(all).length >= 10 && Math.min(...all.map(came)) < now - 2 * HOUR
       && middle(recent(all).map((row) => came(row) - Date.parse(row.timestamp)).sort((a, b) => a - b)) > HOUR / 2).map(([key]) => key),
     'rules/HealthStreamQuiet.kql': [...streams].filter(([key, all]) => distinct(all, (row) => row.timestamp.slice(0, 10)) >= 5
+      && all.some((row) => Date.parse(row.timestamp) < now - 7 * DAY)
       && Math.max(...all.map((row) => Date.parse(row.timestamp))) < now - DAY && last(key.split(' ')[0]) > now - DAY).map(([key]) => key),
     'rules/HealthStubs.kql': whole.filter((row) => isStub(row) && came(row) > now - FRESH.hourly).map((row) => row.uuid_s),
   };

@@ -70,17 +70,21 @@ resource silence 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = {
     ]
     evaluationFrequency: 'PT15M'
     windowSize: 'PT1H'
+    overrideQueryTimeRange: 'P2D'
     autoMitigate: true
     skipQueryValidation: true
     criteria: {
       allOf: [
         {
+          // By account: one that is alive must not hide another. An older table has no such column.
           query: '''
-OnePasswordEventLogs_CL
-| where log_source == "healthevents" and isempty(category)'''
+let Beats = OnePasswordEventLogs_CL
+| where log_source == "healthevents" and isempty(category)
+| summarize Last = max(ingestion_time()) by Account = column_ifexists("account_uuid", "");
+union (Beats | where Last < ago(1h)), (Beats | summarize Accounts = count() | where Accounts == 0)'''
           timeAggregation: 'Count'
-          operator: 'LessThan'
-          threshold: 1
+          operator: 'GreaterThan'
+          threshold: 0
           failingPeriods: {
             minFailingPeriodsToAlert: 1
             numberOfEvaluationPeriods: 1
@@ -106,16 +110,20 @@ resource trouble 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = {
     scopes: [
       workspaceResourceId
     ]
-    evaluationFrequency: 'PT5M'
+    evaluationFrequency: 'PT15M'
     windowSize: 'PT15M'
+    overrideQueryTimeRange: 'P2D'
     autoMitigate: false
     skipQueryValidation: true
     criteria: {
       allOf: [
         {
+          // Each row is in one look, which leaves it five minutes until it can be queried.
           query: '''
 OnePasswordEventLogs_CL
-| where log_source == "healthevents" and isnotempty(category)'''
+| where log_source == "healthevents" and isnotempty(category)
+| where ingestion_time() between (ago(20m) .. ago(5m))
+| project category, details'''
           timeAggregation: 'Count'
           dimensions: [
             {
@@ -155,18 +163,20 @@ resource lag 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = {
     ]
     evaluationFrequency: 'PT15M'
     windowSize: 'PT1H'
+    overrideQueryTimeRange: 'P2D'
     autoMitigate: true
     skipQueryValidation: true
     criteria: {
       allOf: [
         {
+          // Not in the first two hours, which bring the history.
           query: '''
 OnePasswordEventLogs_CL
 | where log_source in ("auditevents", "signinattempts")
 | extend Arrived = ingestion_time()
-| where timestamp > Arrived - 1d
-| summarize Events = count(), MedianLagMinutes = percentile((Arrived - timestamp) / 1m, 50)
-| where Events >= 10 and MedianLagMinutes > 30'''
+| extend Lag = iff(Arrived > ago(1h) and timestamp > Arrived - 1d, (Arrived - timestamp) / 1m, real(null))
+| summarize FirstRow = min(Arrived), Events = countif(isnotnull(Lag)), MedianLagMinutes = percentile(Lag, 50)
+| where Events >= 10 and MedianLagMinutes > 30 and FirstRow < ago(2h)'''
           timeAggregation: 'Count'
           operator: 'GreaterThan'
           threshold: 0
@@ -197,14 +207,18 @@ resource deadLetters 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = {
     ]
     evaluationFrequency: 'PT15M'
     windowSize: 'PT15M'
+    overrideQueryTimeRange: 'P2D'
     autoMitigate: false
     skipQueryValidation: true
     criteria: {
       allOf: [
         {
+          // By the time of ingestion: a rule may stamp rows with the time of the event.
           query: '''
 OnePasswordEventLogs_CL
-| where isnotempty(tostring(details.opship.stub))'''
+| where isnotempty(tostring(details.opship.stub))
+| where ingestion_time() between (ago(20m) .. ago(5m))
+| project uuid_s, log_source'''
           timeAggregation: 'Count'
           operator: 'GreaterThan'
           threshold: 0

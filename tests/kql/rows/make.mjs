@@ -145,17 +145,24 @@ export function scenes(now) {
   many(10, (n) => audit(90 - n, 'Slow', 'patch', 'items', { account_uuid: id('account', 'begun') }, { late: 60 }));
   many(10, (n) => audit(90 - n, 'Slow', 'patch', 'items', { account_uuid: id('account', 'slow') }, { late: 60 }));
   many(10, (n) => audit(30 - n, 'Prompt', 'patch', 'items', { account_uuid: id('account', 'prompt') }));
-  // Heartbeats: good; silent for two hours; in trouble; out of trouble again. A stream that was there on six days and is gone.
+  // Heartbeats: good; silent for two hours; in trouble; out of trouble again. A stream that was there on seven days and is gone.
   many(3, (n) => health(10 + 5 * n, 'good'));
   health(121, 'silent');
   health(30, 'troubled');
   health(10, 'troubled', 'credentials_failed', 'API Key Invalid');
   health(15, 'recovered', 'source_failed', 'Events API not readable');
   health(5, 'recovered');
-  many(6, (n) => row('signinattempts', 1440 * (n + 1.5), {
-    account_uuid: id('account', 'good'), category: 'success', action_type: 'credentials_ok', country: 'DE', location: PLACES.DE, target_user: person('Daily'),
+  // Near miss: one that is quiet on this day of each week.
+  health(10, 'office');
+  for (const [account, days, first] of [['good', 7, 1.5], ['office', 5, 2.5]]) many(days, (n) => row('signinattempts', 1440 * (n + first), {
+    account_uuid: id('account', account), category: 'success', action_type: 'credentials_ok', country: 'DE', location: PLACES.DE, target_user: person('Daily'),
     client: { app_name: '1Password for Mac', os_name: 'MacOSX', ip_address: '192.0.2.50' },
   }));
+  // Eight people from one address around a full hour; near miss: what a first start brings of the weeks before.
+  const past = Math.floor(now / MINUTE) % 60;
+  many(8, (n) => signIn(past + 64 - n, `Straddled ${n}`, 'DE', 'credentials_failed', 'password_secret_bad', '192.0.2.60', { late: past + 59 - n }));
+  audit(20 * 1440, 'History', 'export', 'vault', {}, { late: 20 * 1440 - 5 });
+  audit(20 * 1440, 'History', 'disblduo', 'account', {}, { late: 20 * 1440 - 5 });
   return rows;
 }
 
