@@ -3,7 +3,9 @@
 mod again;
 mod backfill;
 pub mod board;
+pub mod clock;
 mod delivery;
+mod floor;
 pub mod health;
 mod letters;
 mod operator;
@@ -88,6 +90,8 @@ pub struct Feed {
     panel: Arc<Panel>,
     /// The version of the checkpoint as last seen: another one was written by another process.
     last_seen: Option<Version>,
+    /// It was told that a cursor ends without `items`.
+    told_bare: bool,
     /// When another process was last noticed.
     company: Option<Instant>,
 }
@@ -150,6 +154,7 @@ impl Feed {
             page_limit: reading::PAGE_LIMIT,
             jitter: Jitter::new(seed),
             last_seen: None,
+            told_bare: false,
             company: None,
             id,
             account,
@@ -219,7 +224,7 @@ impl Feed {
     /// Decodes an answer and ships it while the next page is already on its way.
     async fn take(&mut self, answer: &Answer, by: By, tick: Tick<'_>) -> Result<Taken, Trouble> {
         let (text, repaired) = decode::text(&answer.body);
-        let page = decode::page(&text).map_err(Trouble::Malformed)?;
+        let page = self.page_of(&text, by)?;
         if repaired {
             tracing::warn!(feed = %self.id, "a page held bytes that are no UTF-8, or lone surrogates: replaced by U+FFFD");
         }

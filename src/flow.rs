@@ -1,11 +1,13 @@
 //! The pure core: values and `now` in, values out. No clock, socket, file, environment or randomness.
 
 pub mod checkpoint;
+pub mod clock;
 pub mod decode;
 pub mod dedupe;
 pub mod envelope;
 pub mod map;
 pub mod pack;
+pub mod page;
 pub mod planted;
 pub mod reconcile;
 pub mod redact;

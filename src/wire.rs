@@ -5,6 +5,7 @@ mod look;
 pub use look::{Greeting, Ground};
 
 use crate::agent::board::Board;
+use crate::agent::clock::HostClock;
 use crate::agent::health::{Account, Health};
 use crate::agent::run::Agent;
 use crate::agent::{Feed, Parts, Settings};
@@ -199,7 +200,8 @@ impl Outside {
         for (account_name, account) in &self.config.accounts {
             let source = self.source(account_name)?;
             board.shows(account_name, source.clone());
-            let shared = Arc::new(Account::new(account_name.clone(), patience));
+            let host = HostClock::new(chrono::Utc::now);
+            let shared = Arc::new(Account::new(account_name.clone(), patience, host));
             let streams = account.streams.iter().copied().collect();
             let every = self.config.delivery.heartbeat_every;
             let rows = Health::new(shared.clone(), sink.clone(), store.clone(), streams, every, redact.clone());

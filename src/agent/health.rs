@@ -1,8 +1,10 @@
 //! Who an account is, and the health rows that say how it fares: a heartbeat after good cycles, one row per change into trouble.
 
 use super::board::Panel;
+use super::clock::HostClock;
 use super::position::until_stopped;
 use super::trouble::{Trouble, chain};
+use crate::flow::clock::Judge;
 use crate::flow::map::health_row;
 use crate::flow::planted::{self, Bug};
 use crate::flow::redact::Redact;
@@ -27,18 +29,26 @@ pub struct Account {
     who: Mutex<Option<Introspection>>,
     /// Last known, kept over a forgotten introspection.
     uuid: Mutex<Option<String>>,
+    pub(super) host: HostClock,
+    /// Of the source's clock: one for all feeds of the account, which hear the same servers.
+    pub(super) judge: Mutex<Judge>,
 }
 
 impl Account {
-    pub fn new(name: AccountName, patience: Patience) -> Self {
-        Self { name, patience, who: Mutex::new(None), uuid: Mutex::new(None) }
+    pub fn new(name: AccountName, patience: Patience, host: HostClock) -> Self {
+        Self { name, patience, who: Mutex::new(None), uuid: Mutex::new(None), host, judge: Mutex::default() }
+    }
+
+    /// `once` and the commands: what they don't wait for, their next start has to wait for as well.
+    pub(super) fn ends_by_itself(&self) -> bool {
+        self.patience == Patience::ONCE
     }
 
     pub fn uuid(&self) -> Option<String> {
         self.uuid.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Asks the source who we are, once per process and again after a refused token.
+    /// Asks the source who we are, once per process and again after a refused token or a time that was doubted.
     pub(super) async fn introduce(
         &self,
         source: &dyn Source,
@@ -50,6 +60,7 @@ impl Account {
         }
         let asked = until_stopped(stop, Duration::ZERO, self.ask(source, panel));
         let who = asked.await.unwrap_or(Err(Trouble::Stopped))?;
+        self.hear(who.date)?;
         if let Some(uuid) = &who.account_uuid {
             *self.uuid.lock().unwrap_or_else(PoisonError::into_inner) = Some(uuid.clone());
         }

@@ -13,7 +13,7 @@ impl Feed {
     /// Another process holds the open intent, or wrote first.
     pub async fn reset(&mut self, reship: bool) -> Result<Checkpoint, Trouble> {
         let fingerprints = self.introduce().await?;
-        let mut fresh = self.first(&fingerprints);
+        let mut fresh = self.first(&fingerprints)?;
         let version = match self.checkpoints.load(&self.id).await? {
             Found::Nothing { .. } => None,
             Found::Replaced { version, .. } => Some(version),

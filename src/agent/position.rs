@@ -7,7 +7,7 @@ use crate::flow::checkpoint::{Checkpoint, Doubt, Fingerprints, SweepProgress, Un
 use crate::flow::map::Mapper;
 use crate::flow::planted::{self, Bug};
 use crate::flow::redact::Redact;
-use crate::flow::window::{self, Widths};
+use crate::flow::window::Widths;
 use crate::flow::{Cursor, Stream, Time};
 use crate::store::Version;
 use crate::store::checkpoints::{Found, Loaded};
@@ -23,9 +23,6 @@ const COMMIT_PATIENCE: Duration = Duration::from_secs(60);
 const STANDBY_LOOK: Duration = Duration::from_secs(5);
 /// How often the fallback copy is looked after.
 const PREVIOUS_LOOK: Duration = Duration::from_secs(600);
-
-/// How far back a feed starts again that was told to start now and whose checkpoint cannot be read; the ledger drops what is known.
-const LOST_LOOKBACK: Duration = Duration::from_secs(30 * 86_400);
 
 /// What a feed was configured to do.
 #[derive(Clone, Debug)]
@@ -112,8 +109,11 @@ impl Feed {
         let started = Instant::now();
         loop {
             let fingerprints = self.introduce().await?;
-            let loaded = self.load_once(&fingerprints).await?;
+            let mut loaded = self.load_once(&fingerprints).await?;
             let Some(left) = self.checkpoints.held_by_other(&loaded).await? else {
+                if self.has_a_floor_to_come(&mut loaded.checkpoint, &fingerprints, started).await? {
+                    continue;
+                }
                 self.adopt(loaded, fingerprints);
                 return Ok(());
             };
@@ -128,7 +128,14 @@ impl Feed {
     }
 
     pub(super) async fn introduce(&mut self) -> Result<Fingerprints, Trouble> {
-        let who = self.account.introduce(&*self.source, &self.stop, &self.panel).await?;
+        let mut asked = 0;
+        let who = loop {
+            asked += 1;
+            match self.account.introduce(&*self.source, &self.stop, &self.panel).await {
+                Err(doubt @ Trouble::Clock(_)) => self.wait_for_a_second_opinion(doubt, asked).await?,
+                introduced => break introduced?,
+            }
+        };
         self.panel.introduced(who.expires);
         // The same introduction serves many ticks: only a new one is news of the clock.
         if self.introduced != who.date {
@@ -164,7 +171,7 @@ impl Feed {
                 self.create(*previous, None).await
             }
             Found::Nothing { .. } => {
-                let cp = self.first(fingerprints);
+                let cp = self.first(fingerprints)?;
                 tracing::info!(feed = %self.id, floor = %cp.floor, "no checkpoint yet: starting at the lookback");
                 self.create(cp, None).await
             }
@@ -173,7 +180,7 @@ impl Feed {
                 let from = if previous.is_some() { "the fallback copy" } else { "the lookback" };
                 tracing::error!(feed = %self.id, why, kept_as = %aside, remedy = "find out who wrote it; nothing needs repair",
                     "the checkpoint is unreadable: starting again from {from}; the ledger keeps this free of duplicates");
-                let cp = previous.map_or_else(|| self.first_again(fingerprints), |cp| *cp);
+                let cp = previous.map_or_else(|| self.first_again(fingerprints), |cp| Ok(*cp))?;
                 self.create(cp, Some(version)).await
             }
         }
@@ -202,30 +209,6 @@ impl Feed {
         let version = self.checkpoints.save(&mut cp, over.as_ref(), self.date).await?;
         self.ledger.forget();
         Ok(Loaded { checkpoint: cp, version, age: Duration::ZERO })
-    }
-
-    /// The checkpoint of a feed that has none yet.
-    pub(super) fn first(&self, fingerprints: &Fingerprints) -> Checkpoint {
-        self.first_from(fingerprints, self.settings.lookback)
-    }
-
-    /// The checkpoint of a feed whose own cannot be read: never from now, or what came since its last write would be lost.
-    fn first_again(&self, fingerprints: &Fingerprints) -> Checkpoint {
-        let lookback = match self.settings.lookback {
-            Lookback::Now => Lookback::Back(LOST_LOOKBACK),
-            lookback @ (Lookback::Back(_) | Lookback::From(_)) => lookback,
-        };
-        self.first_from(fingerprints, lookback)
-    }
-
-    fn first_from(&self, fingerprints: &Fingerprints, lookback: Lookback) -> Checkpoint {
-        let oldest = window::earlier(self.date, window::REACH_BACK_MAX);
-        let floor = match lookback {
-            Lookback::Back(by) => window::earlier(self.date, by),
-            Lookback::From(time) => time.min(self.date),
-            Lookback::Now => self.date,
-        };
-        window::first(&self.id, fingerprints.clone(), floor.max(oldest), self.date, &self.settings.widths)
     }
 
     /// Takes a loaded checkpoint over; what is in memory stays where the store has nothing newer.
@@ -313,7 +296,7 @@ impl Feed {
 
     /// Housekeeping at the pace of the late sweep: ledger segments and dead letters that nothing can ask for any more.
     pub(super) async fn retire(&mut self) {
-        let retired = self.ledger.retire(self.date, self.settings.ledger_keep).await;
+        let retired = self.ledger.retire(self.clocks().earlier(), self.settings.ledger_keep).await;
         let letters = self.dead_letters.retire(&self.id).await;
         match (retired, letters) {
             (Ok(0), Ok(0)) => {}

@@ -4,7 +4,7 @@ use super::position::until_stopped;
 use super::trouble::{Trouble, chain};
 use super::{Drained, Feed, Taken, Tick};
 use crate::flow::checkpoint::{Advance, BatchKind, SweepProgress, Unknown, Which};
-use crate::flow::decode::Page;
+use crate::flow::decode::{self, Page};
 use crate::flow::dedupe::Sorted;
 use crate::flow::map::sha256_hex;
 use crate::flow::retry::{Edge, Pace, Verdict, verdict};
@@ -126,10 +126,10 @@ impl Feed {
 
     /// Re-reads the window of a sweep, a new one or the one that an earlier tick left unfinished.
     pub(super) async fn sweep(&mut self, which: Which, tick: Tick<'_>, drained: &mut Drained) -> Result<(), Trouble> {
-        let (date, widths) = (self.date, self.settings.widths);
+        let (clocks, widths) = (self.clocks(), self.settings.widths);
         let cp = &mut self.position()?.cp;
         if progress(cp, which).is_none() {
-            let Some(window) = window::sweep(cp, which, date, &widths) else { return Ok(()) };
+            let Some(window) = window::sweep(cp, which, clocks, &widths) else { return Ok(()) };
             *progress(cp, which) = Some(window);
         }
         let mut reads = Reads::default();
@@ -172,7 +172,9 @@ impl Feed {
             reads.seen.insert(cursor.clone());
         }
         let lane = if sweep == Some(Which::Late) { Lane::Late } else { Lane::Live };
-        let answer = match reads.fetched.take() {
+        // One whose time is doubted is asked for again.
+        let fetched = reads.fetched.take().filter(|answer| self.account.hear(answer.date).is_ok());
+        let answer = match fetched {
             Some(answer) => answer,
             None => match self.poll(request, lane, tick).await {
                 Err(trouble) => return self.answer_refusal(sweep, request, trouble, reads).map(|()| None),
@@ -224,15 +226,19 @@ impl Feed {
 
     /// One request, tried again as its failures and our patience allow.
     pub(super) async fn poll(&mut self, request: &PageRequest, lane: Lane, tick: Tick<'_>) -> Result<Answer, Trouble> {
-        let (begun, mut attempts, mut pace) = (Instant::now(), 0, Pace::default());
+        let (begun, mut attempts, mut doubts, mut pace) = (Instant::now(), 0, 0, Pace::default());
         loop {
             self.go_on()?;
             attempts += 1;
             let page = self.source.page(self.id.stream, request, lane);
             let error = match until_stopped_reading(&self.stop, page).await? {
                 Ok(answer) => {
-                    self.date = answer.date;
-                    return Ok(answer);
+                    doubts += 1;
+                    if self.hear(answer.date, doubts).await? {
+                        self.date = answer.date;
+                        return Ok(answer);
+                    }
+                    continue;
                 }
                 Err(error) => error,
             };
@@ -276,6 +282,24 @@ impl Feed {
         }
     }
 
+    /// The page that an answer is. At its end a cursor may leave the items out, a sweep never ends that way.
+    pub(super) fn page_of<'a>(&mut self, text: &'a str, by: By) -> Result<Page<'a>, Trouble> {
+        let sent = match by {
+            By::Cursor { .. } => self.position()?.cp.cursor.clone(),
+            By::Sweep(_) | By::Range => None,
+        };
+        let page = match &sent {
+            Some(sent) => decode::page_after(text, sent),
+            None => decode::page(text),
+        };
+        let page = page.map_err(Trouble::Malformed)?;
+        if page.is_bare && !std::mem::replace(&mut self.told_bare, true) {
+            tracing::warn!(feed = %self.id, remedy = "nothing, unless a proxy changes the answers: the position stays where it is",
+                "the source says that there is no more, and leaves the list of items out");
+        }
+        Ok(page)
+    }
+
     /// Takes the timestamps of a page into account, and tells how its events are judged.
     pub(super) fn see(&mut self, page: &Page<'_>, by: By, date: Time) -> Result<Origin, Trouble> {
         self.date = date;
@@ -301,23 +325,23 @@ impl Feed {
     }
 
     pub(super) fn cursor_request(&mut self) -> Result<PageRequest, Trouble> {
-        let (date, widths, limit) = (self.date, self.settings.widths, self.page_limit);
+        let (clocks, widths, limit) = (self.clocks(), self.settings.widths, self.page_limit);
         let cp = &self.position()?.cp;
         Ok(match &cp.cursor {
             Some(cursor) => PageRequest::Continue(cursor.clone()),
-            None => PageRequest::Reset { start: window::reset_start(cp, date, &widths), limit },
+            None => PageRequest::Reset { start: window::reset_start(cp, clocks, &widths), limit },
         })
     }
 
     pub(super) fn sweep_request(&mut self, which: Which) -> Result<Option<PageRequest>, Trouble> {
-        let (date, limit) = (self.date, self.page_limit);
+        let (clocks, limit) = (self.clocks(), self.page_limit);
         let cp = &mut self.position()?.cp;
         let Some(SweepProgress { from, to, cursor, .. }) = progress(cp, which).clone() else { return Ok(None) };
         if let Some(cursor) = cursor {
             return Ok(Some(PageRequest::Continue(cursor)));
         }
         // A window that was left alone for long may reach back further than the API does by now.
-        let from = window::reached(cp, from, date);
+        let from = window::reached(cp, from, clocks);
         if from >= to {
             *progress(cp, which) = None;
             return Ok(None);

@@ -171,13 +171,13 @@ impl Feed {
         let (date, hours) = (self.date, found.missing.iter().map(|key| key.hour).collect());
         // Only times that can be read are in the intent.
         let (from, to) = (intent.from.unwrap_or(date), intent.to.unwrap_or(date));
-        let widths = self.settings.widths;
+        let (widths, clocks) = (self.settings.widths, self.clocks());
         let mut cp = self.position()?.cp.clone();
         if intent.kind == BatchKind::Backfill {
             // Its events may lie anywhere within reach, before the floor too.
             (cp.floor, cp.sweep_mark) = (Time::MIN_UTC, Time::MIN_UTC);
         }
-        for (from, to) in window::recovery(&cp, &hours, from, to, date, &widths) {
+        for (from, to) in window::recovery(&cp, &hours, from, to, clocks, &widths) {
             match self.search(from, to, found, tick).await {
                 // Events without a readable time may be too far to be found again: they must not park the feed.
                 Err(Trouble::Stuck(WINDOW_TOO_LARGE)) if found.missing.iter().all(|key| key.hour == Hour::Odd) => {}

@@ -4,6 +4,7 @@ use super::Feed;
 use super::reading::{Reads, progress};
 use super::trouble::{Trouble, chain};
 use crate::flow::checkpoint::Which;
+use crate::flow::clock::in_words;
 use crate::source::{PageRequest, SourceError};
 
 /// Ticks with a repeated cursor before it is an error, and before the cursor counts as rejected.
@@ -73,10 +74,15 @@ impl Feed {
     pub(super) fn refused_start(&self, error: &SourceError) -> Trouble {
         // The times came from a clock that may have gone stale: the next try asks for it anew.
         self.account.forget();
-        Trouble::Halted {
-            what: chain(error),
-            remedy: "the source refuses a start time or window that this program computed: check schedule.lookback, and report it".into(),
-        }
+        let remedy = match self.clocks().disagree() {
+            Some(apart) => format!(
+                "the source refuses a start time or window, and its clock and this host's are {} apart: find out which of them is \
+                wrong, and set this host's clock if it is that one",
+                in_words(apart)
+            ),
+            None => "the source refuses a start time or window that this program computed: check schedule.lookback, and report it".into(),
+        };
+        Trouble::Halted { what: chain(error), remedy }
     }
 
     /// A cursor came back that this tick has used already.

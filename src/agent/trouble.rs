@@ -1,6 +1,8 @@
 //! Why a tick did not complete, and what follows from it: for the exit code, the next try, the health row and the operator.
 
+use super::clock::OPINION_PAUSE;
 use crate::flow::checkpoint::Fingerprints;
+use crate::flow::clock::Doubted;
 use crate::flow::decode::DecodeError;
 use crate::flow::retry::{Edge, Failure, REQUEST_REFUSED, Verdict, verdict};
 use crate::sink::SinkError;
@@ -45,6 +47,9 @@ pub enum Trouble {
         remedy: &'static str,
         again: Duration,
     },
+    /// The time of an answer is out of line: nothing moves until another one agrees.
+    #[error("{0}: nothing moves until another answer agrees, a minute later")]
+    Clock(Doubted),
     /// A 400: the cursor or the window is not accepted.
     #[error(transparent)]
     Rejected(SourceError),
@@ -83,6 +88,7 @@ pub enum Waiting {
     Standby,
     Unauthorized,
     Source,
+    Clock,
     Sink,
     /// As [`Trouble::Verifying`]: what was asked for, and over by itself.
     Table,
@@ -97,6 +103,7 @@ impl std::fmt::Display for Waiting {
             Self::Standby => "another process",
             Self::Unauthorized => "a valid 1Password token",
             Self::Source => "1Password",
+            Self::Clock => "clocks that agree",
             Self::Sink => "the destination",
             Self::Table => "the table to show its rows",
             Self::Store => "the store",
@@ -118,6 +125,7 @@ impl Trouble {
             | Self::Verifying { .. }
             | Self::Unverifiable { .. }
             | Self::Unauthorized { .. }
+            | Self::Clock(_)
             | Self::Sink(_)
             | Self::Undeliverable { .. }
             | Self::Store(_)
@@ -133,6 +141,7 @@ impl Trouble {
             Self::Unauthorized { again, .. } => *again,
             Self::Halted { .. } | Self::Undeliverable { .. } | Self::Misfit { .. } => HALTED_PAUSE,
             Self::Lost => LOST_PAUSE,
+            Self::Clock(_) => OPINION_PAUSE,
             Self::Stopped
             | Self::Rejected(_)
             | Self::TooLarge(_)
@@ -150,6 +159,7 @@ impl Trouble {
             Self::Stopped => Waiting::Stopping,
             Self::Lost | Self::Standby { .. } => Waiting::Standby,
             Self::Unauthorized { .. } => Waiting::Unauthorized,
+            Self::Clock(_) => Waiting::Clock,
             Self::Rejected(_) | Self::TooLarge(_) | Self::Source(_) | Self::Malformed(_) | Self::Stuck(_) => {
                 Waiting::Source
             }
@@ -189,6 +199,11 @@ impl Trouble {
                 "let the workspace be asked: azure.workspace_id, the role Log Analytics Reader, the network".into()
             }
             Self::Unauthorized { remedy, .. } => (*remedy).into(),
+            Self::Clock(_) => {
+                "compare this host's clock with the true time and set it if it is wrong; if it is right, look for a proxy or a \
+                server that answers with a wrong Date; it goes on by itself once two answers, a minute apart, agree"
+                    .into()
+            }
             Self::Halted { remedy, .. } | Self::Undeliverable { remedy, .. } => remedy.clone(),
             Self::Misfit { .. } => {
                 "point the configuration back to where it was, or, if the change is meant, stop the \
@@ -217,6 +232,7 @@ impl Trouble {
         match self.waiting() {
             Waiting::Stopping | Waiting::Standby | Waiting::Table => None,
             Waiting::Unauthorized => Some(("credentials_failed", "API Key Invalid")),
+            Waiting::Clock => Some(("clock_failed", "Clocks disagree")),
             Waiting::Source => Some(("source_failed", "Events API not readable")),
             Waiting::Sink => Some(("delivery_failed", "Rows not accepted")),
             Waiting::Store => Some(("checkpoint_failed", "Position not writable")),

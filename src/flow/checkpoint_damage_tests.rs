@@ -1,6 +1,7 @@
 //! Twenty documents as the program writes them, each cut at every byte and each of its bits flipped.
 
 use super::*;
+use crate::flow::clock::Clocks;
 use crate::flow::window::{self, Widths};
 use chrono::TimeDelta;
 use serde_json::json;
@@ -25,7 +26,7 @@ fn fresh(stream: Stream) -> Checkpoint {
     let feed = FeedId { account: AccountName::parse("north-sea").unwrap(), stream };
     let at = time("2026-11-22T10:00:00Z");
     let prints = Fingerprints::new("https://events.1password.com", None, "dcr-1/stream");
-    window::first(&feed, prints, at - TimeDelta::days(30), at, &WIDTHS)
+    window::first(&feed, prints, at - TimeDelta::days(30), Clocks::agreed(at), &WIDTHS)
 }
 
 /// A feed under way.
@@ -63,8 +64,8 @@ fn with_sweeps(progress: Option<Cursor>) -> Checkpoint {
     let mut cp = running();
     let date = time("2026-11-22T11:00:00Z");
     for which in [Which::Overlap, Which::Late] {
-        let sweep =
-            window::sweep(&cp, which, date, &WIDTHS).map(|sweep| SweepProgress { cursor: progress.clone(), ..sweep });
+        let sweep = window::sweep(&cp, which, Clocks::agreed(date), &WIDTHS)
+            .map(|sweep| SweepProgress { cursor: progress.clone(), ..sweep });
         match which {
             Which::Overlap => cp.overlap_sweep = sweep,
             Which::Late => cp.late_sweep = sweep,

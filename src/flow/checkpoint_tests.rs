@@ -1,6 +1,7 @@
 //! A document is read back as written or not at all; marks never fall.
 
 use super::*;
+use crate::flow::clock::Clocks;
 use serde_json::{Value, json};
 
 fn time(text: &str) -> Time {
@@ -21,8 +22,9 @@ fn full() -> Checkpoint {
         late_horizon: Duration::from_secs(72 * 3600),
     };
     let fingerprints = Fingerprints::new("https://events.1password.com", Some("ACCOUNT"), "dcr-1/stream");
-    let mut cp = crate::flow::window::first(&feed, fingerprints, at, at, &widths);
-    let progress = crate::flow::window::sweep(&cp, Which::Overlap, at + chrono::TimeDelta::hours(1), &widths);
+    let mut cp = crate::flow::window::first(&feed, fingerprints, at, Clocks::agreed(at), &widths);
+    let progress =
+        crate::flow::window::sweep(&cp, Which::Overlap, Clocks::agreed(at + chrono::TimeDelta::hours(1)), &widths);
     (cp.overlap_sweep, cp.late_sweep) = (progress.clone(), progress);
     cp.cursor = Some(cursor("CURSOR"));
     cp.cursor_born = Some(at);

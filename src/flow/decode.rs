@@ -1,11 +1,11 @@
-//! decode: bytes of an answer -> a page of items, one bad item never harming its neighbours.
+//! decode: the items of a page, one bad item never harming its neighbours. The page around them is read in `page.rs`.
+
+pub use super::page::{DecodeError, ITEMS_MAX, Page, page, page_after, text};
 
 use super::scan::{self, Span};
-use super::{Cursor, EventId, EventKey, Hour, Time};
-use serde::Deserialize;
+use super::{EventId, EventKey, Hour, Time};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use std::borrow::Cow;
 use std::sync::LazyLock;
 
 /// A field of an event that has a column. The order is the order of the row.
@@ -87,14 +87,6 @@ pub fn column_of(field: &str) -> Option<usize> {
     places.iter().copied().find(|place| COLUMNS.get(*place).is_some_and(|column| column.field == field))
 }
 
-/// What the source answered, still borrowing from its text.
-#[derive(Debug)]
-pub struct Page<'a> {
-    pub items: Vec<Item<'a>>,
-    pub cursor: Cursor,
-    pub has_more: bool,
-}
-
 /// One event as read: its identity, and the raw JSON of each field that has a column.
 #[derive(Debug)]
 pub struct Item<'a> {
@@ -112,68 +104,6 @@ pub struct Item<'a> {
     pub unknown_fields: u32,
     /// False for an item that is no JSON object: only `raw` is of use.
     pub is_object: bool,
-}
-
-/// An answer that is no page.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the answer is no page of events: {0}")]
-pub struct DecodeError(pub &'static str);
-
-#[derive(Deserialize)]
-struct Envelope<'a> {
-    #[serde(borrow)]
-    cursor: Option<Cow<'a, str>>,
-    has_more: Option<bool>,
-    /// Null where a Go server has a nil slice.
-    #[serde(borrow, default)]
-    items: Option<Vec<&'a RawValue>>,
-}
-
-/// The body as text: a BOM is dropped, invalid UTF-8 and lone surrogates become U+FFFD. The flag says whether anything was replaced.
-pub fn text(body: &[u8]) -> (Cow<'_, str>, bool) {
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let text = String::from_utf8_lossy(body);
-    let replaced = matches!(text, Cow::Owned(_));
-    match scan::without_lone_surrogates(&text) {
-        Some(repaired) => (Cow::Owned(repaired), true),
-        None => (text, replaced),
-    }
-}
-
-/// Decodes a page.
-///
-/// # Errors
-/// No JSON object, or one without a usable `cursor` or `has_more`: the request failed, whatever its status was.
-pub fn page(text: &str) -> Result<Page<'_>, DecodeError> {
-    let (cursor, has_more, items) = match serde_json::from_str::<Envelope<'_>>(text) {
-        Ok(envelope) => {
-            let items = envelope.items.unwrap_or_default().into_iter().map(RawValue::get).collect();
-            (envelope.cursor, envelope.has_more, items)
-        }
-        Err(_) => lenient_envelope(text)?,
-    };
-    let cursor = cursor.ok_or(DecodeError("it has no cursor"))?;
-    let cursor = Cursor::parse(cursor.into_owned()).ok_or(DecodeError("its cursor is empty or over 8 KiB"))?;
-    let has_more = has_more.ok_or(DecodeError("it has no has_more"))?;
-    let items: Vec<&str> = items;
-    Ok(Page { items: items.into_iter().map(item).collect(), cursor, has_more })
-}
-
-type Parts<'a> = (Option<Cow<'a, str>>, Option<bool>, Vec<&'a str>);
-
-/// For a page that is no JSON because of one item (`NaN`, a bare word): split by structure alone.
-fn lenient_envelope(text: &str) -> Result<Parts<'_>, DecodeError> {
-    const BROKEN: DecodeError = DecodeError("it is broken JSON");
-    let (mut cursor, mut has_more, mut items) = (None, None, Vec::new());
-    for Span { key, value } in scan::object(text).ok_or(BROKEN)? {
-        match key {
-            "cursor" => cursor = serde_json::from_str(value).map_err(|_| BROKEN)?,
-            "has_more" => has_more = serde_json::from_str(value).map_err(|_| BROKEN)?,
-            "items" if value != "null" => items = scan::array(value).ok_or(BROKEN)?,
-            _ => {}
-        }
-    }
-    Ok((cursor, has_more, items))
 }
 
 /// Decodes one item; also used for items that come back one by one (recovery).
@@ -310,21 +240,6 @@ mod tests {
         assert_eq!(page.items[1].text("action").as_deref(), Some("x"));
         assert_eq!(page.items[1].mangled.len(), 1);
         assert!(!page.items[2].is_object && !page.items[3].is_object);
-    }
-
-    #[test]
-    fn an_answer_without_cursor_or_has_more_is_a_failed_request() {
-        for text in [
-            "{}",
-            r#"{"cursor":"","has_more":false,"items":[]}"#,
-            r#"{"cursor":"c","items":[]}"#,
-            "[1]",
-            "",
-            "{\"cursor\":\"c\",\"has_more\":true,\"items\":[{",
-        ] {
-            assert!(page(text).is_err(), "{text}");
-        }
-        assert!(page(r#"{"cursor":"c","has_more":false,"items":null}"#).unwrap().items.is_empty());
     }
 
     /// Fault: a page with a BOM, invalid UTF-8, a lone surrogate and NUL. Shows: it is flagged and read whole, only the bad characters are replaced.

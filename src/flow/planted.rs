@@ -60,6 +60,10 @@ pub enum Bug {
     KeepStaleLedger,
     /// The same event twice on a page is two rows (A).
     ShipRepeats,
+    /// A page without items moves the position all the same (L).
+    TakePageWithoutItems,
+    /// Whatever Date an answer has is believed at once, and the host's clock is not asked (L).
+    BelieveEveryDate,
     /// A heartbeat is posted although a feed of the account is in trouble (V).
     HeartbeatInTrouble,
 }
@@ -94,6 +98,8 @@ impl Bug {
         Self::SplitMovesEarly,
         Self::KeepStaleLedger,
         Self::ShipRepeats,
+        Self::TakePageWithoutItems,
+        Self::BelieveEveryDate,
     ];
 }
 

@@ -28,8 +28,8 @@ pub fn object(text: &str) -> Option<Vec<Span<'_>>> {
     }
 }
 
-/// The elements of the array that `text` is; `None` when its structure is broken.
-pub fn array(text: &str) -> Option<Vec<&str>> {
+/// The elements of the array that `text` is, or the first `most` and one more; `None` when its structure is broken.
+pub fn array(text: &str, most: usize) -> Option<Vec<&str>> {
     let mut rest = text.trim_start().strip_prefix('[')?.trim_start();
     let mut elements = Vec::new();
     if let Some(end) = rest.strip_prefix(']') {
@@ -38,6 +38,9 @@ pub fn array(text: &str) -> Option<Vec<&str>> {
     loop {
         let (value, after) = rest.split_at_checked(value_len(rest)?)?;
         elements.push(value.trim_end());
+        if elements.len() > most {
+            return Some(elements);
+        }
         rest = match separator(after)? {
             (',', after) => after.trim_start(),
             (']', after) => return after.trim().is_empty().then_some(elements),
@@ -158,8 +161,9 @@ mod tests {
         let text = r#" { "a" : NaN , "b,}" : {"x":[1,"]"]} , "c":"\"}", "d" : -Infinity } "#;
         let expected = [("a", "NaN"), ("b,}", r#"{"x":[1,"]"]}"#), ("c", r#""\"}""#), ("d", "-Infinity")];
         assert_eq!(members(text).as_deref(), Some(&expected[..]));
-        assert_eq!(array(r#"[1 , nan,{"a":[2]}, "x,]" ]"#), Some(vec!["1", "nan", r#"{"a":[2]}"#, r#""x,]""#]));
-        assert_eq!((members(" { } "), array(" [ ] ")), (Some(Vec::new()), Some(Vec::new())));
+        assert_eq!(array(r#"[1 , nan,{"a":[2]}, "x,]" ]"#, 4), Some(vec!["1", "nan", r#"{"a":[2]}"#, r#""x,]""#]));
+        assert_eq!(array("[1,2,3,4", 1).as_deref(), Some(&["1", "2"][..]), "no more is read than is wanted");
+        assert_eq!((members(" { } "), array(" [ ] ", 0)), (Some(Vec::new()), Some(Vec::new())));
     }
 
     #[test]
@@ -181,7 +185,7 @@ mod tests {
             assert!(members(text).is_none() || text == "{\"a\":[1}", "{text}");
         }
         for text in ["[", "]", "[1", "[1,]", "[,1]", "[1]x", "[\"]"] {
-            assert!(array(text).is_none(), "{text}");
+            assert!(array(text, 9).is_none(), "{text}");
         }
         let whole = r#"{"a":[1,{"b":"c\\"}],"d":"ü\ud83d"}"#;
         for (end, _) in whole.char_indices() {

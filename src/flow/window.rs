@@ -1,6 +1,7 @@
 //! The windows that a feed re-reads, and when: where it starts, what a sweep covers, when a late sweep is due.
 
 use super::checkpoint::{Checkpoint, Fingerprints, InDoubt, SweepProgress, Totals, Which};
+use super::clock::Clocks;
 use super::planted::{self, Bug};
 use super::{FeedId, Hour, Time};
 use chrono::TimeDelta;
@@ -21,7 +22,8 @@ pub struct Widths {
 }
 
 /// The checkpoint of a feed that has none: starts at `floor`.
-pub fn first(feed: &FeedId, fingerprints: Fingerprints, floor: Time, date: Time, widths: &Widths) -> Checkpoint {
+pub fn first(feed: &FeedId, fingerprints: Fingerprints, floor: Time, clocks: Clocks, widths: &Widths) -> Checkpoint {
+    let date = clocks.date;
     Checkpoint {
         account: feed.account.clone(),
         stream: feed.stream,
@@ -35,7 +37,8 @@ pub fn first(feed: &FeedId, fingerprints: Fingerprints, floor: Time, date: Time,
         stuck_ticks: 0,
         watermark: floor,
         sweep_mark: later(floor, widths.overlap),
-        late_mark: date,
+        // A mark: too early costs a longer sweep, too late would leave a gap.
+        late_mark: clocks.earlier(),
         late_at: date,
         overlap_sweep: None,
         late_sweep: None,
@@ -48,18 +51,19 @@ pub fn first(feed: &FeedId, fingerprints: Fingerprints, floor: Time, date: Time,
 
 /// Where a stream without a cursor starts: behind the sweep mark, never the watermark, which sweeps and out-of-order pages lift over
 /// events that were not shipped yet.
-pub fn reset_start(cp: &Checkpoint, date: Time, widths: &Widths) -> Time {
+pub fn reset_start(cp: &Checkpoint, clocks: Clocks, widths: &Widths) -> Time {
     if planted::is(Bug::ResetToNow) {
-        return date;
+        return clocks.date;
     }
     if planted::is(Bug::ResetToWatermark) {
-        return reached(cp, earlier(cp.watermark, widths.overlap), date);
+        return reached(cp, earlier(cp.watermark, widths.overlap), clocks);
     }
-    reached(cp, earlier(cp.sweep_mark.min(date), widths.overlap), date)
+    reached(cp, earlier(cp.sweep_mark.min(clocks.date), widths.overlap), clocks)
 }
 
 /// The window of a new sweep; it ends at the source's now and stands still from then on. `None` when it would be empty.
-pub fn sweep(cp: &Checkpoint, which: Which, date: Time, widths: &Widths) -> Option<SweepProgress> {
+pub fn sweep(cp: &Checkpoint, which: Which, clocks: Clocks, widths: &Widths) -> Option<SweepProgress> {
+    let date = clocks.date;
     let from = match which {
         Which::Overlap if planted::is(Bug::SweepFromNow) => earlier(date, widths.overlap),
         Which::Late if planted::is(Bug::LateSweepFromNow) => earlier(date, widths.late_horizon),
@@ -67,7 +71,7 @@ pub fn sweep(cp: &Checkpoint, which: Which, date: Time, widths: &Widths) -> Opti
         Which::Overlap => earlier(cp.sweep_mark.min(date), widths.overlap),
         Which::Late => earlier(cp.late_mark.min(date), widths.late_horizon),
     };
-    let from = reached(cp, from, date);
+    let from = reached(cp, from, clocks);
     (from < date).then_some(SweepProgress {
         from,
         to: date,
@@ -86,26 +90,37 @@ pub fn late_is_due(cp: &Checkpoint, date: Time, widths: &Widths) -> bool {
 /// Where recovery looks for events of `hours` that lie between `from` and `to`: one window an hour, because a batch may hold events
 /// days apart with a whole backlog between them. A little wider than the timestamps, for sources that keep milliseconds.
 /// Events whose time is unreadable, or beyond every hour, may be anywhere that the cursor or a sweep has still to read: all of it.
+///
+/// Every hour has its window, the floor notwithstanding, unless both clocks say that the API returns nothing of it any more: what was
+/// not asked for must not count as gone.
 pub fn recovery(
     cp: &Checkpoint,
     hours: &BTreeSet<Hour>,
     from: Time,
     to: Time,
-    date: Time,
+    clocks: Clocks,
     widths: &Widths,
 ) -> Vec<(Time, Time)> {
     let (from, to) = (earlier(from, Duration::from_secs(1)), later(to, Duration::from_secs(1)));
-    let unread = earlier(cp.sweep_mark, widths.overlap).min(earlier(cp.late_mark, widths.late_horizon)).min(date);
+    let unread = earlier(cp.sweep_mark, widths.overlap).min(earlier(cp.late_mark, widths.late_horizon));
     let window = |hour: &Hour| match hour.start() {
-        Some(start) => (reached(cp, start.max(from), date), later(start, HOUR).min(to)),
-        None => (reached(cp, unread, date), to.max(Hour::end_of_all())),
+        Some(start) if planted::is(Bug::BelieveEveryDate) => {
+            (reached(cp, start.max(from), clocks), later(start, HOUR).min(to))
+        }
+        Some(start) => (start.max(from).max(reach(clocks)), later(start, HOUR).min(to)),
+        None => (reached(cp, unread.min(clocks.earlier()), clocks), to.max(Hour::end_of_all())),
     };
     hours.iter().map(window).filter(|(start, end)| start < end).collect()
 }
 
 /// `from`, but not before the floor nor further back than the API returns anything.
-pub fn reached(cp: &Checkpoint, from: Time, date: Time) -> Time {
-    from.max(cp.floor).max(earlier(date, REACH_BACK_MAX))
+pub fn reached(cp: &Checkpoint, from: Time, clocks: Clocks) -> Time {
+    from.max(cp.floor).max(reach(clocks))
+}
+
+/// The first moment of which the API still returns anything, by the earlier clock: a wrong one asks for too much rather than too little.
+pub fn reach(clocks: Clocks) -> Time {
+    earlier(clocks.earlier(), REACH_BACK_MAX)
 }
 
 /// `time - by`, saturating.
@@ -135,29 +150,34 @@ mod tests {
         text.parse().unwrap()
     }
 
+    /// Both clocks agree.
+    fn at(text: &str) -> Clocks {
+        Clocks::agreed(time(text))
+    }
+
     fn cp(floor: &str, date: &str) -> Checkpoint {
         let feed = FeedId { account: AccountName::parse("a").unwrap(), stream: Stream::ItemUsages };
-        first(&feed, Fingerprints::new("", None, ""), time(floor), time(date), &WIDTHS)
+        first(&feed, Fingerprints::new("", None, ""), time(floor), at(date), &WIDTHS)
     }
 
     #[test]
     fn no_read_starts_before_the_floor_or_the_reach_of_the_api() {
         let mut cp = cp("2026-11-01T00:00:00Z", "2026-11-22T00:00:00Z");
-        assert_eq!(reset_start(&cp, time("2026-11-22T00:00:00Z"), &WIDTHS), cp.floor);
-        let late = sweep(&cp, Which::Late, time("2026-11-22T00:00:00Z"), &WIDTHS).unwrap();
+        assert_eq!(reset_start(&cp, at("2026-11-22T00:00:00Z"), &WIDTHS), cp.floor);
+        let late = sweep(&cp, Which::Late, at("2026-11-22T00:00:00Z"), &WIDTHS).unwrap();
         assert_eq!(late.from, time("2026-11-19T00:00:00Z"), "late_mark - horizon");
-        let much_later = time("2027-11-22T00:00:00Z");
-        let reach = earlier(much_later, REACH_BACK_MAX);
+        let much_later = at("2027-11-22T00:00:00Z");
+        let reach = earlier(much_later.date, REACH_BACK_MAX);
         assert_eq!(reset_start(&cp, much_later, &WIDTHS), reach);
         assert_eq!(sweep(&cp, Which::Late, much_later, &WIDTHS).unwrap().from, reach);
         cp.floor = time("2026-11-21T00:00:00Z");
-        assert_eq!(sweep(&cp, Which::Late, time("2026-11-22T00:00:00Z"), &WIDTHS).unwrap().from, cp.floor);
+        assert_eq!(sweep(&cp, Which::Late, at("2026-11-22T00:00:00Z"), &WIDTHS).unwrap().from, cp.floor);
     }
 
     #[test]
     fn a_late_sweep_starts_behind_its_mark_however_long_ago_that_was() {
         let cp = cp("2026-09-01T00:00:00Z", "2026-11-01T00:00:00Z");
-        let window = sweep(&cp, Which::Late, time("2026-11-20T00:00:00Z"), &WIDTHS).unwrap();
+        let window = sweep(&cp, Which::Late, at("2026-11-20T00:00:00Z"), &WIDTHS).unwrap();
         assert_eq!((window.from, window.to), (time("2026-10-29T00:00:00Z"), time("2026-11-20T00:00:00Z")));
     }
 
@@ -165,14 +185,14 @@ mod tests {
     fn a_reset_ignores_the_watermark() {
         let mut cp = cp("2026-11-01T00:00:00Z", "2026-11-22T00:00:00Z");
         cp.watermark = time("2026-11-22T00:00:00Z");
-        assert_eq!(reset_start(&cp, time("2026-11-22T00:00:00Z"), &WIDTHS), cp.floor);
+        assert_eq!(reset_start(&cp, at("2026-11-22T00:00:00Z"), &WIDTHS), cp.floor);
     }
 
     #[test]
     fn marks_ahead_of_a_clock_that_fell_back_leave_no_gap() {
         let mut cp = cp("2026-11-01T00:00:00Z", "2026-11-22T00:00:00Z");
         (cp.sweep_mark, cp.late_mark) = (time("2026-12-24T00:00:00Z"), time("2026-12-24T00:00:00Z"));
-        let date = time("2026-11-22T00:00:00Z");
+        let date = at("2026-11-22T00:00:00Z");
         assert_eq!(sweep(&cp, Which::Overlap, date, &WIDTHS).unwrap().from, time("2026-11-21T23:55:00Z"));
         assert_eq!(sweep(&cp, Which::Late, date, &WIDTHS).unwrap().from, time("2026-11-19T00:00:00Z"));
         assert_eq!(reset_start(&cp, date, &WIDTHS), time("2026-11-21T23:55:00Z"));
@@ -185,7 +205,7 @@ mod tests {
         assert!(
             !due(&cp, "2026-11-22T10:59:59Z") && due(&cp, "2026-11-22T11:00:00Z") && due(&cp, "2026-11-22T09:59:59Z")
         );
-        cp.late_sweep = sweep(&cp, Which::Late, time("2026-11-22T10:00:00Z"), &WIDTHS);
+        cp.late_sweep = sweep(&cp, Which::Late, at("2026-11-22T10:00:00Z"), &WIDTHS);
         assert!(due(&cp, "2026-11-22T10:00:01Z"));
     }
 
@@ -194,14 +214,34 @@ mod tests {
         let cp = cp("2026-11-01T00:00:00Z", "2026-11-22T12:00:00Z");
         let hours = ["2026-11-20T10:30:00Z", "2026-11-22T11:00:00Z"].map(|at| Hour::of(Some(time(at)))).into();
         let (from, to) = (time("2026-11-20T10:30:00Z"), time("2026-11-22T11:05:00Z"));
-        let windows = recovery(&cp, &hours, from, to, time("2026-11-22T12:00:00Z"), &WIDTHS);
+        let windows = recovery(&cp, &hours, from, to, at("2026-11-22T12:00:00Z"), &WIDTHS);
         let expected =
             [("2026-11-20T10:29:59Z", "2026-11-20T11:00:00Z"), ("2026-11-22T11:00:00Z", "2026-11-22T11:05:01Z")];
         assert_eq!(windows, expected.map(|(from, to)| (time(from), time(to))));
         let far = time("2150-01-01T00:00:00Z");
-        let odd = |to| recovery(&cp, &[Hour::Odd].into(), from, to, time("2026-11-22T12:00:00Z"), &WIDTHS);
+        let odd = |to| recovery(&cp, &[Hour::Odd].into(), from, to, at("2026-11-22T12:00:00Z"), &WIDTHS);
         assert_eq!(odd(far), [(cp.floor, later(far, Duration::from_secs(1)))], "from the first event still unread on");
         assert_eq!(odd(to), [(cp.floor, time("2101-01-01T00:00:00Z"))]);
+    }
+
+    /// Fault: a Date that is 130 or 400 days ahead, believed. Shows: every hour of a batch in doubt is asked for, and nothing starts later than the host's clock asks for.
+    #[test]
+    fn fm_46_a_date_far_ahead_shortens_no_window() {
+        let cp = cp("2026-11-01T00:00:00Z", "2026-11-22T12:00:00Z");
+        let hours = ["2026-11-08T10:30:00Z"].map(|at| Hour::of(Some(time(at)))).into();
+        let (from, to) = (time("2026-11-08T10:30:00Z"), time("2026-11-08T10:40:00Z"));
+        for days in [130, 400] {
+            let wrong = Clocks {
+                date: time("2026-11-22T12:00:00Z") + TimeDelta::days(days),
+                host: time("2026-11-22T12:00:00Z"),
+            };
+            let expected = (time("2026-11-08T10:29:59Z"), time("2026-11-08T10:40:01Z"));
+            assert_eq!(recovery(&cp, &hours, from, to, wrong, &WIDTHS), [expected]);
+            assert_eq!(reset_start(&cp, wrong, &WIDTHS), cp.floor);
+            assert_eq!(sweep(&cp, Which::Overlap, wrong, &WIDTHS).unwrap().from, cp.floor);
+            let agreed = Clocks { host: wrong.date, ..wrong };
+            assert_eq!(recovery(&cp, &hours, from, to, agreed, &WIDTHS), [], "both say that it is out of reach");
+        }
     }
 
     #[test]

@@ -309,10 +309,10 @@ async fn a_clock_of_the_source_that_was_ahead_at_the_start_does_not_keep_us_in_t
     world.state().source.skew = TimeDelta::days(1);
     world.add(3);
     let mut process = world.start();
-    process.good().await;
+    process.good_after_a_doubt().await;
     world.state().source.skew = TimeDelta::zero();
     tokio::time::sleep(MINUTE).await;
-    process.good().await;
+    process.good_after_a_doubt().await;
     let late = world.add_at(-30_000, 0, "");
     tokio::time::sleep(MINUTE).await;
     process.good().await;

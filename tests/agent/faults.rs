@@ -55,6 +55,10 @@ kinds! {
     EventOdd,
     TwoReplicas,
     ThreeReplicas,
+    WrongDate,
+    HostClockBehind,
+    PageWithoutItems,
+    PageKeyWrong,
 }
 
 impl Kind {

@@ -3,6 +3,7 @@
 
 mod again;
 mod backfill;
+mod clocks;
 mod crashes;
 mod cursor;
 mod damage;

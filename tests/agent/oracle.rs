@@ -69,6 +69,7 @@ impl Seen {
 #[derive(serde::Deserialize)]
 struct Committed {
     seq: u64,
+    floor: Time,
     cursor: Option<String>,
     sweep_mark: Time,
     late_mark: Time,
@@ -110,6 +111,11 @@ impl State {
         let cp = Committed::read(&self.store.blobs[key].bytes);
         self.seen.commits += 1;
         self.position_is_covered(&cp);
+        if let Some(lookback) = self.lookback {
+            // No clock is ahead of the true one but for an answer here and there, which alone must not decide where a feed starts.
+            let latest = self.now() - lookback;
+            assert!(cp.floor <= latest, "L: the feed starts at {}, after its lookback {latest}", cp.floor);
+        }
         let (seq, sweep_mark, late_mark) = (cp.seq, cp.sweep_mark, cp.late_mark);
         if let Some(last) = self.seen.last {
             let rises = last.0 <= seq && last.1 <= sweep_mark && last.2 <= late_mark;

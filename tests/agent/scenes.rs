@@ -6,7 +6,7 @@ use crate::source::{Reply, status};
 use crate::world::{HOUR, MINUTE, World};
 use chrono::TimeDelta;
 use opship::flow::Stream;
-use opship::flow::retry::Failure;
+use opship::flow::retry::{Failure, Patience};
 use std::time::Duration;
 
 pub(crate) const H: i64 = 3_600_000;
@@ -222,6 +222,7 @@ pub(crate) const READING: &[Scene] = &[
     }),
     Scene::of("a source whose clock is ahead", |world| {
         Box::pin(async {
+            world.patience = Patience::ONCE;
             world.state().source.skew = TimeDelta::hours(11);
             ticked(world, 3).await;
             world.state().source.skew = TimeDelta::zero();
@@ -230,6 +231,7 @@ pub(crate) const READING: &[Scene] = &[
     }),
     Scene::of("a source whose clock is behind", |world| {
         Box::pin(async {
+            world.patience = Patience::ONCE;
             ticked(world, 3).await;
             world.state().source.skew = -TimeDelta::hours(11);
             world.add(5);

@@ -7,7 +7,7 @@ use crate::faults::Kind;
 use crate::figures::{FAULTS_MIN, Figures};
 use crate::source::Order;
 use crate::store::TTL;
-use crate::weather::{Backup, Weather};
+use crate::weather::{Backup, Clocks, Weather};
 use crate::world::{HOUR, MINUTE, Process, World};
 use opship::flow::planted::{self, Bug};
 use opship::flow::retry::Patience;
@@ -57,6 +57,7 @@ struct Run {
     world: World,
     dice: Dice,
     weather: Weather,
+    clocks: Clocks,
     processes: Vec<Process>,
     backup: Backup,
     ticks: u64,
@@ -75,6 +76,7 @@ impl Run {
         {
             let mut state = world.state();
             state.is_watched = true;
+            state.lookback = Some(chrono::TimeDelta::days(30));
             state.latency_ms_max = 1 + dice.below(30);
             state.source.page_max = 3 + dice.below(30) as usize;
             state.store.can_cut = dice.one_in(2);
@@ -99,8 +101,9 @@ impl Run {
             3 => world.state().struck.by(Kind::ThreeReplicas),
             _ => {}
         }
+        let clocks = Clocks::of(&world, seed);
         let processes = (0..replicas).map(|_| world.start()).collect();
-        Self { world, dice, weather, processes, backup: Backup::default(), ticks: 0, long_outages: 0 }
+        Self { world, dice, weather, clocks, processes, backup: Backup::default(), ticks: 0, long_outages: 0 }
     }
 
     async fn go(mut self) -> Figures {
@@ -108,6 +111,7 @@ impl Run {
         while self.ticks < ticks || (self.is_too_calm(FAULTS_MIN) && self.ticks < TICKS_MAX) {
             self.happen(ticks);
             self.weather.strike(&self.world, &mut self.backup, &mut self.dice);
+            self.clocks.strike(&self.world);
             // A run in which too little goes wrong is helped along.
             let is_calm = self.ticks > 12 && self.is_too_calm(FAULTS_MIN + 2);
             for process in &mut self.processes {
@@ -186,6 +190,8 @@ async fn settle(world: &mut World) {
         let mut state = world.state();
         state.source.skew = chrono::TimeDelta::zero();
         state.store.clock_error = 0;
+        state.source.wrong_dates = None;
+        state.host_skew = chrono::TimeDelta::zero();
     }
     tokio::time::sleep(62 * HOUR + TTL).await;
     let mut last = world.start();

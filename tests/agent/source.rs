@@ -9,6 +9,7 @@ use opship::flow::retry::Failure;
 use opship::flow::{Stream, Time};
 use opship::source::{Answer, Introspection, Lane, PageRequest, Source, SourceError};
 use std::collections::{HashMap, HashSet};
+use tokio::time::Instant;
 
 /// What the API does not document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,13 @@ impl Event {
     }
 }
 
+/// So many answers, until then, are wrong by this much.
+pub(crate) struct WrongDates {
+    pub(crate) left: u64,
+    pub(crate) until: Instant,
+    pub(crate) by: TimeDelta,
+}
+
 /// What a hook makes of a request.
 pub(crate) enum Reply {
     Fail(Failure),
@@ -48,6 +56,53 @@ pub(crate) enum Reply {
     SameCursor,
     /// The page, and its first item again.
     ItemAgain,
+    /// The page in another envelope.
+    Envelope(Envelope),
+}
+
+/// What looks like a page and is none.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Envelope {
+    NoItems,
+    ItemsUnder(&'static str),
+    ItemsTwice,
+    NoHasMore,
+    CursorTwice,
+    MoreAsText,
+}
+
+impl Envelope {
+    pub(crate) const ALL: [Self; 7] = [
+        Self::NoItems,
+        Self::ItemsUnder("Items"),
+        Self::ItemsUnder("events"),
+        Self::ItemsTwice,
+        Self::NoHasMore,
+        Self::CursorTwice,
+        Self::MoreAsText,
+    ];
+
+    fn around(self, cursor: &str, has_more: bool, items: &str) -> String {
+        match self {
+            Self::NoItems => format!(r#"{{"cursor":"{cursor}","has_more":true}}"#),
+            Self::ItemsUnder(name) => format!(r#"{{"cursor":"{cursor}","has_more":{has_more},"{name}":[{items}]}}"#),
+            Self::ItemsTwice => {
+                format!(r#"{{"cursor":"{cursor}","has_more":{has_more},"items":[{items}],"items":[]}}"#)
+            }
+            Self::NoHasMore => format!(r#"{{"cursor":"{cursor}","items":[{items}]}}"#),
+            Self::CursorTwice => {
+                format!(r#"{{"cursor":"","cursor":"{cursor}","has_more":{has_more},"items":[{items}]}}"#)
+            }
+            Self::MoreAsText => format!(r#"{{"cursor":"{cursor}","has_more":"{has_more}","items":[{items}]}}"#),
+        }
+    }
+
+    const fn kind(self) -> Kind {
+        match self {
+            Self::NoItems | Self::ItemsUnder(_) => Kind::PageWithoutItems,
+            Self::ItemsTwice | Self::NoHasMore | Self::CursorTwice | Self::MoreAsText => Kind::PageKeyWrong,
+        }
+    }
 }
 
 type Hook = Box<dyn FnMut(&PageRequest) -> Option<Reply> + Send>;
@@ -77,6 +132,10 @@ pub(crate) struct Archive {
     pub(crate) limit_max: usize,
     /// The source's clock runs ahead by this much.
     pub(crate) skew: TimeDelta,
+    /// Answers whose time is another one than the source's clock says.
+    pub(crate) wrong_dates: Option<WrongDates>,
+    /// So many are right before them.
+    pub(crate) right_before: u64,
     pub(crate) requests: Vec<(PageRequest, Lane)>,
     pub(crate) told: HashMap<String, Told>,
     /// Cursors whose whole way was seen to be in the table.
@@ -97,6 +156,8 @@ impl Archive {
             page_max: 10,
             limit_max: usize::MAX,
             skew: TimeDelta::zero(),
+            wrong_dates: None,
+            right_before: 0,
             requests: Vec::new(),
             told: HashMap::new(),
             covered: HashSet::new(),
@@ -178,7 +239,10 @@ impl Archive {
                 cursor
             }
         };
-        Ok(format!(r#"{{"cursor":"{cursor}","has_more":{has_more},"items":[{json}]}}"#))
+        Ok(match oddity {
+            Some(Reply::Envelope(envelope)) => envelope.around(&cursor, has_more, &json),
+            _ => format!(r#"{{"cursor":"{cursor}","has_more":{has_more},"items":[{json}]}}"#),
+        })
     }
 
     fn start(&self, now: Time, from: Time, to: Option<Time>, limit: u32) -> Result<Reading, Failure> {
@@ -215,7 +279,7 @@ fn error(failure: Failure) -> SourceError {
 #[async_trait]
 impl Source for Link {
     async fn introspect(&self) -> Result<Introspection, SourceError> {
-        let (date, features) = self.call(|state| (state.date(), state.source.features.clone())).await;
+        let (date, features) = self.call(|state| (state.answer_date(), state.source.features.clone())).await;
         Ok(Introspection { account_uuid: Some("ACCOUNT".into()), features, expires: None, date })
     }
 
@@ -223,7 +287,7 @@ impl Source for Link {
         let answered = self
             .call(|state: &mut State| {
                 state.source.requests.push((request.clone(), lane));
-                let date = state.date();
+                let date = state.answer_date();
                 let mut hook = state.source.hook.take();
                 let hooked = hook.as_mut().and_then(|hook| hook(request));
                 state.source.hook = hook;
@@ -231,6 +295,7 @@ impl Source for Link {
                     Some(Reply::Body(_)) => Some(Kind::SourceMalformed),
                     Some(Reply::SameCursor) => Some(Kind::CursorRepeated),
                     Some(Reply::ItemAgain) => Some(Kind::ItemRepeated),
+                    Some(Reply::Envelope(envelope)) => Some(envelope.kind()),
                     Some(Reply::Fail(_)) | None => None,
                 };
                 let body = match hooked {

@@ -294,13 +294,13 @@ async fn a_date_that_falls_back_does_not_stop_the_sweeps() {
         world.add_at(ahead.num_milliseconds(), 0, "");
         world.add(3);
         let mut process = world.start();
-        process.good().await;
+        process.good_after_a_doubt().await;
         tokio::time::sleep(MINUTE).await;
         process.good().await;
         world.state().source.skew = TimeDelta::zero();
         tokio::time::sleep(MINUTE).await;
         let behind = world.add_at(-90_000, 0, "");
-        process.good().await;
+        process.good_after_a_doubt().await;
         assert_eq!(world.state().sink.copies(&behind), 1, "ahead by {ahead}");
         let cp = world.checkpoint();
         tokio::time::sleep(HOUR).await;
@@ -316,11 +316,11 @@ async fn a_late_at_in_the_future_counts_as_due() {
     world.state().source.skew = TimeDelta::days(2);
     world.add(3);
     let mut process = world.start();
-    process.good().await;
+    process.good_after_a_doubt().await;
     world.state().source.skew = TimeDelta::zero();
     let late = world.add_at(-20 * 60_000, 0, "");
     tokio::time::sleep(MINUTE).await;
-    process.good().await;
+    process.good_after_a_doubt().await;
     assert_eq!(world.state().sink.copies(&late), 1);
     assert!(world.checkpoint().late_at <= world.state().now());
 }

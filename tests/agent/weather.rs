@@ -4,7 +4,7 @@ use crate::dice::Dice;
 use crate::faults::Kind;
 use crate::link::Mishap;
 use crate::sink::Outcome;
-use crate::source::{Event, Reply, status};
+use crate::source::{Envelope, Event, Reply, WrongDates, status};
 use crate::store::{Blob, Fault, Op};
 use crate::world::{Process, World};
 use chrono::TimeDelta;
@@ -54,8 +54,13 @@ impl Weather {
 
     /// Lets calls fail from now on.
     pub(crate) fn blow(self, world: &World, seed: u64) {
-        let mut dice = Dice::new(seed ^ 0x50);
-        world.on_page(move |_| hits(&mut dice, self.source).then(|| page_trouble(&mut dice)));
+        let (mut dice, mut shapes) = (Dice::new(seed ^ 0x50), Dice::new(seed ^ 0x53));
+        let shapes_odds = [0, 0, 60, 15][shapes.below(4) as usize];
+        world.on_page(move |_| {
+            let shape = hits(&mut shapes, shapes_odds).then(|| shapes.below(Envelope::ALL.len() as u64) as usize);
+            let usual = hits(&mut dice, self.source).then(|| page_trouble(&mut dice));
+            usual.or_else(|| Some(Reply::Envelope(Envelope::ALL[shape?])))
+        });
         let (mut dice, mut storm) = (Dice::new(seed ^ 0x51), None);
         world.on_post(move |_| {
             // Trouble comes in storms: the same again, a few times.
@@ -182,6 +187,47 @@ impl Backup {
         state.struck.by(Kind::CheckpointRolledBack);
         state.store.set(&key, bytes);
         Some(state.sink.rows.len())
+    }
+}
+
+/// Wrong times: of one or several answers of the source at any moment, and of the host. Dice of their own: the other runs stay as they
+/// were.
+pub(crate) struct Clocks {
+    dice: Dice,
+    odds: u64,
+}
+
+impl Clocks {
+    pub(crate) fn of(world: &World, seed: u64) -> Self {
+        let mut dice = Dice::new(seed ^ 0x54);
+        let odds = [0, 0, 12, 4][dice.below(4) as usize];
+        let clocks = Self { dice, odds };
+        if clocks.odds > 0 {
+            let mut first = Self { dice: Dice::new(seed ^ 0x55), ..clocks };
+            first.strike(world);
+            return Self { dice: Dice::new(seed ^ 0x56), ..first };
+        }
+        clocks
+    }
+
+    /// Answers that are wrong for less than a minute: whoever is wrong for longer, and the same way, is right as far as one can tell.
+    pub(crate) fn strike(&mut self, world: &World) {
+        let mut state = world.state();
+        if !hits(&mut self.dice, self.odds) {
+            if self.dice.one_in(6) {
+                state.host_skew = TimeDelta::zero();
+            }
+            return;
+        }
+        if self.dice.one_in(4) {
+            state.host_skew = -TimeDelta::seconds(self.dice.below(20 * 3600) as i64);
+            state.struck.by(Kind::HostClockBehind);
+            return;
+        }
+        let days = [400, 130, 3, 1][self.dice.below(4) as usize];
+        let by = TimeDelta::days(if self.dice.one_in(3) { -days } else { days });
+        let until = tokio::time::Instant::now() + Duration::from_secs(50);
+        state.source.wrong_dates = Some(WrongDates { left: 1 + self.dice.below(4), until, by });
     }
 }
 

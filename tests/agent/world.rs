@@ -1,7 +1,7 @@
 //! The outside world of a feed: one source, one sink, one store, one clock, and processes that come and go.
 
 use crate::dice::Dice;
-use crate::faults::Struck;
+use crate::faults::{Kind, Struck};
 use crate::link::Link;
 use crate::oracle::Seen;
 use crate::sink::{Outcome, Table};
@@ -9,6 +9,7 @@ use crate::source::{Archive, Event, Order, Reply};
 use crate::store::{Container, Fault, Op};
 use chrono::{SubsecRound, TimeDelta};
 use opship::agent::board::Panel;
+use opship::agent::clock::HostClock;
 use opship::agent::health::Account;
 use opship::agent::{Drained, Feed, Parts, Replayed, Settings, Tick, Trouble};
 use opship::config::Lookback;
@@ -46,6 +47,10 @@ pub(crate) struct State {
     pub(crate) seen: Seen,
     /// What had been written and posted when a task panicked.
     pub(crate) effects_at_panic: Option<(u64, usize)>,
+    /// The configured lookback of the seeded runs.
+    pub(crate) lookback: Option<TimeDelta>,
+    /// What the host's clock is ahead by.
+    pub(crate) host_skew: TimeDelta,
     base: Time,
 }
 
@@ -57,6 +62,21 @@ impl State {
     /// The source's `Date` header: whole seconds of its own clock.
     pub(crate) fn date(&self) -> Time {
         (self.now() + self.source.skew).trunc_subsecs(0)
+    }
+
+    /// What an answer of the source says, which a wrong server may get wrong.
+    pub(crate) fn answer_date(&mut self) -> Time {
+        let (date, now) = (self.date(), Instant::now());
+        if self.source.right_before > 0 {
+            self.source.right_before -= 1;
+            return date;
+        }
+        let wrong = self.source.wrong_dates.as_mut().filter(|wrong| wrong.left > 0 && now <= wrong.until);
+        let Some(wrong) = wrong else { return date };
+        wrong.left -= 1;
+        let said = date + wrong.by;
+        self.struck.by(Kind::WrongDate);
+        said
     }
 
     /// Writes of the store, POSTs begun.
@@ -97,6 +117,8 @@ impl World {
             is_watched: false,
             seen: Seen::default(),
             effects_at_panic: None,
+            host_skew: TimeDelta::zero(),
+            lookback: None,
             base: "2026-11-22T10:00:00Z".parse().expect("a date"),
         };
         let widths = Widths { overlap: 5 * MINUTE, late_every: HOUR, late_horizon: 72 * HOUR };
@@ -145,7 +167,7 @@ impl World {
             panel: panel.clone(),
             table: Some(edge.clone()),
             id: FeedId { account: account.clone(), stream: self.stream },
-            account: Arc::new(Account::new(account, self.patience)),
+            account: Arc::new(Account::new(account, self.patience, self.host_clock())),
             source: edge.clone(),
             sink: edge.clone(),
             store: edge,
@@ -155,6 +177,14 @@ impl World {
             seed: self.started,
         });
         Process { feed: Some(feed), panel, link, owner, patience: self.patience, standby_max: self.standby_max }
+    }
+
+    pub(crate) fn host_clock(&self) -> HostClock {
+        let state = self.state.clone();
+        HostClock::new(move || {
+            let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.now() + state.host_skew
+        })
     }
 
     /// A process that dies at its `k`-th wait. True when it got that far.
@@ -276,6 +306,14 @@ impl Process {
     /// A tick that must go well.
     pub(crate) async fn good(&mut self) -> Drained {
         self.tick().await.expect("no crash").expect("a good tick")
+    }
+
+    /// A tick that doubts the time, and a minute later a good one: another answer agreed.
+    pub(crate) async fn good_after_a_doubt(&mut self) -> Drained {
+        let doubt = self.bad().await;
+        assert!(matches!(doubt, Trouble::Clock(_)), "{doubt}");
+        tokio::time::sleep(doubt.pause()).await;
+        self.good().await
     }
 
     /// A tick that must meet trouble.

@@ -1,0 +1,103 @@
+//! Where a feed starts: the floor, which no re-read goes below. One that is too late loses events, one that is too early ships more.
+
+use super::Feed;
+use super::clock::OPINION_PAUSE;
+use super::trouble::Trouble;
+use crate::config::Lookback;
+use crate::flow::checkpoint::{Checkpoint, Fingerprints};
+use crate::flow::clock::{APART_MAX, in_words};
+use crate::flow::{Time, window};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How far back a feed starts again that was told to start now and whose checkpoint cannot be read; the ledger drops what is known.
+const LOST_LOOKBACK: Duration = Duration::from_secs(30 * 86_400);
+/// How long a run that ends by itself waits to be sure of the time before it gives up on a floor that lies ahead.
+const SURE_WAIT_MAX: Duration = OPINION_PAUSE.saturating_mul(3);
+
+impl Feed {
+    /// The checkpoint of a feed that has none yet.
+    ///
+    /// # Errors
+    /// The configured start lies ahead, or is "now" and the clocks do not agree on when that is.
+    pub(super) fn first(&self, fingerprints: &Fingerprints) -> Result<Checkpoint, Trouble> {
+        self.first_from(fingerprints, self.settings.lookback)
+    }
+
+    /// The checkpoint of a feed whose own cannot be read: never from now, or what came since its last write would be lost.
+    pub(super) fn first_again(&self, fingerprints: &Fingerprints) -> Result<Checkpoint, Trouble> {
+        let lookback = match self.settings.lookback {
+            Lookback::Now => Lookback::Back(LOST_LOOKBACK),
+            lookback @ (Lookback::Back(_) | Lookback::From(_)) => lookback,
+        };
+        self.first_from(fingerprints, lookback)
+    }
+
+    fn first_from(&self, fingerprints: &Fingerprints, lookback: Lookback) -> Result<Checkpoint, Trouble> {
+        let clocks = self.account.clocks_now();
+        let now = clocks.earlier();
+        let floor = match (lookback, clocks.disagree()) {
+            (Lookback::Back(by), _) => window::earlier(now, by),
+            (Lookback::From(time), _) if time > clocks.date.max(clocks.host) => return Err(starts_later(time)),
+            (Lookback::From(time), _) => time.min(now),
+            (Lookback::Now, Some(apart)) => return Err(whose_now(apart)),
+            (Lookback::Now, None) => now,
+        };
+        let floor = floor.max(window::reach(clocks));
+        Ok(window::first(&self.id, fingerprints.clone(), floor, clocks, &self.settings.widths))
+    }
+
+    /// Whether to look again: the stored floor lies ahead of the present, and it is not yet sure that it is the floor that is wrong. A
+    /// floor that a wrong clock made is replaced, with every position beside it, where nothing was shipped under it.
+    pub(super) async fn has_a_floor_to_come(
+        &mut self,
+        cp: &mut Checkpoint,
+        fingerprints: &Fingerprints,
+        started: Instant,
+    ) -> Result<bool, Trouble> {
+        let clocks = self.account.clocks_now();
+        if cp.floor <= window::later(clocks.date, APART_MAX) {
+            return Ok(false);
+        }
+        let what = format!("the position starts at {}, and it is {} by 1Password's clock", cp.floor, clocks.date);
+        if cp.totals.shipped > 0 || clocks.disagree().is_some() {
+            let remedy = "if this host's clock is wrong, set it; if it is right, the clock was wrong when this feed was first started: \
+                run `opship checkpoint reset`, which starts at the lookback and ships nothing twice";
+            return Err(Trouble::Halted { what, remedy: remedy.into() });
+        }
+        if !self.account.is_sure_of_the_time() {
+            self.account.forget();
+            if self.account.ends_by_itself() && started.elapsed() < SURE_WAIT_MAX {
+                self.rest(OPINION_PAUSE).await?;
+                return Ok(true);
+            }
+            let remedy = "nothing: the feed starts anew as soon as a second answer, a minute later, agrees on the time";
+            return Err(Trouble::Halted { what, remedy: remedy.into() });
+        }
+        let fresh = self.first(fingerprints)?;
+        tracing::error!(feed = %self.id, stored = %cp.floor, floor = %fresh.floor, remedy = "nothing: it is mended; find out whose clock was wrong at the first start",
+            "the position was to start in the future, and nothing was shipped: it starts at the lookback again");
+        let mut intent = cp.intent.take();
+        intent.iter_mut().for_each(|intent| intent.advance = None);
+        let (seq, totals, in_doubt) = (cp.seq, std::mem::take(&mut cp.totals), std::mem::take(&mut cp.in_doubt));
+        let unknown = std::mem::take(&mut cp.unknown);
+        *cp = Checkpoint { seq, totals, in_doubt, intent, unknown, ..fresh };
+        Ok(false)
+    }
+}
+
+fn starts_later(time: Time) -> Trouble {
+    let what = format!("schedule.lookback is {time}, which is still to come");
+    let remedy = "nothing, if that is meant: the feed starts then; otherwise set an earlier time or a duration";
+    Trouble::Halted { what, remedy: remedy.into() }
+}
+
+fn whose_now(apart: Duration) -> Trouble {
+    let what = format!(
+        "schedule.lookback is \"now\", and 1Password's clock and this host's are {} apart: from which of the two on events are shipped \
+         is not for this program to guess",
+        in_words(apart)
+    );
+    let remedy = "set this host's clock if it is wrong; or set schedule.lookback to the RFC 3339 time at which the other connector stops";
+    Trouble::Halted { what, remedy: remedy.into() }
+}
