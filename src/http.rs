@@ -107,6 +107,45 @@ fn read_ca_file(path: &std::path::Path) -> Result<Vec<reqwest::Certificate>, Htt
     Ok(certificates)
 }
 
+/// The dates of a certificate and this host's clock, one of which is wrong.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the dates of the server's certificate do not fit this host's clock, which says {now}: set the clock if it is wrong"
+)]
+struct WrongDates {
+    now: String,
+    #[source]
+    cause: reqwest::Error,
+}
+
+/// The cause of a failed send, for people: a certificate that is not valid yet or no more may be right, and the clock wrong.
+pub fn cause_of(error: reqwest::Error) -> Box<dyn std::error::Error + Send + Sync> {
+    let error = error.without_url();
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(error) = cause {
+        if is_about_dates(error) {
+            break;
+        }
+        cause = error.source();
+    }
+    if cause.is_none() {
+        return error.into();
+    }
+    let now = chrono::Utc::now().format("%Y-%m-%d %H:%M:%SZ").to_string();
+    WrongDates { now, cause: error }.into()
+}
+
+fn is_about_dates(error: &(dyn std::error::Error + 'static)) -> bool {
+    use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    let inner = inner.and_then(|error| error.downcast_ref::<rustls::Error>());
+    let tls = error.downcast_ref::<rustls::Error>().or(inner);
+    let dates = |error: &rustls::CertificateError| {
+        matches!(error, Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. })
+    };
+    matches!(tls, Some(rustls::Error::InvalidCertificate(error)) if dates(error))
+}
+
 /// What a failed send means: nothing sent, or nobody knows.
 pub fn failure_of(error: &reqwest::Error) -> Failure {
     if error.is_connect() || error.is_builder() { Failure::NotConnected } else { Failure::Interrupted }

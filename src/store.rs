@@ -57,8 +57,8 @@ pub struct Version(pub String);
 pub struct Object {
     pub bytes: Bytes,
     pub version: Version,
-    /// Time since the last write, by the store's own clock (blob: Date - Last-Modified); never negative.
-    pub age: Duration,
+    /// Time since the last write, by the store's own clock (blob: Date - Last-Modified); never negative. None: it tells no time.
+    pub age: Option<Duration>,
 }
 
 /// What must be there for a put to happen.

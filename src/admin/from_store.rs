@@ -68,7 +68,7 @@ async fn feed(store: &dyn Store, id: &FeedId, asked: &Asked<'_>) -> Result<FeedS
     let of_life = |listed: &&Listed| {
         listed.key.as_str().ends_with(&format!("{}.json", id.stream)) || listed.key.as_str().ends_with(".prev.json")
     };
-    let silent_for = signs.iter().filter(of_life).map(|listed| listed.age).min().unwrap_or(object.age);
+    let silent_for = signs.iter().filter(of_life).map(|listed| listed.age).min().or(object.age).unwrap_or_default();
     let letters = DeadLetters::count_of(store, id).await?;
     Ok(FeedStatus { dead_letters: letters as u64, ..told(id, &cp, silent_for, asked) })
 }

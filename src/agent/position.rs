@@ -50,6 +50,8 @@ pub(super) struct Position {
     pub version: Version,
     /// Time since it was written when it was read, by the store's clock.
     pub age: Duration,
+    /// The store tells no time: the age is only as long as this process has seen it.
+    pub age_is_guessed: bool,
     /// Rows were shipped since the last write.
     pub unsaved_rows: bool,
     /// A POST of the open intent is in doubt, and the stored intent does not say so yet.
@@ -90,6 +92,7 @@ impl Position {
             cp: loaded.checkpoint,
             version: loaded.version,
             age: loaded.age,
+            age_is_guessed: loaded.is_guessed,
             unsaved_rows: false,
             unsaved_doubt: false,
             rowless_pages: 0,
@@ -208,7 +211,7 @@ impl Feed {
     async fn create(&mut self, mut cp: Checkpoint, over: Option<Version>) -> Result<Loaded, Trouble> {
         let version = self.checkpoints.save(&mut cp, over.as_ref(), self.date).await?;
         self.ledger.forget();
-        Ok(Loaded { checkpoint: cp, version, age: Duration::ZERO })
+        Ok(Loaded { checkpoint: cp, version, age: Duration::ZERO, is_guessed: false })
     }
 
     /// Takes a loaded checkpoint over; what is in memory stays where the store has nothing newer.

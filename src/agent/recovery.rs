@@ -5,7 +5,7 @@ use super::letters::{ROW_REFUSED, ROW_TOO_LARGE, in_full};
 use super::parcel::Parcel;
 use super::trouble::{Trouble, chain};
 use super::{Feed, Tick};
-use crate::flow::checkpoint::{BatchKind, Doubt, Intent, Totals, Unknown, Which};
+use crate::flow::checkpoint::{BatchKind, Doubt, INTENT_TTL, Intent, Totals, Unknown, Which};
 use crate::flow::decode::{self, Item};
 use crate::flow::pack::{BATCH_ROWS_MAX, Batch, ROW_BYTES_MAX};
 use crate::flow::planted::{self, Bug};
@@ -23,6 +23,8 @@ const PAUSE_FROM_START: u32 = 3;
 /// 512 rows to one.
 const HALVINGS_MAX: u32 = 9;
 const PAUSE_MAX: Duration = Duration::from_secs(15 * 60);
+/// Where the store tells no time, and each process counts from its own first sight of the batch.
+const PAUSE_MAX_BY_SIGHT: Duration = INTENT_TTL.saturating_mul(2);
 
 /// Rows whose 204 this process has seen but not yet recorded.
 pub(super) struct Accepted {
@@ -116,9 +118,12 @@ impl Feed {
         if next < PAUSE_FROM_START {
             return Ok(());
         }
-        let pause = Duration::from_secs(2_u64.saturating_pow(next)).min(PAUSE_MAX);
-        let left = pause.saturating_sub(self.position()?.age);
-        if left > tick.patience.single_wait_max {
+        let (age, is_guessed) = self.position().map(|position| (position.age, position.age_is_guessed))?;
+        let most = if is_guessed { PAUSE_MAX_BY_SIGHT } else { PAUSE_MAX };
+        let left = Duration::from_secs(2_u64.saturating_pow(next)).min(most).saturating_sub(age);
+        // Without a clock of the store the next run would count from nothing again: one that ends by itself waits.
+        let must_wait = is_guessed && self.account.ends_by_itself();
+        if left > tick.patience.single_wait_max && !must_wait {
             return Err(Trouble::CoolingDown { left });
         }
         self.rest(left).await

@@ -32,7 +32,13 @@ impl Feed {
     ) -> Result<(), Trouble> {
         let (Some(after), Some(table)) = (self.settings.verify_after, self.table.clone()) else { return Ok(()) };
         let due = INTENT_TTL.saturating_add(after);
-        let (age, written_at) = self.position().map(|position| (position.age, position.cp.written_at))?;
+        let now = self.account.clocks_now().date;
+        let (age, written_at) = self.position().map(|position| {
+            let by_source = (now - position.cp.written_at).to_std().unwrap_or_default();
+            // A store that tells no time leaves the source's: a run that ends by itself would never see the batch grow old.
+            let age = if position.age_is_guessed { position.age.max(by_source) } else { position.age };
+            (age, position.cp.written_at)
+        })?;
         let left = due.saturating_sub(age);
         if left > tick.patience.single_wait_max {
             return Err(Trouble::Verifying { left });

@@ -191,8 +191,9 @@ pub(super) fn clock(clocks: &Arc<Clocks>, connections: &[Pending]) -> Pending {
         };
         let direction = if *ahead > TimeDelta::zero() { "ahead of" } else { "behind" };
         let said = format!("this host is {} {direction} {host}", long(ahead.abs()));
-        let remedy = "set the clock by NTP (timedatectl set-ntp true): from 5 minutes on Entra ID refuses certificates and a \
-             new SAS does not work yet, from 15 minutes on Azure Storage refuses everything; times of events are not affected";
+        let remedy = "find out which of the two is wrong, and set this host's by NTP (timedatectl set-ntp true) if it is that one: \
+             from 5 minutes on Entra ID refuses certificates and a new SAS does not work yet, from 15 minutes on Azure Storage refuses \
+             everything and a feed waits until two answers of 1Password, a minute apart, agree; times of events are not affected";
         match ahead.abs() {
             good if good < SKEW_NOTED => Finding::ok(format!("within {} of every server that answered", long(SKEW_NOTED))),
             bearable if bearable < SKEW_MAX => Finding::warn(said, remedy),

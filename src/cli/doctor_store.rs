@@ -241,7 +241,8 @@ async fn stood(
         // Read, never loaded: loading puts an unreadable one aside.
         let Some(object) = store.get(&Checkpoints::key(&feed)).await? else { continue };
         stand.positions += 1;
-        stand.newest = Some(stand.newest.map_or(object.age, |newest| newest.min(object.age)));
+        let age = object.age.unwrap_or_default();
+        stand.newest = Some(stand.newest.map_or(age, |newest| newest.min(age)));
         match Checkpoint::decode(&object.bytes) {
             Decoded::Good(checkpoint) => {
                 if let Some(now) = &now {
@@ -253,7 +254,7 @@ async fn stood(
                     );
                 }
                 let open = checkpoint.intent.is_some();
-                let loaded = Loaded { checkpoint: *checkpoint, version: object.version, age: object.age };
+                let loaded = Loaded { checkpoint: *checkpoint, version: object.version, age, is_guessed: false };
                 match checkpoints.held_by_other(&loaded).await {
                     Ok(Some(_)) => stand.held.push(stream.to_string()),
                     _ if open => stand.open.push(stream.to_string()),

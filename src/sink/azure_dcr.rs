@@ -3,7 +3,7 @@
 use super::{Body, Sink, SinkError};
 use crate::azure::Tokens;
 use crate::flow::retry::Failure;
-use crate::http::{REQUEST_DEADLINE, failure_of, failure_of_status};
+use crate::http::{REQUEST_DEADLINE, cause_of, failure_of, failure_of_status};
 use async_trait::async_trait;
 use bytes::Bytes;
 use flate2::{Compress, Compression, FlushCompress, Status};
@@ -105,7 +105,7 @@ impl AzureDcr {
         if gzip {
             request = request.header(CONTENT_ENCODING, "gzip");
         }
-        let response = request.send().await.map_err(|error| (failure_of(&error), Some(error.without_url().into())))?;
+        let response = request.send().await.map_err(|error| (failure_of(&error), Some(cause_of(error))))?;
         match response.status().as_u16() {
             200 | 204 => Ok(()),
             // Neither a yes nor a no of this API: the rows may be in.

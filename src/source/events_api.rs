@@ -207,7 +207,7 @@ impl EventsApi {
 /// One request and its answer to the last byte.
 async fn exchange(request: reqwest::RequestBuilder, answer_bytes_max: usize) -> Result<Answer, Trouble> {
     let response =
-        request.send().await.map_err(|error| Trouble(http::failure_of(&error), Some(error.without_url().into())))?;
+        request.send().await.map_err(|error| Trouble(http::failure_of(&error), Some(http::cause_of(error))))?;
     if response.status() != reqwest::StatusCode::OK {
         return Err(http::failure_of_status(response).await.into());
     }

@@ -253,18 +253,19 @@ fn listed_of(blob: BlobItem, now: Option<Time>) -> Option<Listed> {
     let properties = blob.properties?;
     let modified = properties.last_modified.map(OffsetDateTime::unix_timestamp);
     let modified = modified.and_then(|seconds| chrono::DateTime::from_timestamp(seconds, 0));
-    Some(Listed { key: Key::new(name), len: properties.content_length?, age: age_between(modified, now) })
+    // Unknown counts as just written: nothing is retired early.
+    let age = age_between(modified, now).unwrap_or_default();
+    Some(Listed { key: Key::new(name), len: properties.content_length?, age })
 }
 
-/// Unknown counts as just written: never take over early.
-fn age_between(modified: Option<Time>, now: Option<Time>) -> Duration {
-    let age = now.zip(modified).and_then(|(now, modified)| (now - modified).to_std().ok());
-    age.unwrap_or_default()
+/// None where one of the two is not told. A write in the future, by a clock that fell back, counts as one of just now.
+fn age_between(modified: Option<Time>, now: Option<Time>) -> Option<Duration> {
+    now.zip(modified).map(|(now, modified)| (now - modified).to_std().unwrap_or_default())
 }
 
 /// A 416: the blob is there and ends at or before the offset. Only `read_from` asks with an offset, and it looks at the bytes alone.
 fn nothing_behind_the_end() -> Object {
-    Object { bytes: Bytes::new(), version: Version(String::new()), age: Duration::ZERO }
+    Object { bytes: Bytes::new(), version: Version(String::new()), age: None }
 }
 
 /// Else the names of blobs would start with a slash.

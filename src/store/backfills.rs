@@ -123,8 +123,8 @@ impl Backfills {
         for entry in self.store.list(&prefix(feed)).await? {
             let Some(Object { bytes, age, .. }) = self.store.get(&entry.key).await? else { continue };
             match decode(&bytes, feed) {
-                Ok(progress) if progress.is_of(span, fingerprints, age) => found = Some(progress),
-                Ok(_) if age < KEEP => {}
+                Ok(progress) if progress.is_of(span, fingerprints, age.unwrap_or_default()) => found = Some(progress),
+                Ok(_) if age.is_none_or(|age| age < KEEP) => {}
                 Ok(_) => self.store.delete(&entry.key).await?,
                 Err(Unreadable::Corrupt(why)) => {
                     tracing::warn!(%feed, key = %entry.key, why, "the progress of a backfill is unreadable: its range starts again, the ledger keeps it free of duplicates");

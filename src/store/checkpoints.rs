@@ -6,7 +6,8 @@ use crate::flow::planted::{self, Bug};
 use crate::flow::retry::Pace;
 use crate::flow::{FeedId, Time};
 use bytes::Bytes;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -20,8 +21,10 @@ const SAVE_TRIES: u32 = 4;
 pub struct Loaded {
     pub checkpoint: Checkpoint,
     pub version: Version,
-    /// Time since it was written, by the store's clock.
+    /// Time since it was written, by the store's clock, and never less than since this process first saw it.
     pub age: Duration,
+    /// The store tells no time: the age is only as long as this process has seen it.
+    pub is_guessed: bool,
 }
 
 /// What stands under a feed's name.
@@ -68,11 +71,13 @@ pub struct Checkpoints {
     store: Arc<dyn Store>,
     /// Random per process start.
     owner: String,
+    /// When this process first saw the version of a checkpoint that it saw last: one entry a feed.
+    seen: Arc<Mutex<HashMap<Key, (Version, Instant)>>>,
 }
 
 impl Checkpoints {
     pub fn new(store: Arc<dyn Store>, owner: String) -> Self {
-        Self { store, owner }
+        Self { store, owner, seen: Arc::default() }
     }
 
     pub fn owner(&self) -> &str {
@@ -95,7 +100,9 @@ impl Checkpoints {
         };
         let why = match Checkpoint::decode(&bytes) {
             Decoded::Good(checkpoint) if checkpoint.feed() == *feed => {
-                return Ok(Found::Good(Box::new(Loaded { checkpoint: *checkpoint, version, age })));
+                let seen_for = self.seen_for(&key, &version);
+                let (age, is_guessed) = (age.unwrap_or_default().max(seen_for), age.is_none());
+                return Ok(Found::Good(Box::new(Loaded { checkpoint: *checkpoint, version, age, is_guessed })));
             }
             Decoded::Good(other) => format!("it belongs to {}", other.feed()),
             Decoded::TooNew { writer, min_reader } => return Err(CheckpointError::TooNew { key, writer, min_reader }),
@@ -111,6 +118,18 @@ impl Checkpoints {
         self.store.put(&aside, bytes, Expect::Anything).await?;
         let previous = self.previous(feed).await?.map(Box::new);
         Ok(Found::Replaced { why, aside, previous, version })
+    }
+
+    /// How long this process has known this version. Whatever the store's clock says, or whether it says anything, it is at least so old.
+    fn seen_for(&self, key: &Key, version: &Version) -> Duration {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match seen.get(key) {
+            Some((known, since)) if known == version => since.elapsed(),
+            _ => {
+                seen.insert(key.clone(), (version.clone(), Instant::now()));
+                Duration::ZERO
+            }
+        }
     }
 
     /// Whether there is one, readable or not.
@@ -130,7 +149,8 @@ impl Checkpoints {
     pub async fn keep_previous(&self, checkpoint: &Checkpoint) -> Result<(), CheckpointError> {
         let feed = checkpoint.feed();
         let key = Self::previous_key(&feed);
-        let fresh = self.store.get(&key).await?.is_some_and(|previous| previous.age < PREVIOUS_EVERY);
+        let fresh =
+            self.store.get(&key).await?.is_some_and(|previous| previous.age.is_some_and(|age| age < PREVIOUS_EVERY));
         if !fresh {
             // Its intent is settled by the time it would be used.
             let copy = Checkpoint { intent: None, ..checkpoint.clone() };

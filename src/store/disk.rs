@@ -63,7 +63,7 @@ impl Disk {
         let Some(file) = open_existing(&path).map_err(failed)? else { return Ok(None) };
         let age = age_of(&file.metadata().map_err(failed)?);
         let bytes = read_bounded(&file).map_err(failed)?;
-        Ok(Some(Object { version: version_of(&bytes), bytes, age }))
+        Ok(Some(Object { version: version_of(&bytes), bytes, age: Some(age) }))
     }
 
     pub(super) fn put(&self, key: &Key, bytes: &[u8], expect: &Expect) -> Result<Version, StoreError> {

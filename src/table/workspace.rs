@@ -10,7 +10,7 @@ use super::{Column, Ids, Question, Span, Table, TableError, When};
 use crate::azure::Tokens;
 use crate::flow::retry::Failure;
 use crate::flow::{EventId, EventKey, Hour, Time, decode};
-use crate::http::{BODY_BYTES_MAX, failure_of, failure_of_status, one_line, read_body};
+use crate::http::{BODY_BYTES_MAX, cause_of, failure_of, failure_of_status, one_line, read_body};
 use async_trait::async_trait;
 use chrono::{SecondsFormat, TimeDelta};
 use reqwest::header::CONTENT_TYPE;
@@ -175,7 +175,7 @@ impl Workspace {
             .header("x-ms-client-request-id", uuid::Uuid::new_v4().to_string())
             .header(CONTENT_TYPE, "application/json")
             .body(serde_json::json!({ "query": query }).to_string());
-        let broken = |error: reqwest::Error| Unanswered::No(failure_of(&error), Some(error.without_url().into()));
+        let broken = |error: reqwest::Error| Unanswered::No(failure_of(&error), Some(cause_of(error)));
         let response = request.send().await.map_err(broken)?;
         match response.status().as_u16() {
             200 => read_body(response, BODY_BYTES_MAX).await.map_err(|failure| match failure {

@@ -80,7 +80,7 @@ impl Outside {
         root.set_query(None);
         let answered = async {
             let answer = self.http.get(root.clone()).send().await;
-            let told = |error: reqwest::Error| (http::failure_of(&error), crate::agent::chain(&error.without_url()));
+            let told = |error: reqwest::Error| (http::failure_of(&error), crate::agent::chain(&*http::cause_of(error)));
             let answer = answer.map_err(told)?;
             match answer.status().as_u16() {
                 407 => Err((http::failure_of_status(answer).await, "the proxy wants a login".into())),

@@ -2,7 +2,7 @@
 
 use crate::log::Log;
 use crate::sink::Outcome;
-use crate::source::{BOTH, Order, WrongDates, status};
+use crate::source::{BOTH, Order, WrongDates};
 use crate::store::TTL;
 use crate::world::{HOUR, MINUTE, World};
 use chrono::TimeDelta;
@@ -227,11 +227,47 @@ async fn fm_46_the_floor_comes_from_the_earlier_clock() {
     }
 }
 
-/// A source that is not reachable at all says no time: nothing to doubt.
+/// Fault: a store whose answers have no Date, and a batch left open by a process that is gone. Shows: another waits for the intent's life from its first sight on, then takes over, after many recoveries too, and everything ships.
 #[tokio::test(start_paused = true)]
-async fn a_source_that_fails_is_no_question_of_the_time() {
-    let mut world = World::new(Order::Insertion);
-    world.on_page(|_| Some(crate::source::Reply::Fail(status(503))));
-    assert!(matches!(world.start().bad().await, Trouble::Source(_)));
-    assert!(Instant::now().elapsed() < Duration::from_secs(1));
+async fn fm_48_a_store_that_tells_no_time_is_waited_for_by_our_own_clock() {
+    for (patience, standby_max) in [(Patience::RUN, Duration::ZERO), (Patience::ONCE, Duration::from_secs(150))] {
+        let mut world = World::new(Order::Insertion);
+        (world.patience, world.standby_max) = (patience, standby_max);
+        world.state().store.tells_time = false;
+        world.add(3);
+        world.posts_end([Outcome::Hang { accepted: true }]);
+        for starts in 0..6 {
+            // Each is killed while it posts: the intent stays, and the batch has been started once more.
+            let begun = Instant::now();
+            let mut process = world.start();
+            process.link.die_at_wait(u64::MAX);
+            world.on_post(|_| Outcome::Hang { accepted: false });
+            let posts = world.state().sink.begun;
+            let driver = async {
+                loop {
+                    if let Err(trouble) = process.tick().await.expect("nobody kills it") {
+                        tokio::time::sleep(trouble.pause().max(Duration::from_secs(5))).await;
+                    }
+                }
+            };
+            let watch = async {
+                while world.state().sink.begun == posts {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            };
+            tokio::select! { () = driver => {}, () = watch => {} }
+            world.crashes += 1;
+            let waited = begun.elapsed();
+            let (least, most) = if starts == 0 { (0, 5) } else { (118, 2 * 120 + 10) };
+            let waited = waited.as_secs();
+            assert!((least..=most).contains(&waited), "{patience:?}: start {starts} waited {waited} s");
+        }
+        world.heal();
+        let mut process = world.start();
+        while let Err(trouble) = process.tick().await.expect("nobody kills it") {
+            tokio::time::sleep(trouble.pause().max(Duration::from_secs(5))).await;
+        }
+        world.nothing_is_lost();
+        world.is_sound();
+    }
 }

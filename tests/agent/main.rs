@@ -18,6 +18,7 @@ mod link;
 mod log;
 mod loops;
 mod oracle;
+mod pages;
 mod planted;
 mod points;
 mod recovery;

@@ -48,6 +48,8 @@ pub(crate) struct Container {
     pub(crate) can_cut: bool,
     /// What the store's clock is wrong by when it tells an age.
     pub(crate) clock_error: i64,
+    /// Whether its answers have a Date.
+    pub(crate) tells_time: bool,
     pub(crate) struck: Struck,
     version: u64,
 }
@@ -61,6 +63,7 @@ impl Container {
             gone: Vec::new(),
             can_cut: false,
             clock_error: 0,
+            tells_time: true,
             struck: Struck::none(),
             version: 0,
         }
@@ -152,7 +155,7 @@ impl Store for Link {
             Ok(state.store.blobs.get(key.as_str()).map(|blob| Object {
                 bytes: blob.bytes.clone().into(),
                 version: Version(blob.version.to_string()),
-                age: state.store.age(blob),
+                age: state.store.tells_time.then(|| state.store.age(blob)),
             }))
         })
         .await

@@ -42,7 +42,8 @@ async fn fm_31_certificates_that_cannot_be_trusted_get_no_request() {
     let ours = Authority::new();
     let elsewhere = vec![SanType::DnsName("elsewhere.example".try_into().unwrap())];
     let cases = [
-        (ours.server(HOST, |params| params.not_after = date_time_ymd(2020, 1, 1)), "xpired"),
+        (ours.server(HOST, |params| params.not_after = date_time_ymd(2020, 1, 1)), "set the clock if it is wrong"),
+        (ours.server(HOST, |params| params.not_before = date_time_ymd(2090, 1, 1)), "set the clock if it is wrong"),
         (ours.server(HOST, |params| params.subject_alt_names = elsewhere), "not valid for"),
         (Authority::new().server(HOST, |_| ()), "UnknownIssuer"),
         (self_signed(HOST), "invalid peer certificate"),
