@@ -82,6 +82,8 @@ pub enum What {
     InvalidUtf8,
     /// Another body under the same status.
     Body { text: String },
+    /// The answer's `Date` is wrong by so many days.
+    WrongDate { days: i64 },
     /// A gzip body of so many MiB of spaces.
     GzipBomb { mib: u64 },
     /// A header of so many bytes.
@@ -123,6 +125,9 @@ impl What {
         }
         if matches!(self, Self::GzipBomb { mib } if *mib > GZIP_BOMB_MIB_MAX) {
             return Err(format!("mib is above {GZIP_BOMB_MIB_MAX}"));
+        }
+        if matches!(self, Self::WrongDate { days } if days.abs() > WRONG_DAYS_MAX) {
+            return Err(format!("days is beyond {WRONG_DAYS_MAX}"));
         }
         if matches!(self, Self::HeaderBomb { bytes } if *bytes > HEADER_BOMB_BYTES_MAX) {
             return Err(format!("bytes is above {HEADER_BOMB_BYTES_MAX}"));
@@ -293,6 +298,8 @@ impl Fault {
 
 /// Larger bombs would tell nothing new.
 const GZIP_BOMB_MIB_MAX: u64 = 4096;
+/// A thousand years.
+const WRONG_DAYS_MAX: i64 = 365_250;
 /// Larger headers would tell nothing new.
 const HEADER_BOMB_BYTES_MAX: usize = 16 * 1024 * 1024;
 

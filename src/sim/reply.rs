@@ -44,12 +44,21 @@ pub(super) struct Reply {
     pub(super) body: Bytes,
     pub(super) manner: Manner,
     pub(super) delay: Duration,
+    /// What its `Date` is ahead by.
+    pub(super) date_off: TimeDelta,
 }
 
 impl Reply {
     pub(super) fn new(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Self {
         let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(content_type))]);
-        Self { status, headers, body: body.into(), manner: Manner::Whole, delay: Duration::ZERO }
+        Self {
+            status,
+            headers,
+            body: body.into(),
+            manner: Manner::Whole,
+            delay: Duration::ZERO,
+            date_off: TimeDelta::zero(),
+        }
     }
 
     pub(super) fn json(status: u16, body: &Value) -> Self {
@@ -66,7 +75,7 @@ impl Reply {
 
     pub(super) fn no_content() -> Self {
         let (headers, body) = (HeaderMap::new(), Bytes::new());
-        Self { status: 204, headers, body, manner: Manner::Whole, delay: Duration::ZERO }
+        Self { status: 204, headers, body, manner: Manner::Whole, delay: Duration::ZERO, date_off: TimeDelta::zero() }
     }
 
     pub(super) fn not_found() -> Self {
@@ -118,7 +127,8 @@ impl Reply {
             let length = self.body.len().to_string();
             self = self.with_header(header::CONTENT_LENGTH, &length);
         }
-        let Self { status, headers, body, manner, delay: _ } = self.with_header(header::DATE, &http_date(now));
+        let date = http_date(now.checked_add_signed(self.date_off).unwrap_or(now));
+        let Self { status, headers, body, manner, delay: _, date_off: _ } = self.with_header(header::DATE, &date);
         let mut response = Response::new(deliver(body, manner));
         *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         *response.headers_mut() = headers;

@@ -11,6 +11,7 @@ use super::{control, events_api, identity, ingestion, workspace};
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderName, Request, Response, header};
 use bytes::Bytes;
+use chrono::TimeDelta;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -191,6 +192,7 @@ fn delayed(mut outcome: Outcome, whats: &[What]) -> Outcome {
 fn bend(mut reply: Reply, what: &What) -> Reply {
     match what {
         What::Delay { ms } => reply.delay = Duration::from_millis(*ms),
+        What::WrongDate { days } => reply.date_off = TimeDelta::try_days(*days).unwrap_or_default(),
         What::Drip { bytes, every_ms } => {
             reply.manner = Manner::Drip { bytes: *bytes, every: Duration::from_millis(*every_ms) };
         }
