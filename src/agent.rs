@@ -6,6 +6,7 @@ pub mod board;
 mod delivery;
 pub mod health;
 mod letters;
+mod moment;
 mod operator;
 mod packing;
 mod parcel;

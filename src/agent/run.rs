@@ -54,7 +54,7 @@ pub async fn once(agent: Agent) -> Result<Outcomes, Panicked> {
             let tick = Tick { patience: Patience::ONCE, standby_max: ONCE_STANDBY, late_gives_way: &|| false };
             feed.panel.tick_began();
             let outcome = feed.drain(tick).await;
-            feed.panel.tick_ended(&outcome, feed.date, Duration::ZERO);
+            feed.panel.tick_ended(&outcome, Duration::ZERO);
             log(&feed.id, &outcome);
             (feed.id.clone(), feed.date, outcome)
         });
@@ -147,7 +147,7 @@ async fn keep_draining(mut feed: Feed, mut beats: Beats, health: Option<Arc<Heal
         feed.panel.tick_began();
         let outcome = feed.drain(tick).instrument(span).await;
         let pause = outcome.as_ref().err().map_or(Duration::ZERO, Trouble::pause);
-        feed.panel.tick_ended(&outcome, feed.date, pause);
+        feed.panel.tick_ended(&outcome, pause);
         log(&feed.id, &outcome);
         let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
         tracing::debug!(feed = %feed.id, tasks, "tick done");
