@@ -25,8 +25,8 @@ pub struct Seen<'a> {
 
 impl Seen<'_> {
     pub fn health(&self) -> Health {
-        let View { phase, left, trouble, last_good, .. } = self.view;
-        let waits_for = trouble.as_ref().or(self.obstacle).map(|notice| notice.waiting);
+        let View { phase, left, last_good, .. } = self.view;
+        let waits_for = self.notice().map(|notice| notice.waiting);
         match (phase, waits_for) {
             (Phase::Stopped, _) => Health::Stopped,
             (_, Some(Waiting::Person | Waiting::Unauthorized)) => Health::Broken,
@@ -39,12 +39,22 @@ impl Seen<'_> {
         }
     }
 
+    /// What the feed waits for, the nearest first; the account's is none of one that another process ships.
+    fn notice(&self) -> Option<&Notice> {
+        self.view.trouble.as_ref().or(self.obstacle).or_else(|| self.of_account())
+    }
+
+    fn of_account(&self) -> Option<&Notice> {
+        let stands_by = self.view.left == Phase::Waiting(Waiting::Standby);
+        self.view.account.notice.as_ref().filter(|_| !stands_by)
+    }
+
     fn retries_for_long(&self) -> bool {
         self.view.retrying.as_ref().is_some_and(|retrying| retrying.since.age(self.now) >= RETRYING_FOR)
     }
 
     /// Why the feed may not be called ready. A tick that takes long is no reason while pages and batches go through; what a person
-    /// must repair is one at once. Nor is a batch in doubt that waits for its look-up, as `delivery.on_in_doubt` asks: that ends by itself.
+    /// must repair is one at once, and health rows that are refused have had their second try. Nor is a batch in doubt that waits for its look-up, as `delivery.on_in_doubt` asks: that ends by itself.
     pub fn not_ready(&self) -> Option<String> {
         let view = self.view;
         match self.health() {
@@ -56,6 +66,9 @@ impl Seen<'_> {
             | Health::Waiting
             | Health::Broken
             | Health::Silent => {}
+        }
+        if self.of_account().is_some() {
+            return self.reason();
         }
         if view.trouble.as_ref().is_some_and(|notice| notice.waiting == Waiting::Table) {
             return None;
@@ -80,7 +93,7 @@ impl Seen<'_> {
     /// What the feed waits for and why.
     pub fn reason(&self) -> Option<String> {
         let view = self.view;
-        if let Some(notice) = view.trouble.as_ref().or(self.obstacle) {
+        if let Some(notice) = self.notice() {
             return Some(format!("waits for {}: {}", notice.waiting, notice.what));
         }
         if self.health() == Health::Standby {
@@ -92,7 +105,7 @@ impl Seen<'_> {
 
     /// The same in a word of ours.
     pub fn waits_for(&self) -> Option<Waiting> {
-        let notice = self.view.trouble.as_ref().or(self.obstacle).map(|notice| notice.waiting);
+        let notice = self.notice().map(|notice| notice.waiting);
         let retrying = self.view.retrying.as_ref().filter(|_| self.retries_for_long());
         notice.or_else(|| retrying.map(|retrying| retrying.waiting))
     }
@@ -100,6 +113,9 @@ impl Seen<'_> {
     /// When the feed's health became what it is; the ticks in between don't count.
     fn since(&self) -> Moment {
         let waits_out_a_trouble = self.view.trouble.is_some() || self.obstacle.is_some();
+        if let Some(notice) = self.of_account().filter(|_| !waits_out_a_trouble) {
+            return notice.at;
+        }
         let retrying = self.view.retrying.as_ref().filter(|_| !waits_out_a_trouble && self.retries_for_long());
         retrying.map(|retrying| retrying.since).or(self.view.left_since).unwrap_or(self.board.started)
     }
@@ -119,7 +135,7 @@ impl Seen<'_> {
             health: self.health(),
             since: Some(self.since().shown(now)),
             reason: self.reason(),
-            remedy: view.trouble.as_ref().or(self.obstacle).map(|notice| notice.remedy.clone()),
+            remedy: self.notice().map(|notice| notice.remedy.clone()),
             last_good: view.last_good.map(|good| good.shown(now)),
             next_tick: board.next_tick(view, now),
             lag_seconds: view.covered.map(|covered| covered.age(now).as_secs()),

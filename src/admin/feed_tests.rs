@@ -109,6 +109,31 @@ fn a_batch_that_waits_for_its_look_up_is_no_reason_even_before_the_first_good_ti
     }
 }
 
+/// Fault: the health rows of the account are refused while its feeds are well, stand by, or are in trouble. Shows: it waits and is not ready at once, except where another process ships; the feed's own trouble is told first.
+#[test]
+fn fm_60_refused_health_rows_are_told_on_each_feed_that_is_shipped_here() {
+    let refused = |mut case: Case| {
+        let what = "its health rows are refused: no".into();
+        case.view.account.notice = Some(Notice { what, ..notice(Waiting::Sink) });
+        case
+    };
+    let case = refused(good_since(Duration::ZERO));
+    assert_eq!(
+        (case.not_ready().as_str(), case.seen().health()),
+        (case.seen().reason().unwrap().as_str(), Health::Waiting)
+    );
+    let told = case.seen().status();
+    assert_eq!(told.reason.as_deref(), Some("waits for the destination: its health rows are refused: no"));
+    assert_eq!((told.remedy.as_deref(), told.since), (Some("say yes"), Some(case.view.account.notice.unwrap().at.at)));
+    let mut standby = refused(good_since(MINUTE));
+    standby.view.left = Phase::Waiting(Waiting::Standby);
+    assert_eq!((standby.not_ready().as_str(), standby.seen().health()), ("", Health::Standby));
+    let both = refused(good_since(MINUTE)).in_trouble(Waiting::Source);
+    assert_eq!(both.not_ready(), "waits for 1Password: it said no");
+    let look_up = refused(good_since(MINUTE)).in_trouble(Waiting::Table);
+    assert_ne!(look_up.not_ready(), "", "a batch that waits for its look-up is no excuse");
+}
+
 #[test]
 fn trouble_stays_visible_while_the_next_tick_tries() {
     let mut case = good_since(MINUTE).in_trouble(Waiting::Unauthorized);

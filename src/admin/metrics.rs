@@ -80,6 +80,7 @@ metrics! {
     IDS: Gauge "opship_ledger_cached_ids" [FEED] "ids", "Ids of the ledger in memory, 16 bytes each and their table", "";
     BUDGET: Gauge "opship_request_budget_left" ["account, window"] "requests", "Requests to 1Password that may be sent without waiting, of 600 a minute and 30,000 an hour", "window \"hour\" below 1000: feeds will wait";
     EXPIRY: Gauge "opship_token_expiry_seconds" ["account"] "seconds", "Until the 1Password token expires, negative afterwards; absent where the token names no date", "below 1209600 (14 days): issue a new one";
+    REFUSED: Counter "opship_refused_health_rows_total" ["account"] "rows", "Heartbeats and trouble rows that the destination did not accept; the account waits, and is not ready, from the first 401 or 403 on, or from the second refusal in a row", "rises for 15 minutes";
     BUILD: Gauge "opship_build_info" ["version"] "1", "Always 1; the version stands in the label", "";
     START: Gauge "process_start_time_seconds" [""] "seconds since 1970", "When the process started", "changes often: it crashes or is restarted";
     CPU: Counter "process_cpu_seconds_total" [""] "seconds", "Processor time used, Linux only", "";
@@ -149,17 +150,21 @@ fn families(board: &Board, now: Moment) -> Vec<MetricFamily> {
     let mut samples = Samples::default();
     let obstacle = board.obstacle();
     let mut ready = true;
-    let mut expiries: BTreeMap<&str, Time> = BTreeMap::new();
+    let (mut expiries, mut refused) = (BTreeMap::<&str, Time>::new(), BTreeMap::<&str, u64>::new());
     for (id, view) in board.views() {
         let seen = Seen { id, view: &view, board, obstacle: obstacle.as_ref(), now };
         ready &= seen.not_ready().is_none();
         of_state(&mut samples, &seen);
         of_flow(&mut samples, id, &view);
         of_doubt(&mut samples, id, &view);
+        refused.insert(id.account.as_str(), view.account.rows_refused);
         expiries.extend(view.token_expires.map(|expires| (id.account.as_str(), expires)));
     }
     for (account, expires) in expiries {
         samples.put(EXPIRY, &[("account", account)], (expires - now.at).num_seconds() as f64);
+    }
+    for (account, rows) in refused {
+        samples.put(REFUSED, &[("account", account)], rows as f64);
     }
     for (account, left) in board.budgets() {
         for (window, left) in [("minute", left.minute), ("hour", left.hour)] {

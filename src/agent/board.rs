@@ -1,6 +1,7 @@
 //! What each feed is doing and what it has done since the process started: written by the agent, read by the admin pages and the
 //! metrics. Nothing in the delivery depends on it.
 
+pub use super::account_panel::{AccountPanel, AccountView};
 pub use super::moment::Moment;
 pub use super::view::{
     Counts, LATENESS_BOUNDS, LedgerSize, MINUTES_MAX, Minute, NOTICES_MAX, Notice, OpenIntent, Phase, Retrying,
@@ -32,6 +33,7 @@ pub struct Board {
     pub started: Moment,
     timer: Timer,
     panels: BTreeMap<FeedId, Arc<Panel>>,
+    accounts: BTreeMap<AccountName, Arc<AccountPanel>>,
     sources: Mutex<BTreeMap<AccountName, Arc<dyn Source>>>,
     /// What keeps all feeds from starting.
     obstacle: Mutex<Option<Notice>>,
@@ -41,15 +43,27 @@ pub struct Board {
 /// One feed.
 pub struct Panel {
     view: Mutex<View>,
+    account: Arc<AccountPanel>,
     news: watch::Sender<u64>,
 }
 
 impl Board {
     pub fn new(feeds: impl IntoIterator<Item = FeedId>, timer: Timer) -> Self {
         let news = watch::Sender::new(0);
-        let panel = |id| (id, Arc::new(Panel { view: Mutex::default(), news: news.clone() }));
-        let panels = feeds.into_iter().map(panel).collect();
-        Self { started: Moment::now(), timer, panels, sources: Mutex::default(), obstacle: Mutex::default(), news }
+        let (mut panels, mut accounts) = (BTreeMap::new(), BTreeMap::new());
+        for id in feeds {
+            let account =
+                accounts.entry(id.account.clone()).or_insert_with(|| Arc::new(AccountPanel::new(news.clone())));
+            let panel = Panel { view: Mutex::default(), account: account.clone(), news: news.clone() };
+            panels.insert(id, Arc::new(panel));
+        }
+        let (sources, obstacle) = (Mutex::default(), Mutex::default());
+        Self { started: Moment::now(), timer, panels, accounts, sources, obstacle, news }
+    }
+
+    /// What the feeds of an account show together; what nobody sees when none is on the board.
+    pub fn account(&self, name: &AccountName) -> Arc<AccountPanel> {
+        self.accounts.get(name).cloned().unwrap_or_default()
     }
 
     /// The panel of a feed; one that nobody reads when the feed is not on the board.
@@ -133,13 +147,14 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Default for Panel {
     fn default() -> Self {
-        Self { view: Mutex::default(), news: watch::Sender::new(0) }
+        Self { view: Mutex::default(), account: Arc::default(), news: watch::Sender::new(0) }
     }
 }
 
 impl Panel {
     pub fn view(&self) -> View {
-        held(&self.view).clone()
+        let view = held(&self.view).clone();
+        View { account: self.account.view(), ..view }
     }
 
     fn note(&self, change: impl FnOnce(&mut View)) {
@@ -189,10 +204,12 @@ impl Panel {
     /// A batch that recovery settled.
     pub(super) fn recovered(&self, rows: u64, dead_letters: u64) {
         self.note(|view| view.recovered(rows, dead_letters));
+        self.account.accepted();
     }
 
     pub(super) fn accepted(&self, batch: &Accepted<'_>) {
         self.note(|view| view.accepted(batch));
+        self.account.accepted();
     }
 
     pub(super) fn stands(&self, cp: &Checkpoint) {

@@ -81,11 +81,12 @@ async fn tell_health(account: &AccountName, health: &Health, date: Option<Time>,
         return;
     }
     let Some(date) = date else { return };
-    if let Err(error) = health.heartbeat(date).await {
-        let remedy = "the rows were shipped; check the destination, the next run posts the heartbeat";
-        tracing::error!(account = %account, error, remedy, "the heartbeat was not accepted");
+    if let Err(trouble) = health.heartbeat(date).await {
+        let (what, remedy) = (trouble.what(), trouble.remedy());
+        let remedy = format!("the rows were shipped, and the next run posts the heartbeat; {remedy}");
+        tracing::error!(account = %account, error = what, remedy, "the heartbeat was not accepted");
         if let Some((_, outcome)) = outcomes.iter_mut().find(|(id, _)| id.account == *account) {
-            *outcome = Err(Trouble::Halted { what: format!("heartbeat: {error}"), remedy: remedy.into() });
+            *outcome = Err(Trouble::Halted { what: format!("heartbeat: {what}"), remedy });
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A feed as it was last seen: what the board shows of it, and how each event of its life changes that.
 
 use super::Drained;
+use super::account_panel::AccountView;
 use super::moment::Moment;
 use super::trouble::{Trouble, Waiting};
 use crate::flow::Time;
@@ -61,6 +62,8 @@ pub struct View {
     pub paused_until: Option<Moment>,
     /// The trouble that the feed waits out; none after a good tick.
     pub trouble: Option<Notice>,
+    /// What it has in common with the other feeds of its account.
+    pub account: AccountView,
     /// Requests of this tick that failed in a row.
     pub retrying: Option<Retrying>,
     /// The latest troubles, the newest last.
