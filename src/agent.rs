@@ -1,5 +1,6 @@
 //! agent: one feed's tick. poll, decode, dedupe, map, pack, intend, deliver, record, commit.
 
+mod account_panel;
 mod again;
 mod backfill;
 pub mod board;
@@ -8,6 +9,7 @@ mod delivery;
 mod floor;
 pub mod health;
 mod letters;
+mod moment;
 mod operator;
 mod packing;
 mod parcel;
@@ -16,8 +18,10 @@ mod reading;
 pub mod reconcile;
 mod recovery;
 mod refusals;
+mod refused;
 mod replay;
 pub mod run;
+mod told;
 mod trouble;
 mod verify;
 mod view;
@@ -26,6 +30,7 @@ pub use again::{Pick, Range, RangePage};
 pub use backfill::Backfill;
 pub use position::Settings;
 pub use replay::Replayed;
+pub use told::last_told;
 pub use trouble::{Trouble, Waiting, chain};
 
 use crate::flow::checkpoint::{Fingerprints, Which};

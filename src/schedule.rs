@@ -1,13 +1,16 @@
 //! The timer: ticks by cron or interval, coalesced so that a feed never has more than one waiting.
 
+mod cron;
+
 use crate::config::Timer;
 use crate::flow::Time;
 use crate::flow::window::later;
+use cron::CronTrigger;
 use croner::parser::{CronParser, Seconds};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
-use tokio_cron_scheduler::{Job, JobScheduler, JobSchedulerError};
+use tokio_cron_scheduler::JobSchedulerError;
 
 /// The running timer; ticks end when it is dropped.
 pub struct Schedule {
@@ -16,7 +19,7 @@ pub struct Schedule {
 }
 
 enum Running {
-    Cron(JobScheduler),
+    Cron(CronTrigger),
     Interval(tokio::task::JoinHandle<()>),
 }
 
@@ -30,12 +33,12 @@ pub struct ScheduleError {
 }
 
 impl Schedule {
-    /// Starts the timer. The cron crate only pulls the trigger: its jobs would overlap and its shutdown does not wait.
+    /// Starts the timer. A clock of the host that is set, back or ahead, stops no ticks: those of a cron text are watched, see `cron.rs`.
     pub async fn start(timer: &Timer) -> Result<Self, ScheduleError> {
         let (tx, ticks) = watch::channel(0_u64);
         let running = match timer {
             Timer::Cron(cron) => {
-                let started = cron_trigger(cron, tx).await;
+                let started = CronTrigger::start(cron, tx).await;
                 Running::Cron(started.map_err(|cause| ScheduleError { timer: timer.clone(), cause })?)
             }
             Timer::Every(every) => {
@@ -61,22 +64,10 @@ impl Schedule {
     /// Ends the ticks.
     pub async fn stop(self) {
         match self.running {
-            Running::Cron(mut scheduler) => {
-                if let Err(error) = scheduler.shutdown().await {
-                    tracing::debug!(error = %error, "the cron scheduler had ended already");
-                }
-            }
+            Running::Cron(trigger) => trigger.stop().await,
             Running::Interval(task) => task.abort(),
         }
     }
-}
-
-async fn cron_trigger(cron: &str, tx: watch::Sender<u64>) -> Result<JobScheduler, JobSchedulerError> {
-    let scheduler = JobScheduler::new().await?;
-    let job = Job::new(cron, move |_, _| tx.send_modify(|n| *n += 1))?;
-    scheduler.add(job).await?;
-    scheduler.start().await?;
-    Ok(scheduler)
 }
 
 /// When the timer ticks next after `after`, for people: the interval's own ticks may be some milliseconds off.

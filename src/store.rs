@@ -154,6 +154,12 @@ pub trait Store: Send + Sync {
     /// Every key that starts with `prefix`, in byte order.
     async fn list(&self, prefix: &str) -> Result<Vec<Listed>, StoreError>;
 
+    /// Whether the document's stamp lies ahead of the store's clock, as after that was set back: its age, told as zero so that nobody
+    /// takes over early, is not known then. Never in a store whose clock nobody sets.
+    async fn is_ahead(&self, _key: &Key) -> Result<bool, StoreError> {
+        Ok(false)
+    }
+
     /// Absent afterwards, also when it was absent before.
     async fn delete(&self, key: &Key) -> Result<(), StoreError>;
 

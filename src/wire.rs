@@ -205,6 +205,7 @@ impl Outside {
             let streams = account.streams.iter().copied().collect();
             let every = self.config.delivery.heartbeat_every;
             let rows = Health::new(shared.clone(), sink.clone(), store.clone(), streams, every, redact.clone());
+            let rows = rows.shown_on(board.account(account_name));
             health.insert(account_name.clone(), Arc::new(rows));
             for stream in &account.streams {
                 let id = FeedId { account: account_name.clone(), stream: *stream };

@@ -2,10 +2,9 @@
 
 use super::status::{DoubtStatus, ErrorStatus, FeedStatus, Health, IntentStatus, MinuteStatus};
 use crate::agent::Waiting;
-use crate::agent::board::{Board, Notice, Phase, Standing, View};
+use crate::agent::board::{Board, Moment, Notice, Phase, Standing, View};
+use crate::flow::FeedId;
 use crate::flow::checkpoint::BatchKind;
-use crate::flow::window::later;
-use crate::flow::{FeedId, Time};
 use std::time::Duration;
 
 /// A feed is well for so long after its last good tick, or for three ticks where that is longer.
@@ -21,13 +20,13 @@ pub struct Seen<'a> {
     pub board: &'a Board,
     /// What keeps all feeds from starting.
     pub obstacle: Option<&'a Notice>,
-    pub now: Time,
+    pub now: Moment,
 }
 
 impl Seen<'_> {
     pub fn health(&self) -> Health {
-        let View { phase, left, trouble, last_good, .. } = self.view;
-        let waits_for = trouble.as_ref().or(self.obstacle).map(|notice| notice.waiting);
+        let View { phase, left, last_good, .. } = self.view;
+        let waits_for = self.notice().map(|notice| notice.waiting);
         match (phase, waits_for) {
             (Phase::Stopped, _) => Health::Stopped,
             (_, Some(Waiting::Person | Waiting::Unauthorized)) => Health::Broken,
@@ -40,12 +39,22 @@ impl Seen<'_> {
         }
     }
 
+    /// What the feed waits for, the nearest first; the account's is none of one that another process ships.
+    fn notice(&self) -> Option<&Notice> {
+        self.view.trouble.as_ref().or(self.obstacle).or_else(|| self.of_account())
+    }
+
+    fn of_account(&self) -> Option<&Notice> {
+        let stands_by = self.view.left == Phase::Waiting(Waiting::Standby);
+        self.view.account.notice.as_ref().filter(|_| !stands_by)
+    }
+
     fn retries_for_long(&self) -> bool {
-        self.view.retrying.as_ref().is_some_and(|retrying| later(retrying.since, RETRYING_FOR) <= self.now)
+        self.view.retrying.as_ref().is_some_and(|retrying| retrying.since.age(self.now) >= RETRYING_FOR)
     }
 
     /// Why the feed may not be called ready. A tick that takes long is no reason while pages and batches go through; what a person
-    /// must repair is one at once. Nor is a batch in doubt that waits for its look-up, as `delivery.on_in_doubt` asks: that ends by itself.
+    /// must repair is one at once, and health rows that are refused have had their second try. Nor is a batch in doubt that waits for its look-up, as `delivery.on_in_doubt` asks: that ends by itself.
     pub fn not_ready(&self) -> Option<String> {
         let view = self.view;
         match self.health() {
@@ -57,6 +66,9 @@ impl Seen<'_> {
             | Health::Waiting
             | Health::Broken
             | Health::Silent => {}
+        }
+        if self.of_account().is_some() {
+            return self.reason();
         }
         if view.trouble.as_ref().is_some_and(|notice| notice.waiting == Waiting::Table) {
             return None;
@@ -70,57 +82,63 @@ impl Seen<'_> {
         }
         let good_for = GOOD_FOR.max(self.board.ticks_take(GOOD_FOR_TICKS));
         let shows_life = if view.trouble.is_none() && view.retrying.is_none() { view.progress } else { None };
-        let latest = shows_life.map_or(last_good, |progress| progress.max(last_good));
-        if later(latest, good_for) >= self.now {
+        let good = last_good.age(self.now);
+        if shows_life.map_or(good, |progress| progress.age(self.now).min(good)) <= good_for {
             return None;
         }
         let why = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-        Some(format!("the last good tick was at {}{why}", short(last_good)))
+        Some(format!("the last good tick was at {}{why}", self.short(last_good)))
     }
 
     /// What the feed waits for and why.
     pub fn reason(&self) -> Option<String> {
         let view = self.view;
-        if let Some(notice) = view.trouble.as_ref().or(self.obstacle) {
+        if let Some(notice) = self.notice() {
             return Some(format!("waits for {}: {}", notice.waiting, notice.what));
         }
         if self.health() == Health::Standby {
             return Some("another process ships this feed".into());
         }
         let retrying = view.retrying.as_ref().filter(|_| self.retries_for_long())?;
-        Some(format!("{}, tried again {} times since {}", retrying.what, retrying.times, short(retrying.since)))
+        Some(format!("{}, tried again {} times since {}", retrying.what, retrying.times, self.short(retrying.since)))
     }
 
     /// The same in a word of ours.
     pub fn waits_for(&self) -> Option<Waiting> {
-        let notice = self.view.trouble.as_ref().or(self.obstacle).map(|notice| notice.waiting);
+        let notice = self.notice().map(|notice| notice.waiting);
         let retrying = self.view.retrying.as_ref().filter(|_| self.retries_for_long());
         notice.or_else(|| retrying.map(|retrying| retrying.waiting))
     }
 
     /// When the feed's health became what it is; the ticks in between don't count.
-    fn since(&self) -> Time {
+    fn since(&self) -> Moment {
         let waits_out_a_trouble = self.view.trouble.is_some() || self.obstacle.is_some();
+        if let Some(notice) = self.of_account().filter(|_| !waits_out_a_trouble) {
+            return notice.at;
+        }
         let retrying = self.view.retrying.as_ref().filter(|_| !waits_out_a_trouble && self.retries_for_long());
         retrying.map(|retrying| retrying.since).or(self.view.left_since).unwrap_or(self.board.started)
     }
 
+    fn short(&self, moment: Moment) -> String {
+        moment.shown(self.now).format("%Y-%m-%d %H:%M:%SZ").to_string()
+    }
+
     pub fn status(&self) -> FeedStatus {
-        let Seen { id, view, board, now, .. } = self;
+        let Seen { id, view, board, now, .. } = *self;
         let standing = view.standing.as_ref();
         let totals = standing.map(|standing| standing.totals.clone()).unwrap_or_default();
         let in_doubt = standing.map(|standing| standing.in_doubt.clone()).unwrap_or_default();
-        let covered = view.covered_to.map(|to| (*now - to).num_seconds().max(0).unsigned_abs());
         FeedStatus {
             account: id.account.to_string(),
             stream: id.stream.to_string(),
             health: self.health(),
-            since: Some(self.since()),
+            since: Some(self.since().shown(now)),
             reason: self.reason(),
-            remedy: view.trouble.as_ref().or(self.obstacle).map(|notice| notice.remedy.clone()),
-            last_good: view.last_good,
-            next_tick: board.next_tick(view),
-            lag_seconds: covered,
+            remedy: self.notice().map(|notice| notice.remedy.clone()),
+            last_good: view.last_good.map(|good| good.shown(now)),
+            next_tick: board.next_tick(view, now),
+            lag_seconds: view.covered.map(|covered| covered.age(now).as_secs()),
             newest_shipped: view.newest_shipped,
             pages: totals.pages,
             rows: totals.shipped,
@@ -133,7 +151,7 @@ impl Seen<'_> {
             open_intent: standing.and_then(intent),
             token_expires: view.token_expires,
             checkpoint_written: standing.map(|standing| standing.written_at),
-            errors: view.notices.iter().rev().map(error).collect(),
+            errors: view.notices.iter().rev().map(|notice| error(notice, now)).collect(),
             minutes: view.minutes.iter().map(minute).collect(),
         }
     }
@@ -168,9 +186,9 @@ const fn kind(kind: BatchKind) -> &'static str {
     }
 }
 
-fn error(notice: &Notice) -> ErrorStatus {
+fn error(notice: &Notice, now: Moment) -> ErrorStatus {
     ErrorStatus {
-        at: notice.at,
+        at: notice.at.shown(now),
         times: notice.times,
         what: notice.what.clone(),
         waiting_for: notice.waiting.to_string(),
@@ -180,10 +198,6 @@ fn error(notice: &Notice) -> ErrorStatus {
 
 fn minute(minute: &crate::agent::board::Minute) -> MinuteStatus {
     MinuteStatus { at: minute.minute * 60, rows: minute.rows, lag_seconds: minute.lag }
-}
-
-fn short(time: Time) -> String {
-    time.format("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
 #[cfg(test)]

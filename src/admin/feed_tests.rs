@@ -3,31 +3,39 @@
 use super::*;
 use crate::agent::board::Retrying;
 use crate::config::Timer;
-use crate::flow::window::earlier;
 use crate::flow::{AccountName, Stream};
-use chrono::Utc;
 
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// The moments of these tests lie ahead of the real one, so that there is room before them on a machine that has just started.
+const LATER: Duration = Duration::from_secs(1_000_000);
+
+/// So long before a moment of these tests.
+fn before(now: Moment, ago: Duration) -> Moment {
+    let then = Moment::now().later(LATER - ago);
+    assert!(then.age(now) <= ago);
+    then
+}
 
 struct Case {
     id: FeedId,
     view: View,
     board: Board,
     obstacle: Option<Notice>,
-    now: Time,
+    now: Moment,
 }
 
 /// A feed that rests after a good tick so long ago, with a tick a minute.
 fn good_since(ago: Duration) -> Case {
     let id = FeedId { account: AccountName::parse("default").unwrap(), stream: Stream::AuditEvents };
-    let now = Utc::now();
+    let now = Moment::now().later(LATER);
     let (left, phase) = (Phase::Resting, Phase::Resting);
-    let view = View { left, phase, last_good: Some(earlier(now, ago)), ..View::default() };
+    let view = View { left, phase, last_good: Some(before(now, ago)), ..View::default() };
     Case { id, view, board: Board::new([], Timer::Every(MINUTE)), obstacle: None, now }
 }
 
 fn notice(waiting: Waiting) -> Notice {
-    Notice { at: Utc::now(), times: 1, what: "it said no".into(), waiting, remedy: "say yes".into() }
+    Notice { at: Moment::now(), times: 1, what: "it said no".into(), waiting, remedy: "say yes".into() }
 }
 
 impl Case {
@@ -58,7 +66,7 @@ fn where_the_timer_ticks_rarely_three_ticks_count() {
     let mut case = good_since(MINUTE * 60 * 71);
     assert_ne!(case.not_ready(), "");
     case.board = Board::new([], Timer::Cron("0 0 6 * * *".into()));
-    case.view.last_good = Some(earlier(case.now, MINUTE * 60 * 47));
+    case.view.last_good = Some(before(case.now, MINUTE * 60 * 47));
     assert_eq!(case.not_ready(), "", "two days into a daily timer");
 }
 
@@ -66,11 +74,11 @@ fn where_the_timer_ticks_rarely_three_ticks_count() {
 fn a_long_tick_that_gets_through_is_ready_and_one_that_does_not_is_not() {
     let mut case = good_since(MINUTE * 90);
     case.view.phase = Phase::Ticking;
-    case.view.progress = Some(earlier(case.now, MINUTE));
+    case.view.progress = Some(before(case.now, MINUTE));
     assert_eq!(case.not_ready(), "");
-    case.view.progress = Some(earlier(case.now, MINUTE * 11));
+    case.view.progress = Some(before(case.now, MINUTE * 11));
     assert_ne!(case.not_ready(), "");
-    let (since, what) = (earlier(case.now, MINUTE), "the destination: answered 503".into());
+    let (since, what) = (before(case.now, MINUTE), "the destination: answered 503".into());
     case.view.retrying = Some(Retrying { since, times: 7, what, waiting: Waiting::Sink });
     case.view.progress = Some(case.now);
     assert!(case.not_ready().contains("answered 503, tried again 7 times"), "{}", case.not_ready());
@@ -96,9 +104,34 @@ fn what_heals_by_itself_has_ten_minutes_and_what_needs_a_person_has_none() {
 fn a_batch_that_waits_for_its_look_up_is_no_reason_even_before_the_first_good_tick() {
     for last_good in [None, Some(MINUTE * 30)] {
         let mut case = good_since(MINUTE).in_trouble(Waiting::Table);
-        case.view.last_good = last_good.map(|ago| earlier(case.now, ago));
+        case.view.last_good = last_good.map(|ago| before(case.now, ago));
         assert_eq!((case.not_ready().as_str(), case.seen().health()), ("", Health::Waiting));
     }
+}
+
+/// Fault: the health rows of the account are refused while its feeds are well, stand by, or are in trouble. Shows: it waits and is not ready at once, except where another process ships; the feed's own trouble is told first.
+#[test]
+fn fm_60_refused_health_rows_are_told_on_each_feed_that_is_shipped_here() {
+    let refused = |mut case: Case| {
+        let what = "its health rows are refused: no".into();
+        case.view.account.notice = Some(Notice { what, ..notice(Waiting::Sink) });
+        case
+    };
+    let case = refused(good_since(Duration::ZERO));
+    assert_eq!(
+        (case.not_ready().as_str(), case.seen().health()),
+        (case.seen().reason().unwrap().as_str(), Health::Waiting)
+    );
+    let told = case.seen().status();
+    assert_eq!(told.reason.as_deref(), Some("waits for the destination: its health rows are refused: no"));
+    assert_eq!((told.remedy.as_deref(), told.since), (Some("say yes"), Some(case.view.account.notice.unwrap().at.at)));
+    let mut standby = refused(good_since(MINUTE));
+    standby.view.left = Phase::Waiting(Waiting::Standby);
+    assert_eq!((standby.not_ready().as_str(), standby.seen().health()), ("", Health::Standby));
+    let both = refused(good_since(MINUTE)).in_trouble(Waiting::Source);
+    assert_eq!(both.not_ready(), "waits for 1Password: it said no");
+    let look_up = refused(good_since(MINUTE)).in_trouble(Waiting::Table);
+    assert_ne!(look_up.not_ready(), "", "a batch that waits for its look-up is no excuse");
 }
 
 #[test]

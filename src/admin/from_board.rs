@@ -2,18 +2,18 @@
 
 use super::feed::Seen;
 use super::status::{FeedStatus, Health, Origin, Status};
-use crate::agent::board::Board;
-use crate::flow::{FeedId, Time};
+use crate::agent::board::{Board, Moment};
+use crate::flow::FeedId;
 
 /// The whole document; `config` as `opship config show` prints it.
-pub fn status_of(board: &Board, config: &str, now: Time) -> Status {
+pub fn status_of(board: &Board, config: &str, now: Moment) -> Status {
     let not_ready = not_ready(board, now);
     let feeds = each(board, now, |seen| seen.status());
     Status {
         from: Origin::Agent,
         version: env!("CARGO_PKG_VERSION").into(),
-        now,
-        started: Some(board.started),
+        now: now.at,
+        started: Some(board.started.shown(now)),
         ready: not_ready.is_empty(),
         summary: summary(&feeds),
         feeds,
@@ -22,19 +22,19 @@ pub fn status_of(board: &Board, config: &str, now: Time) -> Status {
 }
 
 /// Why which feeds are not ready; ready when there is none.
-pub fn not_ready(board: &Board, now: Time) -> Vec<(FeedId, String)> {
+pub fn not_ready(board: &Board, now: Moment) -> Vec<(FeedId, String)> {
     let reasons = each(board, now, |seen| seen.not_ready().map(|why| (seen.id.clone(), why)));
     reasons.into_iter().flatten().collect()
 }
 
-fn each<T>(board: &Board, now: Time, tell: impl Fn(&Seen<'_>) -> T) -> Vec<T> {
+fn each<T>(board: &Board, now: Moment, tell: impl Fn(&Seen<'_>) -> T) -> Vec<T> {
     let obstacle = board.obstacle();
     let views = board.views();
     views.map(|(id, view)| tell(&Seen { id, view: &view, board, obstacle: obstacle.as_ref(), now })).collect()
 }
 
 /// The summary without the words of other services: everyone on the host may read it.
-pub fn public_summary(board: &Board, now: Time) -> String {
+pub fn public_summary(board: &Board, now: Moment) -> String {
     let public = |seen: &Seen<'_>| {
         let reason = seen.waits_for().map(|what| format!("waits for {what}"));
         FeedStatus { reason, ..seen.status() }

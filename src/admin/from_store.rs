@@ -4,6 +4,7 @@ use super::feed::{doubt, intent};
 use super::from_board::summary;
 use super::status::{FeedStatus, Health, Origin, Status};
 use crate::agent::board::Standing;
+use crate::agent::last_told;
 use crate::flow::checkpoint::{Checkpoint, Decoded};
 use crate::flow::{FeedId, Time};
 use crate::store::checkpoints::Checkpoints;
@@ -64,40 +65,46 @@ async fn feed(store: &dyn Store, id: &FeedId, asked: &Asked<'_>) -> Result<FeedS
             return Ok(bare(id, Health::Broken, why, "upgrade this opship".into()));
         }
     };
+    let seen = SeenInStore {
+        silent_for: silent_for(store, id, object.age).await?,
+        troubles: last_told(store, &id.account).await?,
+    };
+    let letters = DeadLetters::count_of(store, id).await?;
+    Ok(FeedStatus { dead_letters: letters as u64, ..told(id, &cp, &seen, asked) })
+}
+
+/// What the store tells of a feed besides its checkpoint.
+struct SeenInStore {
+    /// Since the last sign of life; none where that is not known.
+    silent_for: Option<Duration>,
+    /// Of its account, since the last heartbeat.
+    troubles: Vec<String>,
+}
+
+/// The age of the younger of checkpoint and copy, else as read. One that was stamped ahead of the clock says nothing: it is not fresh.
+async fn silent_for(store: &dyn Store, id: &FeedId, as_read: Option<Duration>) -> Result<Option<Duration>, StoreError> {
     let signs = store.list(&format!("checkpoints/{}/{}.", id.account, id.stream)).await?;
     let of_life = |listed: &&Listed| {
         listed.key.as_str().ends_with(&format!("{}.json", id.stream)) || listed.key.as_str().ends_with(".prev.json")
     };
-    let silent_for = signs.iter().filter(of_life).map(|listed| listed.age).min().or(object.age).unwrap_or_default();
-    let letters = DeadLetters::count_of(store, id).await?;
-    Ok(FeedStatus { dead_letters: letters as u64, ..told(id, &cp, silent_for, asked) })
+    let signs: Vec<_> = signs.iter().filter(of_life).collect();
+    let mut youngest = signs.is_empty().then_some(as_read).flatten();
+    for sign in signs {
+        if youngest.is_none_or(|age| sign.age < age) && !store.is_ahead(&sign.key).await? {
+            youngest = Some(sign.age);
+        }
+    }
+    Ok(youngest)
 }
 
 const RECOVERS: &str = "start opship: it puts this document aside, goes on from the fallback copy or the lookback, and the ledger keeps \
     that free of duplicates";
 
-fn told(id: &FeedId, cp: &Checkpoint, silent_for: Duration, asked: &Asked<'_>) -> FeedStatus {
+fn told(id: &FeedId, cp: &Checkpoint, seen: &SeenInStore, asked: &Asked<'_>) -> FeedStatus {
     let standing = Standing::of(cp);
-    let foreign = asked.sink.is_some_and(|sink| sink != cp.fingerprints.sink);
-    let (health, reason, remedy) = if foreign {
-        let why = format!("its checkpoint belongs to another destination ({})", cp.fingerprints);
-        let remedy =
-            "check [sink] and [store] of the configuration; if the change is meant, run `opship checkpoint adopt`";
-        (Health::Broken, Some(why), Some(remedy.to_owned()))
-    } else if silent_for > SILENT_AFTER.max(asked.three_ticks) {
-        let why = format!("nothing was written for {} min", silent_for.as_secs() / 60);
-        (
-            Health::Silent,
-            Some(why),
-            Some("look whether opship runs, and at its log; `opship check` tries every part".into()),
-        )
-    } else if asked.nobody_answers {
-        let why = format!("no process answers; the last one wrote {} min ago", silent_for.as_secs() / 60);
-        let remedy = "start opship and look at its log, or check admin.listen; where a timer runs `opship once` no process \
-            stays: look with --from-store";
-        (Health::Silent, Some(why), Some(remedy.into()))
-    } else {
-        (Health::Good, None, None)
+    let (health, reason, remedy) = match what_is_wrong(cp, seen, asked) {
+        Some((health, reason, remedy)) => (health, Some(reason), Some(remedy.to_owned())),
+        None => (Health::Good, None, None),
     };
     let totals = &standing.totals;
     FeedStatus {
@@ -117,6 +124,41 @@ fn told(id: &FeedId, cp: &Checkpoint, silent_for: Duration, asked: &Asked<'_>) -
         ..bare(id, health, String::new(), String::new())
     }
 }
+
+/// Health, why, and what to do; none when all is well.
+fn what_is_wrong(cp: &Checkpoint, seen: &SeenInStore, asked: &Asked<'_>) -> Option<(Health, String, &'static str)> {
+    if asked.sink.is_some_and(|sink| sink != cp.fingerprints.sink) {
+        let why = format!("its checkpoint belongs to another destination ({})", cp.fingerprints);
+        return Some((Health::Broken, why, FOREIGN));
+    }
+    let Some(silent_for) = seen.silent_for else {
+        let why = "when it was last written is not known: its files are stamped ahead of this host's clock";
+        return Some((Health::Silent, why.into(), STAMPED_AHEAD));
+    };
+    let minutes = silent_for.as_secs() / 60;
+    if silent_for > SILENT_AFTER.max(asked.three_ticks) {
+        return Some((Health::Silent, format!("nothing was written for {minutes} min"), DOES_IT_RUN));
+    }
+    if asked.nobody_answers {
+        let why = format!("no process answers; the last one wrote {minutes} min ago");
+        return Some((Health::Silent, why, START_IT));
+    }
+    if !seen.troubles.is_empty() {
+        let why = format!("its account told {} and has had no heartbeat since", seen.troubles.join(", "));
+        return Some((Health::Waiting, why, TOLD));
+    }
+    None
+}
+
+const FOREIGN: &str =
+    "check [sink] and [store] of the configuration; if the change is meant, run `opship checkpoint adopt`";
+const STAMPED_AHEAD: &str = "look at the clock of this host, it was ahead when opship wrote and was set back; look whether opship \
+    runs, and at its log";
+const DOES_IT_RUN: &str = "look whether opship runs, and at its log; `opship check` tries every part";
+const START_IT: &str = "start opship and look at its log, or check admin.listen; where a timer runs `opship once` no process \
+    stays: look with --from-store";
+const TOLD: &str = "look at the log of opship, which says why; `opship check` tries every part. After a repair the next heartbeat \
+    clears this";
 
 fn bare(id: &FeedId, health: Health, reason: String, remedy: String) -> FeedStatus {
     FeedStatus {

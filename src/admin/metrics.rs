@@ -3,9 +3,8 @@
 use super::feed::Seen;
 use super::process;
 use super::status::Health;
-use crate::agent::board::{Board, LATENESS_BOUNDS, View};
+use crate::agent::board::{Board, LATENESS_BOUNDS, Moment, View};
 use crate::flow::{FeedId, Time};
-use chrono::Utc;
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};
 use std::collections::BTreeMap;
@@ -58,7 +57,7 @@ metrics! {
     READY: Gauge "opship_ready" [""] "1 or 0", "1 when every feed had a good tick lately or stands by, as /readyz", "0 for 15 minutes";
     FEED_READY: Gauge "opship_feed_ready" [FEED] "1 or 0", "1 when the feed had a good tick lately or stands by", "0 for 15 minutes";
     FEED_STATE: Gauge "opship_feed_state" ["account, stream, state"] "1 or 0", "1 for the state that the feed is in, 0 for the others", "state \"broken\" is 1: a person is needed";
-    LAG: Gauge "opship_lag_seconds" [FEED] "seconds", "For so long the table may lack events: time since the last complete tick by the source's clock; absent before the first", "above 900: alerts on the table are late";
+    LAG: Gauge "opship_lag_seconds" [FEED] "seconds", "For so long the table may lack events: time since 1Password was last asked in a complete tick, whatever the clocks say; absent before the first", "above 900: alerts on the table are late";
     NEWEST: Gauge "opship_newest_shipped_timestamp_seconds" [FEED] "seconds since 1970", "Timestamp of the newest event that the destination has accepted", "";
     LAST_GOOD: Gauge "opship_last_good_tick_timestamp_seconds" [FEED] "seconds since 1970", "When the last good tick ended; absent before the first", "older than 900 s";
     LATENESS: Histogram "opship_event_lateness_seconds" [FEED] "seconds", "How long after its timestamp an event was accepted; events of a first read of old ones are not in it", "";
@@ -81,6 +80,7 @@ metrics! {
     IDS: Gauge "opship_ledger_cached_ids" [FEED] "ids", "Ids of the ledger in memory, 16 bytes each and their table", "";
     BUDGET: Gauge "opship_request_budget_left" ["account, window"] "requests", "Requests to 1Password that may be sent without waiting, of 600 a minute and 30,000 an hour", "window \"hour\" below 1000: feeds will wait";
     EXPIRY: Gauge "opship_token_expiry_seconds" ["account"] "seconds", "Until the 1Password token expires, negative afterwards; absent where the token names no date", "below 1209600 (14 days): issue a new one";
+    REFUSED: Counter "opship_refused_health_rows_total" ["account"] "rows", "Heartbeats and trouble rows that the destination did not accept; the account waits, and is not ready, from the first 401 or 403 on, or from the second refusal in a row", "rises for 15 minutes";
     BUILD: Gauge "opship_build_info" ["version"] "1", "Always 1; the version stands in the label", "";
     START: Gauge "process_start_time_seconds" [""] "seconds since 1970", "When the process started", "changes often: it crashes or is restarted";
     CPU: Counter "process_cpu_seconds_total" [""] "seconds", "Processor time used, Linux only", "";
@@ -103,7 +103,7 @@ const STATES: [(Health, &str); 7] = [
 pub fn scrape(board: &Board) -> Vec<u8> {
     let mut text = Vec::new();
     // Fails for a family without samples, and there is none; memory takes every write.
-    let _ = TextEncoder::new().encode(&families(board, Utc::now()), &mut text);
+    let _ = TextEncoder::new().encode(&families(board, Moment::now()), &mut text);
     text
 }
 
@@ -146,21 +146,25 @@ fn labelled(labels: &[(&str, &str)]) -> Metric {
     Metric::from_label(labels.iter().map(pair).collect())
 }
 
-fn families(board: &Board, now: Time) -> Vec<MetricFamily> {
+fn families(board: &Board, now: Moment) -> Vec<MetricFamily> {
     let mut samples = Samples::default();
     let obstacle = board.obstacle();
     let mut ready = true;
-    let mut expiries: BTreeMap<&str, Time> = BTreeMap::new();
+    let (mut expiries, mut refused) = (BTreeMap::<&str, Time>::new(), BTreeMap::<&str, u64>::new());
     for (id, view) in board.views() {
         let seen = Seen { id, view: &view, board, obstacle: obstacle.as_ref(), now };
         ready &= seen.not_ready().is_none();
         of_state(&mut samples, &seen);
         of_flow(&mut samples, id, &view);
         of_doubt(&mut samples, id, &view);
+        refused.insert(id.account.as_str(), view.account.rows_refused);
         expiries.extend(view.token_expires.map(|expires| (id.account.as_str(), expires)));
     }
     for (account, expires) in expiries {
-        samples.put(EXPIRY, &[("account", account)], (expires - now).num_seconds() as f64);
+        samples.put(EXPIRY, &[("account", account)], (expires - now.at).num_seconds() as f64);
+    }
+    for (account, rows) in refused {
+        samples.put(REFUSED, &[("account", account)], rows as f64);
     }
     for (account, left) in board.budgets() {
         for (window, left) in [("minute", left.minute), ("hour", left.hour)] {
@@ -169,7 +173,7 @@ fn families(board: &Board, now: Time) -> Vec<MetricFamily> {
     }
     samples.put(READY, &[], f64::from(ready));
     samples.put(BUILD, &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
-    samples.put_time(START, &[], Some(board.started));
+    samples.put_time(START, &[], Some(board.started.at));
     let used = process::used();
     for (metric, value) in
         [(CPU, used.cpu_seconds), (MEMORY, used.memory_bytes), (FDS, used.fds), (FDS_MAX, used.fds_max)]
@@ -209,11 +213,11 @@ fn of_state(samples: &mut Samples, seen: &Seen<'_>) {
     for (state, name) in STATES {
         samples.put(FEED_STATE, &with(id, "state", name), f64::from(state == health));
     }
-    if let Some(to) = view.covered_to {
-        samples.put(LAG, &labels(id), (seen.now - to).num_milliseconds().max(0) as f64 / 1000.0);
+    if let Some(covered) = view.covered {
+        samples.put(LAG, &labels(id), covered.age(seen.now).as_secs_f64());
     }
     samples.put_time(NEWEST, &labels(id), view.newest_shipped);
-    samples.put_time(LAST_GOOD, &labels(id), view.last_good);
+    samples.put_time(LAST_GOOD, &labels(id), view.last_good.map(|good| good.shown(seen.now)));
 }
 
 fn of_flow(samples: &mut Samples, id: &FeedId, view: &View) {

@@ -2,7 +2,7 @@
 
 use super::access::Access;
 use super::{from_board, metrics, page};
-use crate::agent::board::Board;
+use crate::agent::board::{Board, Moment};
 use crate::telemetry;
 use axum::body::Body;
 use axum::http::header::{
@@ -11,7 +11,6 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use bytes::Bytes;
-use chrono::Utc;
 use serde_json::json;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +25,8 @@ const LIVE_MAX: usize = 16;
 const LIVE_PAUSE: Duration = Duration::from_secs(1);
 /// A live view hears something at least so often, so that both ends notice a dead connection.
 const LIVE_SILENCE_MAX: Duration = Duration::from_secs(15);
+/// The status document is made once for all who ask within so long while nothing changes.
+const STATUS_GOOD_FOR: Duration = Duration::from_secs(1);
 /// Whatever else is sent may do nothing at all in a browser.
 const NOTHING: &str = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
 const JSON: &str = "application/json";
@@ -40,8 +41,8 @@ pub struct Pages {
     /// As `opship config show` prints it: secrets hidden.
     config: String,
     live: Arc<Semaphore>,
-    /// The latest document, with the board's version and the second it is of.
-    latest: Mutex<Option<(u64, i64, Bytes)>>,
+    /// The latest document, with the board's version that it is of, and when it was made.
+    latest: Mutex<Option<(u64, Moment, Bytes)>>,
 }
 
 /// A path that exists.
@@ -82,19 +83,20 @@ impl Pages {
         Self { stop, access, board, config, live, latest: Mutex::default() }
     }
 
-    /// The status document; made once for all who ask within a second while nothing changes.
+    /// The status document.
     fn status(&self) -> Bytes {
-        let (version, now) = (*self.board.news().borrow(), Utc::now());
+        let (version, now) = (*self.board.news().borrow(), Moment::now());
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((of, second, bytes)) = &*latest
-            && (*of, *second) == (version, now.timestamp())
+        if let Some((of, made, bytes)) = &*latest
+            && *of == version
+            && made.age(now) < STATUS_GOOD_FOR
         {
             return bytes.clone();
         }
         let status = from_board::status_of(&self.board, &self.config, now);
         // Text, numbers and times have a form in JSON.
         let bytes = Bytes::from(serde_json::to_vec(&status).unwrap_or_default());
-        *latest = Some((version, now.timestamp(), bytes.clone()));
+        *latest = Some((version, now, bytes.clone()));
         bytes
     }
 }
@@ -181,7 +183,7 @@ fn livez(pages: &Pages, headers: &HeaderMap) -> Response<Body> {
 }
 
 fn readyz(pages: &Pages, headers: &HeaderMap) -> Response<Body> {
-    let reasons = from_board::not_ready(&pages.board, Utc::now());
+    let reasons = from_board::not_ready(&pages.board, Moment::now());
     let status = if reasons.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let word = if reasons.is_empty() { "ok" } else { "not ok" };
     if !pages.access.allows(headers) {

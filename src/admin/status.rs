@@ -4,7 +4,8 @@
 use crate::flow::Time;
 use serde::{Deserialize, Serialize};
 
-/// The whole document. Times are RFC 3339 in UTC, durations seconds.
+/// The whole document. Times are RFC 3339 in UTC, durations seconds. A time of the process' own past is such that `now` minus it is its age,
+/// whatever was done to the host's clock meanwhile.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// `agent`: told by a running process; `store`: put together from its checkpoints.
@@ -61,7 +62,7 @@ pub struct FeedStatus {
     pub remedy: Option<String>,
     pub last_good: Option<Time>,
     pub next_tick: Option<Time>,
-    /// Seconds for which the table may lack events: now minus the source's clock of the last complete tick.
+    /// Seconds for which the table may lack events: since the source was last asked in a complete tick, by the monotonic clock.
     pub lag_seconds: Option<u64>,
     pub newest_shipped: Option<Time>,
     pub pages: u64,

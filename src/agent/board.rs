@@ -1,6 +1,8 @@
 //! What each feed is doing and what it has done since the process started: written by the agent, read by the admin pages and the
 //! metrics. Nothing in the delivery depends on it.
 
+pub use super::account_panel::{AccountPanel, AccountView};
+pub use super::moment::Moment;
 pub use super::view::{
     Counts, LATENESS_BOUNDS, LedgerSize, MINUTES_MAX, Minute, NOTICES_MAX, Notice, OpenIntent, Phase, Retrying,
     Standing, View,
@@ -28,9 +30,10 @@ pub const STILL_MAX: Duration = Duration::from_secs(2 * 3600);
 
 /// Every feed of the process.
 pub struct Board {
-    pub started: Time,
+    pub started: Moment,
     timer: Timer,
     panels: BTreeMap<FeedId, Arc<Panel>>,
+    accounts: BTreeMap<AccountName, Arc<AccountPanel>>,
     sources: Mutex<BTreeMap<AccountName, Arc<dyn Source>>>,
     /// What keeps all feeds from starting.
     obstacle: Mutex<Option<Notice>>,
@@ -40,15 +43,27 @@ pub struct Board {
 /// One feed.
 pub struct Panel {
     view: Mutex<View>,
+    account: Arc<AccountPanel>,
     news: watch::Sender<u64>,
 }
 
 impl Board {
     pub fn new(feeds: impl IntoIterator<Item = FeedId>, timer: Timer) -> Self {
         let news = watch::Sender::new(0);
-        let panel = |id| (id, Arc::new(Panel { view: Mutex::default(), news: news.clone() }));
-        let panels = feeds.into_iter().map(panel).collect();
-        Self { started: Utc::now(), timer, panels, sources: Mutex::default(), obstacle: Mutex::default(), news }
+        let (mut panels, mut accounts) = (BTreeMap::new(), BTreeMap::new());
+        for id in feeds {
+            let account =
+                accounts.entry(id.account.clone()).or_insert_with(|| Arc::new(AccountPanel::new(news.clone())));
+            let panel = Panel { view: Mutex::default(), account: account.clone(), news: news.clone() };
+            panels.insert(id, Arc::new(panel));
+        }
+        let (sources, obstacle) = (Mutex::default(), Mutex::default());
+        Self { started: Moment::now(), timer, panels, accounts, sources, obstacle, news }
+    }
+
+    /// What the feeds of an account show together; what nobody sees when none is on the board.
+    pub fn account(&self, name: &AccountName) -> Arc<AccountPanel> {
+        self.accounts.get(name).cloned().unwrap_or_default()
     }
 
     /// The panel of a feed; one that nobody reads when the feed is not on the board.
@@ -92,13 +107,15 @@ impl Board {
     }
 
     /// When the feed's next tick begins, as far as one can tell; none while a tick is under way and at the end.
-    pub fn next_tick(&self, view: &View) -> Option<Time> {
+    pub fn next_tick(&self, view: &View, now: Moment) -> Option<Time> {
+        let paused_until = view.paused_until.map(|until| until.shown(now));
         match view.phase {
             Phase::Starting | Phase::Ticking | Phase::Stopped => None,
-            Phase::CatchingUp => view.since,
-            Phase::Waiting(Waiting::Standby) if view.paused_until.is_some() => view.paused_until,
+            Phase::CatchingUp => view.since.map(|since| since.shown(now)),
+            Phase::Waiting(Waiting::Standby) if paused_until.is_some() => paused_until,
             Phase::Resting | Phase::Waiting(_) => {
-                view.tick_began.and_then(|began| next_beat(&self.timer, began)).max(view.paused_until)
+                let began = view.tick_began.map(|began| began.shown(now));
+                began.and_then(|began| next_beat(&self.timer, began)).max(paused_until)
             }
         }
     }
@@ -111,9 +128,11 @@ impl Board {
     /// Feeds that have not moved for longer than anything may take. Nothing outside, were it away for days, makes a feed hang: its tick
     /// ends with trouble and the next one begins.
     pub fn hung(&self) -> Vec<&FeedId> {
+        let now = Moment::now();
         let hangs = |view: &View| {
             let Some(moved) = view.moved else { return false };
-            let waits = self.next_tick(view).zip(view.since).map(|(next, since)| (next - since).to_std());
+            let waits =
+                self.next_tick(view, now).zip(view.since).map(|(next, since)| (next - since.shown(now)).to_std());
             let waits = waits.and_then(Result::ok).unwrap_or_default();
             view.phase != Phase::Stopped && moved.elapsed() > STILL_MAX.saturating_add(waits)
         };
@@ -128,13 +147,14 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Default for Panel {
     fn default() -> Self {
-        Self { view: Mutex::default(), news: watch::Sender::new(0) }
+        Self { view: Mutex::default(), account: Arc::default(), news: watch::Sender::new(0) }
     }
 }
 
 impl Panel {
     pub fn view(&self) -> View {
-        held(&self.view).clone()
+        let view = held(&self.view).clone();
+        View { account: self.account.view(), ..view }
     }
 
     fn note(&self, change: impl FnOnce(&mut View)) {
@@ -149,10 +169,10 @@ impl Panel {
         self.note(View::began);
     }
 
-    /// `date`: the source's clock in its latest answer; `pause`: how long the feed is left alone beyond its timer.
-    pub(super) fn tick_ended(&self, outcome: &Result<Drained, Trouble>, date: Time, pause: Duration) {
+    /// `pause`: how long the feed is left alone beyond its timer.
+    pub(super) fn tick_ended(&self, outcome: &Result<Drained, Trouble>, pause: Duration) {
         self.note(|view| match outcome {
-            Ok(drained) => view.went_well(drained, date),
+            Ok(drained) => view.went_well(drained),
             Err(trouble) => view.met(trouble, pause),
         });
     }
@@ -184,10 +204,12 @@ impl Panel {
     /// A batch that recovery settled.
     pub(super) fn recovered(&self, rows: u64, dead_letters: u64) {
         self.note(|view| view.recovered(rows, dead_letters));
+        self.account.accepted();
     }
 
     pub(super) fn accepted(&self, batch: &Accepted<'_>) {
         self.note(|view| view.accepted(batch));
+        self.account.accepted();
     }
 
     pub(super) fn stands(&self, cp: &Checkpoint) {
@@ -244,7 +266,7 @@ mod tests {
         let day = Duration::from_secs(86_400);
         let (board, panel) = board(Timer::Every(day));
         panel.tick_began();
-        panel.tick_ended(&Ok(Drained::default()), Utc::now(), Duration::ZERO);
+        panel.tick_ended(&Ok(Drained::default()), Duration::ZERO);
         tokio::time::advance(day + MINUTE).await;
         assert!(board.hung().is_empty());
         tokio::time::advance(STILL_MAX).await;
@@ -259,7 +281,7 @@ mod tests {
         let (board, panel) = board(Timer::Every(MINUTE));
         for _ in 0..100 {
             panel.tick_began();
-            panel.tick_ended(&Err(Trouble::CoolingDown { left: MINUTE * 15 }), Utc::now(), MINUTE * 15);
+            panel.tick_ended(&Err(Trouble::CoolingDown { left: MINUTE * 15 }), MINUTE * 15);
             tokio::time::advance(MINUTE * 15).await;
             assert!(board.hung().is_empty());
         }
@@ -270,14 +292,14 @@ mod tests {
     #[test]
     fn the_next_tick_is_the_timer_s_or_the_end_of_a_pause_whichever_is_later() {
         let (board, panel) = board(Timer::Cron("0 0 * * * *".into()));
-        assert_eq!(board.next_tick(&panel.view()), None);
+        assert_eq!(board.next_tick(&panel.view(), Moment::now()), None);
         panel.tick_began();
-        assert_eq!(board.next_tick(&panel.view()), None);
-        panel.tick_ended(&Ok(Drained::default()), Utc::now(), Duration::ZERO);
-        let next = board.next_tick(&panel.view()).unwrap();
+        assert_eq!(board.next_tick(&panel.view(), Moment::now()), None);
+        panel.tick_ended(&Ok(Drained::default()), Duration::ZERO);
+        let next = board.next_tick(&panel.view(), Moment::now()).unwrap();
         assert_eq!(next.timestamp() % 3600, 0);
         assert!(next > Utc::now() - Duration::from_secs(1) && next <= Utc::now() + Duration::from_secs(3600));
-        panel.tick_ended(&Err(Trouble::CoolingDown { left: MINUTE }), Utc::now(), MINUTE * 200);
-        assert!(board.next_tick(&panel.view()).unwrap() > Utc::now() + MINUTE * 199);
+        panel.tick_ended(&Err(Trouble::CoolingDown { left: MINUTE }), MINUTE * 200);
+        assert!(board.next_tick(&panel.view(), Moment::now()).unwrap() > Utc::now() + MINUTE * 199);
     }
 }

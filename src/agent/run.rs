@@ -54,7 +54,7 @@ pub async fn once(agent: Agent) -> Result<Outcomes, Panicked> {
             let tick = Tick { patience: Patience::ONCE, standby_max: ONCE_STANDBY, late_gives_way: &|| false };
             feed.panel.tick_began();
             let outcome = feed.drain(tick).await;
-            feed.panel.tick_ended(&outcome, feed.date, Duration::ZERO);
+            feed.panel.tick_ended(&outcome, Duration::ZERO);
             log(&feed.id, &outcome);
             (feed.id.clone(), feed.date, outcome)
         });
@@ -81,11 +81,12 @@ async fn tell_health(account: &AccountName, health: &Health, date: Option<Time>,
         return;
     }
     let Some(date) = date else { return };
-    if let Err(error) = health.heartbeat(date).await {
-        let remedy = "the rows were shipped; check the destination, the next run posts the heartbeat";
-        tracing::error!(account = %account, error, remedy, "the heartbeat was not accepted");
+    if let Err(trouble) = health.heartbeat(date).await {
+        let (what, remedy) = (trouble.what(), trouble.remedy());
+        let remedy = format!("the rows were shipped, and the next run posts the heartbeat; {remedy}");
+        tracing::error!(account = %account, error = what, remedy, "the heartbeat was not accepted");
         if let Some((_, outcome)) = outcomes.iter_mut().find(|(id, _)| id.account == *account) {
-            *outcome = Err(Trouble::Halted { what: format!("heartbeat: {error}"), remedy: remedy.into() });
+            *outcome = Err(Trouble::Halted { what: format!("heartbeat: {what}"), remedy });
         }
     }
 }
@@ -147,7 +148,7 @@ async fn keep_draining(mut feed: Feed, mut beats: Beats, health: Option<Arc<Heal
         feed.panel.tick_began();
         let outcome = feed.drain(tick).instrument(span).await;
         let pause = outcome.as_ref().err().map_or(Duration::ZERO, Trouble::pause);
-        feed.panel.tick_ended(&outcome, feed.date, pause);
+        feed.panel.tick_ended(&outcome, pause);
         log(&feed.id, &outcome);
         let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
         tracing::debug!(feed = %feed.id, tasks, "tick done");

@@ -1,6 +1,8 @@
 //! A feed as it was last seen: what the board shows of it, and how each event of its life changes that.
 
 use super::Drained;
+use super::account_panel::AccountView;
+use super::moment::Moment;
 use super::trouble::{Trouble, Waiting};
 use crate::flow::Time;
 use crate::flow::checkpoint::{BatchKind, Checkpoint, InDoubt, Totals};
@@ -40,24 +42,28 @@ pub struct View {
     /// How the last tick ended; [`Phase::Starting`] before.
     pub left: Phase,
     /// When ticks began to end so; none before the first.
-    pub left_since: Option<Time>,
-    /// When the phase began, by this host's clock, like all times here unless they say otherwise.
-    pub since: Option<Time>,
-    pub last_good: Option<Time>,
+    pub left_since: Option<Moment>,
+    /// When the phase began.
+    pub since: Option<Moment>,
+    pub last_good: Option<Moment>,
     /// When the latest tick began.
-    pub tick_began: Option<Time>,
+    pub tick_began: Option<Moment>,
     /// When the latest page was read or batch accepted.
-    pub progress: Option<Time>,
+    pub progress: Option<Moment>,
+    /// When the latest page was read.
+    pub read: Option<Moment>,
     /// The latest sign of life.
     pub moved: Option<Instant>,
-    /// Everything that the source showed until then has been shipped: its Date in the last complete tick.
-    pub covered_to: Option<Time>,
+    /// Everything that the source showed until then has been shipped: when it was asked last in the last complete tick.
+    pub covered: Option<Moment>,
     /// The newest event timestamp that the sink has accepted.
     pub newest_shipped: Option<Time>,
     /// Not before this the next try begins; the timer's next tick when none.
-    pub paused_until: Option<Time>,
+    pub paused_until: Option<Moment>,
     /// The trouble that the feed waits out; none after a good tick.
     pub trouble: Option<Notice>,
+    /// What it has in common with the other feeds of its account.
+    pub account: AccountView,
     /// Requests of this tick that failed in a row.
     pub retrying: Option<Retrying>,
     /// The latest troubles, the newest last.
@@ -81,7 +87,7 @@ pub struct View {
 /// A trouble that a person may read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    pub at: Time,
+    pub at: Moment,
     /// How often in a row.
     pub times: u64,
     pub what: String,
@@ -93,7 +99,7 @@ pub struct Notice {
 /// A request that is tried again within a tick.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retrying {
-    pub since: Time,
+    pub since: Moment,
     pub times: u64,
     pub what: String,
     pub waiting: Waiting,
@@ -162,7 +168,7 @@ pub struct Minute {
     /// Minutes since 1970.
     pub minute: i64,
     pub rows: u64,
-    /// Seconds from `covered_to` to the end of the minute's last tick; none before the first complete tick.
+    /// Seconds from `covered` to the end of the minute's last tick; none before the first complete tick.
     pub lag: Option<u64>,
 }
 
@@ -180,47 +186,48 @@ impl View {
     pub(super) fn enter(&mut self, phase: Phase) {
         if self.phase != phase {
             self.phase = phase;
-            self.since = Some(Utc::now());
+            self.since = Some(Moment::now());
         }
     }
 
     /// The phase in which a tick ended.
     fn leave(&mut self, phase: Phase) {
         if self.left != phase {
-            self.left_since = Some(Utc::now());
+            self.left_since = Some(Moment::now());
         }
         (self.left, self.retrying) = (phase, None);
         self.enter(phase);
     }
 
     pub(super) fn began(&mut self) {
-        self.tick_began = Some(Utc::now());
+        self.tick_began = Some(Moment::now());
         self.enter(Phase::Ticking);
     }
 
-    pub(super) fn went_well(&mut self, drained: &Drained, date: Time) {
+    pub(super) fn went_well(&mut self, drained: &Drained) {
+        let now = Moment::now();
         self.counts.ticks_good += 1;
         self.counts.known += drained.known;
-        self.last_good = Some(Utc::now());
+        self.last_good = Some(now);
         (self.trouble, self.paused_until) = (None, None);
         if drained.more_pending {
             self.leave(Phase::CatchingUp);
         } else {
-            self.covered_to = Some(date);
+            self.covered = self.read.or(Some(now));
             self.leave(Phase::Resting);
         }
-        let lag = self.covered_to.map(|to| seconds_between(to, date));
+        let lag = self.lag(now);
         self.this_minute(|minute| minute.lag = lag);
     }
 
     pub(super) fn met(&mut self, trouble: &Trouble, pause: Duration) {
-        let now = Utc::now();
+        let now = Moment::now();
         if matches!(trouble, Trouble::Stopped) {
             return self.leave(Phase::Stopped);
         }
-        self.paused_until = (!pause.is_zero()).then(|| crate::flow::window::later(now, pause));
+        self.paused_until = (!pause.is_zero()).then(|| now.later(pause));
         self.leave(Phase::Waiting(trouble.waiting()));
-        let lag = self.covered_to.map(|to| seconds_between(to, now));
+        let lag = self.lag(now);
         self.this_minute(|minute| minute.lag = lag);
         if matches!(trouble, Trouble::Lost | Trouble::Standby { .. }) {
             self.trouble = None;
@@ -245,9 +252,15 @@ impl View {
         }
     }
 
+    /// Seconds for which the table may lack events; none before the first complete tick.
+    fn lag(&self, now: Moment) -> Option<u64> {
+        self.covered.map(|covered| covered.age(now).as_secs())
+    }
+
     pub(super) fn page_read(&mut self, bytes: usize) {
         self.counts.pages += 1;
         self.counts.page_bytes += bytes as u64;
+        self.read = Some(Moment::now());
         self.progressed(Waiting::Source);
     }
 
@@ -264,7 +277,7 @@ impl View {
             Edge::Store => Waiting::Store,
         };
         let same = self.retrying.take().filter(|retrying| retrying.waiting == waiting);
-        let (since, times) = same.map_or_else(|| (Utc::now(), 0), |retrying| (retrying.since, retrying.times));
+        let (since, times) = same.map_or_else(|| (Moment::now(), 0), |retrying| (retrying.since, retrying.times));
         let what = format!("{waiting}: {failure}");
         self.retrying = Some(Retrying { since, times: times + 1, what, waiting });
     }
@@ -276,7 +289,7 @@ impl View {
 
     /// An answer as it should be.
     fn progressed(&mut self, from: Waiting) {
-        self.progress = Some(Utc::now());
+        self.progress = Some(Moment::now());
         self.retrying.take_if(|retrying| retrying.waiting == from);
     }
 
@@ -324,6 +337,7 @@ impl View {
 
     fn this_minute(&mut self, change: impl FnOnce(&mut Minute)) {
         let now = Utc::now().timestamp().div_euclid(60);
+        come_back_to(now, &mut self.minutes);
         if self.minutes.back().is_none_or(|last| last.minute < now) {
             self.minutes.push_back(Minute { minute: now, rows: 0, lag: None });
         }
@@ -334,6 +348,12 @@ impl View {
             change(minute);
         }
     }
+}
+
+/// After the host's clock was set back the history goes with it: none of it lies in the future.
+fn come_back_to(now: i64, minutes: &mut VecDeque<Minute>) {
+    let ahead = minutes.back().map_or(0, |last| (last.minute - now).max(0));
+    minutes.iter_mut().for_each(|minute| minute.minute -= ahead);
 }
 
 impl Standing {
@@ -360,14 +380,29 @@ impl Standing {
     }
 }
 
-fn seconds_between(from: Time, to: Time) -> u64 {
-    (to - from).num_seconds().max(0).unsigned_abs()
-}
-
 const fn edge_name(edge: Edge) -> &'static str {
     match edge {
         Edge::Source => "source",
         Edge::Sink => "sink",
         Edge::Store => "store",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fault: the host's clock is set back by an hour, by forty days, ahead, or not at all. Shows: no minute of a feed's history lies in the future, and their order stays.
+    #[test]
+    fn fm_47_the_history_by_the_minute_comes_back_with_the_clock() {
+        let history = |minutes: [i64; 3]| minutes.map(|minute| Minute { minute, rows: 1, lag: None });
+        for (now, after) in [(103, [100, 101, 103]), (43, [40, 41, 43]), (-57_000, [-57_003, -57_002, -57_000])] {
+            let mut minutes = VecDeque::from(history([100, 101, 103]));
+            come_back_to(now, &mut minutes);
+            assert_eq!(minutes, history(after), "{now}");
+        }
+        let mut minutes = VecDeque::from(history([100, 101, 103]));
+        come_back_to(200, &mut minutes);
+        assert_eq!(minutes, history([100, 101, 103]));
     }
 }

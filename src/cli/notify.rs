@@ -4,8 +4,7 @@
 //! this block while systemd is slow.
 
 use crate::admin::public_summary;
-use crate::agent::board::Board;
-use chrono::Utc;
+use crate::agent::board::{Board, Moment};
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -87,7 +86,7 @@ impl Telling<'_> {
         if runs && !self.ready {
             self.ready = self.line.say("READY=1");
         }
-        let status = public_summary(self.board, Utc::now());
+        let status = public_summary(self.board, Moment::now());
         if status != self.status && self.line.say(&format!("STATUS={status}")) {
             self.status.clone_from(&status);
         }
@@ -231,7 +230,7 @@ mod tests {
         let scene = scene();
         scene.hears_after(MOMENT).await;
         let what = "https://a.example/?sig=CANARY said CANARY".into();
-        let notice = Notice { at: Utc::now(), times: 1, what, waiting: Waiting::Store, remedy: "CANARY".into() };
+        let notice = Notice { at: Moment::now(), times: 1, what, waiting: Waiting::Store, remedy: "CANARY".into() };
         scene.board.meets(Some(notice));
         let held_up =
             "STATUS=default/auditevents is held up and tries again by itself: waits for the store.".to_owned();

@@ -4,7 +4,7 @@ use super::notify::{Wanted, keep_telling};
 use super::signals::stop_on_signals;
 use super::{CliError, Exit, Output, exit_of, print};
 use crate::admin::{self, Access, Admin, Pages};
-use crate::agent::board::Notice;
+use crate::agent::board::{Moment, Notice};
 use crate::agent::run::{self, Outcomes};
 use crate::agent::{Trouble, Waiting, chain};
 use crate::config::{Config, Timer, show};
@@ -107,7 +107,7 @@ fn store_notice(error: WireError) -> Notice {
         WireError::Store(error) => Trouble::from(error).remedy(),
         _ => "run `opship check`".into(),
     };
-    Notice { at: chrono::Utc::now(), times: 1, what, waiting: Waiting::Store, remedy }
+    Notice { at: Moment::now(), times: 1, what, waiting: Waiting::Store, remedy }
 }
 
 pub(super) async fn once(config: &Config, max_duration: Option<Duration>, output: Output) -> Result<Exit, CliError> {

@@ -15,6 +15,9 @@ pub(super) enum Look {
 /// Troubles of the past that are shown per feed; the page and the log have more.
 const PAST_MAX: usize = 3;
 
+/// Clocks that differ by so many seconds are right enough: what an event was stamped a moment ahead is told as 0 s ago.
+const AHEAD_MAX: u64 = 60;
+
 const HEAD: [&str; 11] =
     ["FEED", "STATE", "LAG", "NEWEST EVENT", "LAST GOOD", "NEXT TICK", "PAGES", "ROWS", "LATE", "IN DOUBT", "DEAD"];
 /// Columns of words; the others are numbers and times, aligned to the right.
@@ -55,7 +58,7 @@ fn line(text: &mut String, cells: &[String; 11], widths: &[usize], health: Optio
 }
 
 fn row(feed: &FeedStatus, now: Time) -> [String; 11] {
-    let ago = |time: Option<Time>| time.map_or_else(|| "-".into(), |time| format!("{} ago", span(seconds(time, now))));
+    let ago = |time: Option<Time>| time.map_or_else(|| "-".into(), |time| ago(time, now));
     let next = match feed.next_tick {
         Some(next) if next <= now => "now".into(),
         Some(next) => format!("in {}", span(seconds(now, next))),
@@ -104,7 +107,7 @@ fn trouble(text: &mut String, feed: &FeedStatus, now: Time) {
     let _ = writeln!(text, "\n{feed_name}, earlier:");
     for error in past {
         let times = if error.times > 1 { format!(" ({} times)", error.times) } else { String::new() };
-        let _ = writeln!(text, "  {} ago{times}: {}", span(seconds(error.at, now)), plain(&error.what));
+        let _ = writeln!(text, "  {}{times}: {}", ago(error.at, now), plain(&error.what));
         if let Some(remedy) = &error.remedy {
             let _ = writeln!(text, "    what to do: {}", plain(remedy));
         }
@@ -155,6 +158,12 @@ fn plain(text: &str) -> String {
     text.chars().map(|c| if is_bad(c) { '\u{fffd}' } else { c }).collect()
 }
 
+/// Also of what another clock stamped: a time that is still to come is not called fresh.
+fn ago(time: Time, now: Time) -> String {
+    let (past, ahead) = (seconds(time, now), seconds(now, time));
+    if ahead > AHEAD_MAX { format!("in {}", span(ahead)) } else { format!("{} ago", span(past)) }
+}
+
 fn seconds(from: Time, to: Time) -> u64 {
     (to - from).num_seconds().max(0).unsigned_abs()
 }
@@ -190,6 +199,15 @@ mod tests {
         assert_eq!(grouped, ["0", "7", "999", "1,000", "123,456", "1,234,567"]);
         let spans = [0, 59, 61, 3_600, 90_061, 864_000].map(span);
         assert_eq!(spans, ["0 s", "59 s", "1 min 1 s", "1 h 0 min", "1 d 1 h", "10 d 0 h"]);
+    }
+
+    /// Fault: a stamp of another clock that lies an hour ahead of the host's. Shows: the table says that it is to come, not that it is fresh.
+    #[test]
+    fn fm_47_a_stamp_from_the_future_is_not_called_fresh() {
+        let now: Time = "2026-11-23T06:00:00Z".parse().unwrap();
+        let seconds = |seconds| now + chrono::TimeDelta::seconds(seconds);
+        let told = [-61, 0, 30, 3600].map(|ahead| ago(seconds(ahead), now));
+        assert_eq!(told, ["1 min 1 s ago", "0 s ago", "0 s ago", "in 1 h 0 min"]);
     }
 
     #[test]

@@ -149,6 +149,12 @@ impl Disk {
         Ok(unchanged)
     }
 
+    pub(super) fn is_ahead(&self, key: &Key) -> Result<bool, StoreError> {
+        let path = self.path(key);
+        let metadata = absent_as_none(fs::metadata(&path)).map_err(|cause| failed("look at", &path, cause))?;
+        Ok(metadata.and_then(|metadata| metadata.modified().ok()).is_some_and(|at| at > SystemTime::now()))
+    }
+
     pub(super) fn delete(&self, key: &Key) -> Result<(), StoreError> {
         let path = self.path(key);
         let failed = |cause| failed("delete of", &path, cause);

@@ -101,6 +101,11 @@ impl Store for FileStore {
         self.on_disk(move |disk| disk.list(&prefix)).await
     }
 
+    async fn is_ahead(&self, key: &Key) -> Result<bool, StoreError> {
+        let key = key.clone();
+        self.on_disk(move |disk| disk.is_ahead(&key)).await
+    }
+
     async fn delete(&self, key: &Key) -> Result<(), StoreError> {
         let key = key.clone();
         self.on_disk(move |disk| disk.delete(&key)).await

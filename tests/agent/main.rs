@@ -13,6 +13,7 @@ mod doubts;
 mod faults;
 mod figures;
 mod health;
+mod heartbeats;
 mod letters;
 mod link;
 mod log;

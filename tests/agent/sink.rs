@@ -76,6 +76,8 @@ pub(crate) struct Table {
     /// Whether the table answers no question.
     pub(crate) is_silent: bool,
     pub(crate) health: Vec<serde_json::Value>,
+    /// What happens to health rows; they are taken when none is set.
+    pub(crate) health_hook: Option<Box<dyn FnMut() -> Outcome + Send>>,
     /// Rows of each POST, accepted or not.
     pub(crate) posts: Vec<Vec<String>>,
     pub(crate) bodies: Vec<String>,
@@ -101,6 +103,7 @@ impl Table {
             shows_after: Duration::ZERO,
             is_silent: false,
             health,
+            health_hook: None,
             posts,
             bodies,
             rows_max: usize::MAX,
@@ -128,9 +131,13 @@ impl Table {
         let rows: Vec<Row> = serde_json::from_slice(&body.json).expect("a body is a JSON array of rows");
         assert_eq!(rows.len(), body.rows);
         if rows[0].log_source == "healthevents" {
-            let health: Vec<serde_json::Value> = serde_json::from_slice(&body.json).expect("a body is a JSON array");
-            self.health.extend(health);
-            return Outcome::Accept;
+            let outcome = self.health_hook.as_mut().map_or(Outcome::Accept, |hook| hook());
+            if matches!(outcome, Outcome::Accept | Outcome::LoseReply) {
+                let health: Vec<serde_json::Value> =
+                    serde_json::from_slice(&body.json).expect("a body is a JSON array");
+                self.health.extend(health);
+            }
+            return outcome;
         }
         let named = rows.iter().filter_map(|row| Some((row.uuid_s.as_ref()?.to_string(), row.account_uuid.as_ref()?)));
         self.accounts.extend(named.map(|(uuid, account)| (uuid, account.to_string())));

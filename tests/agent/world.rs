@@ -157,12 +157,15 @@ impl World {
 
     /// A new process with an owner of its own.
     pub(crate) fn start(&mut self) -> Process {
+        self.start_shown_on(Arc::default())
+    }
+
+    pub(crate) fn start_shown_on(&mut self, panel: Arc<Panel>) -> Process {
         self.started += 1;
         let link = Link::new(self.state.clone());
         let account = AccountName::parse("default").expect("a legal name");
         let edge = Arc::new(link.clone());
         let owner = format!("owner-{}", self.started);
-        let panel: Arc<Panel> = Arc::default();
         let feed = Feed::new(Parts {
             panel: panel.clone(),
             table: Some(edge.clone()),

@@ -3,6 +3,7 @@
 use crate::agent::wait_until;
 use crate::world::{World, history};
 use futures_util::future::join_all;
+use opship::admin::status::Status;
 use opship::flow::Stream;
 use opship::sim::{Fault, Target, What, When};
 use std::path::{Path, PathBuf};
@@ -10,6 +11,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+const HOUR: i64 = 3600;
 const DAY: i64 = 86_400;
 const YEAR: i64 = 365 * DAY;
 const SOON: Duration = Duration::from_secs(60);
@@ -37,6 +39,10 @@ fn library() -> &'static Path {
         (folder, path)
     });
     path
+}
+
+fn document(text: &str) -> Status {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
 impl World {
@@ -87,6 +93,39 @@ async fn fm_15_a_host_clock_that_jumps_under_a_living_process_stops_nothing() {
             world.sim.world().delivered(Stream::AuditEvents, &event) == 1
         })
         .await;
+    }
+    wait_until("everything arrives", SOON, || world.sim.world().compare().lost == 0).await;
+    agent.stop().await.exits(0);
+    world.assert_exactly_once();
+}
+
+/// Fault: a host clock that goes an hour ahead and back, two minutes back, forty days back, while ticks come by `schedule.cron`. Shows: events of after each step arrive within a minute, readiness and liveness hold, no age comes from the future.
+#[tokio::test]
+async fn fm_47_a_host_clock_set_back_does_not_stop_the_ticks_of_a_cron_text() {
+    let mut world = World::file(history(60)).await;
+    world.set_clock(0).set("OPSHIP_SCHEDULE__CRON", "* * * * * *");
+    let agent = world.start(&["run"]);
+    let browser = agent.browser().await;
+    browser.is_ready().await;
+    for seconds in [HOUR, 0, -120, -40 * DAY] {
+        world.set_clock(seconds);
+        let event = world.sim.world().append(Stream::AuditEvents, When::Now);
+        wait_until("an event arrives after the step", SOON, || {
+            world.sim.world().delivered(Stream::AuditEvents, &event) == 1
+        })
+        .await;
+        let tick = browser.status().await.feeds[0].last_good;
+        browser.wait_for("/status.json", &[], SOON, |answer| document(&answer.body).feeds[0].last_good > tick).await;
+        for path in ["/readyz", "/livez"] {
+            assert_eq!((browser.get(path).await.status, path), (200, path), "{seconds} s");
+        }
+        let status = browser.status().await;
+        for feed in &status.feeds {
+            let at = [feed.last_good, feed.since, status.started];
+            assert!(at.iter().flatten().all(|at| *at <= status.now), "{seconds} s: {at:?} at {}", status.now);
+            assert!(feed.lag_seconds.is_some_and(|lag| lag < SOON.as_secs()), "{seconds} s: {feed:?}");
+            assert!(feed.next_tick.is_none_or(|next| next <= status.now + SOON), "{seconds} s: {feed:?}");
+        }
     }
     wait_until("everything arrives", SOON, || world.sim.world().compare().lost == 0).await;
     agent.stop().await.exits(0);

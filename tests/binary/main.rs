@@ -48,6 +48,7 @@ mod edges;
 mod endings;
 mod filter;
 mod gate;
+mod heartbeats;
 mod internet;
 mod kills;
 mod letters;

@@ -227,7 +227,10 @@ pub(crate) async fn a_document_of_a_megabyte_survives(world: &World) {
 pub(crate) async fn age_grows(world: &World) {
     let store = world.open().await;
     put(&*store, &key("a"), "1", Expect::Absent).await.expect("put");
-    let age = |store: Arc<dyn Store>| async move { store.get(&key("a")).await.expect("get").expect("present").age };
+    let age = |store: Arc<dyn Store>| async move {
+        let object = store.get(&key("a")).await.expect("get").expect("present");
+        object.age.expect("it tells the time")
+    };
     let first = age(Arc::clone(&store)).await;
     assert!(first < Duration::from_secs(30), "{first:?}");
     let deadline = Instant::now() + Duration::from_secs(10);
