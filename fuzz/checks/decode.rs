@@ -47,7 +47,7 @@ fn a_page_is_read_as_its_json_says(text: &str) {
 }
 
 fn a_bad_item_leaves_its_neighbours_alone(text: &str) {
-    let is_one_item = scan::array(&format!("[{text}]")).is_some_and(|items| items.len() == 1);
+    let is_one_item = scan::array(&format!("[{text}]"), 1).is_some_and(|items| items.len() == 1);
     if !is_one_item {
         return;
     }

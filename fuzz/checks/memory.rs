@@ -26,7 +26,7 @@ impl Memory {
 impl Store for Memory {
     async fn get(&self, key: &Key) -> Result<Option<Object>, StoreError> {
         let bytes = self.objects().get(key.as_str()).cloned();
-        Ok(bytes.map(|bytes| Object { bytes: bytes.into(), version: Version("1".into()), age: Duration::ZERO }))
+        Ok(bytes.map(|bytes| Object { bytes: bytes.into(), version: Version("1".into()), age: Some(Duration::ZERO) }))
     }
 
     async fn put(&self, key: &Key, bytes: Bytes, _: Expect) -> Result<Version, StoreError> {
