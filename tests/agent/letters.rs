@@ -16,7 +16,7 @@ async fn with_a_letter(order: Order) -> (World, String, DeadLetter) {
     let mut world = World::new(order);
     let poison = refuses_the_third(&world, Outcome::Refuse(413));
     world.start().good().await;
-    world.heal();
+    world.cure();
     let key = format!("dead-letters/default/itemusages/{}.json", EventId::of_uuid(&poison));
     let letter = serde_json::from_slice(&world.state().store.blobs[&key].bytes).expect("a letter");
     assert_eq!(world.rows_of(&poison), 1, "the stub");

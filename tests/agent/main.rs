@@ -19,6 +19,7 @@ mod loops;
 mod oracle;
 mod planted;
 mod points;
+mod poison;
 mod recovery;
 mod repair;
 mod replicas;
