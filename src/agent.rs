@@ -2,6 +2,7 @@
 
 mod again;
 mod backfill;
+mod blame;
 pub mod board;
 mod delivery;
 pub mod health;
@@ -16,6 +17,7 @@ mod recovery;
 mod refusals;
 mod replay;
 pub mod run;
+mod smaller;
 mod trouble;
 mod verify;
 mod view;

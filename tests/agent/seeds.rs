@@ -93,6 +93,7 @@ impl Run {
             world.settings.widths.late_every = NEVER;
         }
         weather.blow(&world, seed);
+        world.poison_some(seed);
         let replicas = 1 + dice.below(6).saturating_sub(2).min(2);
         match replicas {
             2 => world.state().struck.by(Kind::TwoReplicas),
@@ -200,6 +201,8 @@ async fn settle(world: &mut World) {
     }
     world.nothing_is_lost();
     world.is_sound();
+    let poisoned: Vec<String> = world.state().sink.poison.keys().cloned().collect();
+    world.only_these_are_stubs(&poisoned.iter().collect::<Vec<_>>());
     assert!(world.checkpoint().intent.is_none());
 }
 

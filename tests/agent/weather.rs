@@ -3,14 +3,16 @@
 use crate::dice::Dice;
 use crate::faults::Kind;
 use crate::link::Mishap;
-use crate::sink::Outcome;
+use crate::sink::{Outcome, POISONED};
 use crate::source::{Event, Reply, status};
 use crate::store::{Blob, Fault, Op};
 use crate::world::{Process, World};
 use chrono::TimeDelta;
 use opship::flow::retry::Failure;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::time::Instant;
 
 const HOUR_MS: u64 = 3_600_000;
 /// An event becomes visible at most this long after its timestamp; the source's clock may be ahead by `AHEAD_MAX_S` besides, and both
@@ -19,6 +21,8 @@ const LATE_MAX_MS: u64 = 60 * HOUR_MS;
 /// Where no late sweep helps, no event is later than the overlap.
 const LATE_MAX_OF_OVERLAP_MS: u64 = 295_000;
 const AHEAD_MAX_S: u64 = 11 * 3600;
+/// Poisoned rows are among the first so many events, which every run has.
+const POISONED_MAX: u64 = 200;
 
 /// One call in so many fails; 0 is never.
 #[derive(Clone, Copy)]
@@ -56,16 +60,17 @@ impl Weather {
     pub(crate) fn blow(self, world: &World, seed: u64) {
         let mut dice = Dice::new(seed ^ 0x50);
         world.on_page(move |_| hits(&mut dice, self.source).then(|| page_trouble(&mut dice)));
-        let (mut dice, mut storm) = (Dice::new(seed ^ 0x51), None);
-        world.on_post(move |_| {
-            // Trouble comes in storms: the same again, a few times.
-            let kind = match storm.take().filter(|_| dice.below(3) > 0) {
-                None => hits(&mut dice, self.sink).then(|| dice.below(9)),
-                kind => kind,
-            };
-            storm = kind;
-            kind.map_or(Outcome::Accept, |kind| post_trouble(kind, &mut dice))
-        });
+        let wind = Arc::new(Mutex::new(Wind {
+            dice: Dice::new(seed ^ 0x51),
+            odds: self.sink,
+            storm: None,
+            calm_until: None,
+            alone: HashMap::new(),
+            is_verified: world.settings.verify_after.is_some(),
+        }));
+        let again = wind.clone();
+        world.on_post(move |rows| wind.lock().unwrap_or_else(PoisonError::into_inner).blow(rows));
+        world.on_probe(move || again.lock().unwrap_or_else(PoisonError::into_inner).blow(&[]));
         let mut dice = Dice::new(seed ^ 0x52);
         world.on_store(move |op, _| {
             hits(&mut dice, self.store).then(|| match (op, dice.below(3)) {
@@ -132,13 +137,67 @@ fn page_trouble(dice: &mut Dice) -> Reply {
     }
 }
 
+/// Of the kinds of [`post_trouble`], those after which nobody knows whether the rows are in.
+fn is_doubtful(kind: u64) -> bool {
+    matches!(kind, 0..=3 | 6)
+}
+
+/// What blows at the destination.
+struct Wind {
+    dice: Dice,
+    odds: u64,
+    storm: Option<u64>,
+    calm_until: Option<Instant>,
+    /// How often each row was refused alone without an answer.
+    alone: HashMap<String, u32>,
+    is_verified: bool,
+}
+
+impl Wind {
+    /// What becomes of these rows, or of an empty array.
+    fn blow(&mut self, rows: &[String]) -> Outcome {
+        // Trouble comes in storms: the same again, a few times.
+        let last = self.storm.take();
+        let mut kind = last.filter(|_| self.dice.below(3) > 0);
+        if kind.is_none() {
+            if last.is_some_and(is_doubtful) {
+                self.calm_until = Some(Instant::now() + CALM);
+            }
+            kind = hits(&mut self.dice, self.odds).then(|| self.dice.below(9));
+            // A row that is refused again and again, in the same minutes in which all others are accepted, is what a poisoned row is: no
+            // agent could tell such weather from one.
+            kind = kind.filter(|kind| !is_doubtful(*kind) || self.calm_until.is_none_or(|until| until <= Instant::now()));
+        }
+        self.storm = kind;
+        kind.filter(|kind| self.may_meet(*kind, rows)).map_or(Outcome::Accept, |kind| post_trouble(kind, &mut self.dice))
+    }
+
+    fn may_meet(&mut self, kind: u64, rows: &[String]) -> bool {
+        match rows {
+            // Nothing is too large that is empty; and what is refused alone for its size is refused for good.
+            [] | [_] if kind == TOO_LARGE => false,
+            // A verifying agent tries a row again hours later, with no state but a count: a third refusal sets it aside.
+            [row] if self.is_verified && is_doubtful(kind) => {
+                let times = self.alone.entry(row.clone()).or_default();
+                *times += 1;
+                *times <= 2
+            }
+            _ => true,
+        }
+    }
+}
+
+const TOO_LARGE: u64 = 5;
+/// After a storm of unanswered or failing POSTs none begins for so long.
+const CALM: Duration = Duration::from_secs(300);
+
 fn post_trouble(kind: u64, dice: &mut Dice) -> Outcome {
     match kind {
         0 | 1 => Outcome::LoseReply,
         2 => Outcome::Break,
         3 => Outcome::Hang { accepted: dice.one_in(2) },
         4 => Outcome::Refuse(429),
-        5 => Outcome::Refuse(413),
+        TOO_LARGE => Outcome::Refuse(413),
         6 => Outcome::Refuse(503),
         7 => Outcome::Refuse(404),
         _ => Outcome::Refuse(403),
@@ -186,6 +245,15 @@ impl Backup {
 }
 
 impl World {
+    /// In some runs somebody on the way takes offence at a few rows for good. Dice of its own: the other runs stay as they were.
+    pub(crate) fn poison_some(&self, seed: u64) {
+        let mut dice = Dice::new(seed ^ 0x9d);
+        if dice.one_in(3) {
+            let refusal = POISONED[dice.below(POISONED.len() as u64) as usize].clone();
+            (0..=dice.below(4)).for_each(|_| self.poison(&uuid(dice.below(POISONED_MAX) as usize), refusal.clone()));
+        }
+    }
+
     fn skew(&self, dice: &mut Dice, never_ahead: bool) {
         let mut state = self.state();
         if dice.one_in(2) && !never_ahead {
