@@ -57,12 +57,7 @@ impl Met {
 impl Feed {
     /// Holds a refusal against an empty array, posted right after it. That is one small request more for a refusal that may be about a row,
     /// and none for any other.
-    pub(super) async fn blame(
-        &mut self,
-        parcel: &Parcel,
-        error: &SinkError,
-        met: &mut Met,
-    ) -> Result<Blame, Trouble> {
+    pub(super) async fn blame(&mut self, parcel: &Parcel, error: &SinkError, met: &mut Met) -> Result<Blame, Trouble> {
         let suspicion = suspicion(&error.failure).filter(|_| self.sink.may_refuse_rows());
         let Some(suspicion) = suspicion.filter(|_| !met.is_away && !self.stop.is_cancelled()) else {
             return Ok(Blame::Elsewhere);

@@ -69,8 +69,12 @@ impl Feed {
     pub(super) async fn withdraw_letter(&mut self, key: &EventKey) {
         self.stubbed_again.remove(key);
         match self.dead_letters.withdraw(&self.id, key).await {
-            Ok(()) => tracing::warn!(feed = %self.id, id = %key.id, "its stub is refused too: the event is no dead letter, it waits like the others"),
-            Err(error) => tracing::warn!(feed = %self.id, id = %key.id, error = %chain(&error), "a dead letter whose event waits was not taken back"),
+            Ok(()) => {
+                tracing::warn!(feed = %self.id, id = %key.id, "its stub is refused too: the event is no dead letter, it waits like the others")
+            }
+            Err(error) => {
+                tracing::warn!(feed = %self.id, id = %key.id, error = %chain(&error), "a dead letter whose event waits was not taken back")
+            }
         }
     }
 }

@@ -35,18 +35,7 @@ impl Parcel {
     pub fn new(batch: Batch, kind: BatchKind, advance: Option<Advance>) -> Self {
         let (is_suspect, is_part_in_doubt, has_next_part) = (false, false, false);
         let (attempt, first_attempt, known, stub) = (1, 1, None, None);
-        Self {
-            batch,
-            kind,
-            advance,
-            attempt,
-            first_attempt,
-            known,
-            stub,
-            is_suspect,
-            is_part_in_doubt,
-            has_next_part,
-        }
+        Self { batch, kind, advance, attempt, first_attempt, known, stub, is_suspect, is_part_in_doubt, has_next_part }
     }
 
     /// Above every attempt under which one of its rows was accepted before.

@@ -80,7 +80,12 @@ impl Feed {
     }
 
     /// Posts what was found of a batch in doubt under its intent, part by part; what is refused as in any delivery.
-    pub(super) async fn post_again(&mut self, intent: &Intent, mut found: Found, tick: Tick<'_>) -> Result<(), Trouble> {
+    pub(super) async fn post_again(
+        &mut self,
+        intent: &Intent,
+        mut found: Found,
+        tick: Tick<'_>,
+    ) -> Result<(), Trouble> {
         let whole = |batch| Parcel::new(batch, intent.kind, None);
         let mut parcels: VecDeque<Parcel> = found.parts.drain(..).map(whole).collect();
         let mut takes_rows = false;

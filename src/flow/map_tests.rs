@@ -235,10 +235,12 @@ fn fm_53_an_event_without_a_known_field_is_kept_in_details() {
     for event in [r#"{"vault":"V","secret":"wendy"}"#, r#"{"uuid":null,"eventUuid":"E"}"#, "{}", &long] {
         let (row, _) = row(event);
         let item = row["details"]["opship"]["item"].as_str().unwrap();
-        let is_whole = item == event || item.contains(&format!("{} bytes, sha256 {}", event.len(), sha256_hex(event.as_bytes())));
+        let is_whole =
+            item == event || item.contains(&format!("{} bytes, sha256 {}", event.len(), sha256_hex(event.as_bytes())));
         assert!(is_whole && item.len() <= NOTE_BYTES_MAX, "{item}");
         let (redacted, _, out) = row_with(&["client.ip_address"], event);
-        let said = format!("left out: filter.redact is set; {} bytes, sha256 {}", event.len(), sha256_hex(event.as_bytes()));
+        let said =
+            format!("left out: filter.redact is set; {} bytes, sha256 {}", event.len(), sha256_hex(event.as_bytes()));
         assert_eq!(redacted["details"], json!({"opship": {"item": said}}));
         assert!(!String::from_utf8_lossy(&out).contains("wendy"));
     }

@@ -29,11 +29,9 @@ pub fn suspicion(failure: &Failure) -> Option<Suspicion> {
             // Who says when to come again is busy.
             500.. => retry_after.is_none().then_some(Suspicion::Doubtful),
         },
-        Failure::NotConnected
-        | Failure::Malformed(_)
-        | Failure::TooLarge
-        | Failure::NoCredential
-        | Failure::Local => None,
+        Failure::NotConnected | Failure::Malformed(_) | Failure::TooLarge | Failure::NoCredential | Failure::Local => {
+            None
+        }
     }
 }
 
@@ -140,6 +138,8 @@ mod tests {
         assert_eq!(needed(Sample::RowsOfARefusedBody), [1, 1]);
         let pauses = [1, 2].map(|refusals| Sample::Alone.pause(refusals).unwrap_or_default().as_secs());
         assert_eq!((pauses, Sample::Rows.pause(1)), ([2, 8], None));
-        assert!(!Sample::Alone.is_at_fault(Suspicion::Definite, 1) && Sample::Alone.is_at_fault(Suspicion::Definite, 2));
+        assert!(
+            !Sample::Alone.is_at_fault(Suspicion::Definite, 1) && Sample::Alone.is_at_fault(Suspicion::Definite, 2)
+        );
     }
 }

@@ -223,6 +223,22 @@ async fn fm_52_a_hundred_poisoned_rows_among_a_thousand_have_their_bound() {
     }
 }
 
+/// Fault: a firewall adds up what it finds in a body, and refuses three of ten odd rows together, but no one of them. Shows: all are whole, no dead letter.
+#[tokio::test(start_paused = true)]
+async fn fm_52_rows_that_are_refused_only_together_are_all_whole() {
+    for refusal in POISONED {
+        let (mut world, uuids) = world_of(Order::Insertion, 100);
+        let odd: Vec<String> = uuids.iter().step_by(10).cloned().collect();
+        world.on_post(move |rows| {
+            let sum = rows.iter().filter(|uuid| odd.contains(uuid)).count();
+            if sum > 2 { refusal.clone() } else { Outcome::Accept }
+        });
+        world.start().good().await;
+        world.each_event_has_one_row();
+        world.only_these_are_stubs(&[]);
+    }
+}
+
 /// Fault: every POST of one row is left without an answer until its deadline. Shows: `once` sets it aside in one run, although that takes longer than its patience.
 #[tokio::test(start_paused = true)]
 async fn fm_52_a_row_that_is_never_answered_is_set_aside_in_one_run() {

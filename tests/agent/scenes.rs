@@ -389,5 +389,6 @@ pub(crate) const DELIVERY: &[Scene] = &[
             world.add(4);
             world.on_post(|_| Outcome::Refuse(406));
         })
-    }),
+    })
+    .idle(),
 ];

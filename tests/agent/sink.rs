@@ -9,8 +9,8 @@ use opship::flow::retry::Failure;
 use opship::flow::{EventId, EventKey, Hour, Time, window};
 use opship::sink::{Body, Sink, SinkError};
 use opship::table::{self, Column, Ids, Question, TableError};
-use std::borrow::Cow;
 use serde_json::value::RawValue;
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -52,7 +52,8 @@ impl Row<'_> {
     }
 
     fn is_stub(&self) -> bool {
-        self.details.is_some_and(|details| details.get().contains(r#""opship":{"#) && details.get().contains(r#""stub":"#))
+        self.details
+            .is_some_and(|details| details.get().contains(r#""opship":{"#) && details.get().contains(r#""stub":"#))
     }
 }
 

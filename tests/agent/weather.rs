@@ -166,10 +166,12 @@ impl Wind {
             kind = hits(&mut self.dice, self.odds).then(|| self.dice.below(9));
             // A row that is refused again and again, in the same minutes in which all others are accepted, is what a poisoned row is: no
             // agent could tell such weather from one.
-            kind = kind.filter(|kind| !is_doubtful(*kind) || self.calm_until.is_none_or(|until| until <= Instant::now()));
+            kind =
+                kind.filter(|kind| !is_doubtful(*kind) || self.calm_until.is_none_or(|until| until <= Instant::now()));
         }
         self.storm = kind;
-        kind.filter(|kind| self.may_meet(*kind, rows)).map_or(Outcome::Accept, |kind| post_trouble(kind, &mut self.dice))
+        kind.filter(|kind| self.may_meet(*kind, rows))
+            .map_or(Outcome::Accept, |kind| post_trouble(kind, &mut self.dice))
     }
 
     fn may_meet(&mut self, kind: u64, rows: &[String]) -> bool {

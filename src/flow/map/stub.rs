@@ -201,7 +201,10 @@ mod tests {
         assert_eq!(stub_of(&[], Stub::Short, &event()), short);
         let bare = json!({"log_source": "auditevents", "uuid_s": "U", "timestamp": "2026-11-22T10:00:00Z"});
         assert_eq!(stub_of(&[], Stub::Bare, &event()), bare);
-        assert_eq!([Stub::Ids, Stub::Short, Stub::Bare].map(Stub::smaller), [Some(Stub::Short), Some(Stub::Bare), None]);
+        assert_eq!(
+            [Stub::Ids, Stub::Short, Stub::Bare].map(Stub::smaller),
+            [Some(Stub::Short), Some(Stub::Bare), None]
+        );
     }
 
     /// Fault: a text planted where an id, a word, a number or an object belongs. Shows: it does not ride along in the stub.
