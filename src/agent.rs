@@ -3,6 +3,7 @@
 mod account_panel;
 mod again;
 mod backfill;
+mod blame;
 pub mod board;
 pub mod clock;
 mod delivery;
@@ -21,6 +22,7 @@ mod refusals;
 mod refused;
 mod replay;
 pub mod run;
+mod smaller;
 mod told;
 mod trouble;
 mod verify;

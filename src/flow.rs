@@ -13,6 +13,7 @@ pub mod reconcile;
 pub mod redact;
 pub mod retry;
 pub mod scan;
+pub mod suspicion;
 pub mod totals;
 pub mod window;
 

@@ -40,7 +40,14 @@ pub trait Sink: Send + Sync {
     async fn reauthenticate(&self);
 
     /// Prove that the sink is reachable and that it lets us in, without leaving a row. A sentence of what was proved.
+    ///
+    /// Asked in the middle of a delivery too: what is refused while this is accepted is refused for its content.
     async fn probe(&self) -> Result<String, SinkError>;
+
+    /// Whether it may refuse one row and take its neighbour. A file takes whatever there is room for.
+    fn may_refuse_rows(&self) -> bool {
+        true
+    }
 
     /// What identifies the destination for the checkpoint's fingerprint: no secrets, stable over restarts.
     fn place(&self) -> String;

@@ -2,7 +2,7 @@
 
 use crate::json;
 use opship::flow::decode::{self, COLUMNS, Column, Item, Kind};
-use opship::flow::map::{Changes, FIELD_BYTES_MAX, Mapper};
+use opship::flow::map::{Changes, FIELD_BYTES_MAX, Mapper, Stub};
 use opship::flow::redact::Redact;
 use opship::flow::{Stream, scan};
 use std::collections::BTreeMap;
@@ -78,7 +78,8 @@ fn every_value_is_found_or_counted(item: &Item<'_>, row: &BTreeMap<String, Strin
         }
     }
     noted.extend(item.mangled.iter().filter_map(|(place, _)| COLUMNS.get(*place)).map(|column| column.field));
-    if !item.is_object {
+    let is_unknown = item.mangled.is_empty() && item.fields.iter().all(Option::is_none);
+    if !item.is_object || is_unknown {
         noted.push("item");
     }
     changed += item.mangled.len() as u32;
@@ -136,13 +137,15 @@ fn the_details_keep_everything(said: Option<&str>, noted: &[&str], got: Option<&
 fn a_stub_names_what_it_stands_for(item: &Item<'_>) {
     let nothing = Redact::default();
     let mapper = Mapper { stream: Stream::AuditEvents, account_uuid: None, redact: &nothing };
-    let mut stub = Vec::new();
-    mapper.stub(item, "too large", &mut stub);
-    assert!(stub.len() < 64 * 1024);
-    let row = columns_of(&stub, Stream::AuditEvents);
-    let notes = json::members(&row["details"])
-        .and_then(|details| json::members(json::first(&details, "opship")?).map(|notes| notes.len()));
-    assert!(notes.is_some_and(|notes| notes >= 3), "why, how large and which");
+    for size in [Stub::Ids, Stub::Short, Stub::Bare] {
+        let mut stub = Vec::new();
+        mapper.stub(item, size, "too large", &mut stub);
+        assert!(stub.len() < 64 * 1024);
+        let row = columns_of(&stub, Stream::AuditEvents);
+        let notes = json::members(&row["details"])
+            .and_then(|details| json::members(json::first(&details, "opship")?).map(|notes| notes.len()));
+        assert!(notes.is_some_and(|notes| notes == 3), "why, how large and which");
+    }
     assert_eq!(mapper.original(item), item.raw);
 }
 

@@ -1,6 +1,7 @@
 //! intend, deliver, record, commit: one batch from a won intent to a moved position.
 
 use super::again::{Pick, Way};
+use super::blame::{Blame, Met};
 use super::packing::Packing;
 use super::parcel::{Parcel, withdraw_unposted};
 use super::position::until_stopped;
@@ -9,33 +10,27 @@ use super::recovery::Accepted;
 use super::trouble::{Trouble, chain};
 use super::view;
 use super::{Drained, Feed, Tick};
-use crate::flow::checkpoint::{Advance, BatchKind, Doubt, INTENT_TTL, Intent, Totals, Unknown};
+use crate::flow::checkpoint::{Advance, Doubt, INTENT_TTL, Intent, Totals, Unknown};
 use crate::flow::planted::{self, Bug};
 use crate::flow::retry::{Edge, Failure, HALT_PACE, Pace, ROLE_PACE, Verdict, verdict};
 use crate::sink::{Body, SinkError};
-use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// Deadline of one POST.
-const POST_DEADLINE: Duration = Duration::from_secs(60);
+pub(super) const POST_DEADLINE: Duration = Duration::from_secs(60);
 /// How long an open POST may go on once the process was asked to end.
 const STOP_POST: Duration = Duration::from_secs(15);
-/// Broken connections after which a batch is halved.
-const BREAKS_MAX: u32 = 2;
 /// How long the ledger is tried before the tick gives up; recovery then finds the batch in doubt no more than once.
 const RECORD_PATIENCE: Duration = Duration::from_secs(60);
 /// Pages without new rows between two commits.
 const ROWLESS_PAGES_MAX: u32 = 20;
 
-pub(super) const STUB_REFUSED: &str =
-    "the destination refuses even a stub row: check that the rule's stream has the columns of this version";
-
 /// What became of a batch.
 pub(super) enum Delivered {
     /// 204: the rows are in the sink.
     Accepted,
-    /// The sink does not take it in this size or content.
+    /// It is at fault in this size or content.
     Refused(SinkError),
 }
 
@@ -66,19 +61,23 @@ impl Feed {
         self.save().await
     }
 
-    /// Posts the batch until it is accepted or refused. When patience ends, a batch in doubt keeps its intent, any other gives it back.
+    /// Posts the batch until it is accepted or held to be at fault. When patience ends, a batch in doubt keeps its intent, any other gives
+    /// it back.
     pub(super) async fn deliver(&mut self, parcel: &mut Parcel, tick: Tick<'_>) -> Result<Delivered, Trouble> {
         let body = Body { json: parcel.batch.json(), rows: parcel.batch.rows.len() };
-        let (begun, mut posts, mut breaks, mut pace) = (Instant::now(), 0, 0, Pace::default());
-        let mut reauthenticated = false;
-        let mut doubtful = parcel.is_in_doubt();
+        let mut met = Met::new(parcel);
         loop {
             self.renew_intent().await?;
             if self.stop.is_cancelled() {
-                return self.give_up(doubtful, Trouble::Stopped).await;
+                return self.give_up(met.is_in_doubt, Trouble::Stopped).await;
             }
-            posts += 1;
-            let error = match self.post(&body).await {
+            met.attempts += 1;
+            let asked = if met.is_away { self.ask_empty().await } else { self.post(&body).await };
+            let error = match asked {
+                Ok(()) if met.is_away => {
+                    met.is_away = false;
+                    continue;
+                }
                 Ok(()) => return self.accept(parcel),
                 Err(error) => error,
             };
@@ -86,47 +85,67 @@ impl Feed {
             if planted::is(Bug::LostReplyIsYes) && error.failure == Failure::Interrupted {
                 return self.accept(parcel);
             }
-            if error.failure.may_have_arrived() && !planted::is(Bug::LostReplyIsNo) {
-                doubtful = true;
-                parcel.attempt += 1;
-                self.doubt(parcel, &error)?;
-                breaks += u32::from(error.failure == Failure::Interrupted);
-                if let Some(after) = self.settings.verify_after {
-                    // Not one more POST before the table has been asked. The doubt is stored now: the wait counts from this write.
-                    self.renew_intent().await?;
-                    let left = INTENT_TTL.saturating_add(after);
-                    return self.give_up(true, Trouble::Verifying { left }).await;
-                }
-            }
+            self.notice_a_doubt(parcel, &error, &mut met).await?;
+            let blame = self.blame(parcel, &error, &mut met).await?;
             if self.stop.is_cancelled() {
-                return self.give_up(doubtful, Trouble::Stopped).await;
+                return self.give_up(met.is_in_doubt, Trouble::Stopped).await;
             }
-            let at_least = match ruling(&error.failure, breaks, parcel.batch.rows.len()) {
-                Verdict::Retry { at_least } => at_least,
-                Verdict::Reauthenticate => {
-                    self.sink.reauthenticate().await;
-                    // The second time it is like a role that is still spreading.
-                    std::mem::replace(&mut reauthenticated, true).then_some(ROLE_PACE)
-                }
-                Verdict::Split | Verdict::DeadLetter => return Ok(Delivered::Refused(error)),
-                Verdict::Halt { remedy } | Verdict::Unauthorized { remedy, .. } => {
-                    // The sink's own remedy, its cause, would say the same twice.
-                    let halted = Trouble::Undeliverable { what: error.to_string(), remedy: remedy.into() };
-                    return self.give_up(doubtful, halted).await;
-                }
-                Verdict::Rejected => Some(HALT_PACE),
+            let at_least = match blame {
+                Blame::Body => return Ok(Delivered::Refused(error)),
+                Blame::Suspected { at_least } => at_least,
+                Blame::Elsewhere => match self.answer(&error, &mut met).await {
+                    Ok(at_least) => at_least,
+                    Err(halted) => return self.give_up(met.is_in_doubt, halted).await,
+                },
             };
-            let wait = pace.next(self.jitter.unit(), at_least);
-            if !tick.patience.allows(posts, begun.elapsed(), wait) {
-                return self.give_up(doubtful, Trouble::Sink(error)).await;
+            let wait = met.pace.next(self.jitter.unit(), at_least);
+            let is_suspected = matches!(blame, Blame::Suspected { .. });
+            if !is_suspected && !tick.patience.allows(met.attempts, met.begun.elapsed(), wait) {
+                return self.give_up(met.is_in_doubt, Trouble::Sink(error)).await;
             }
             let wait_ms = wait.as_millis() as u64;
             let batch = self.batch_id();
             tracing::warn!(feed = %self.id, batch, rows = body.rows, attempt = parcel.attempt, wait_ms, error = %chain(&error),
                 "a batch was not accepted: trying again");
             if let Err(stopped) = self.rest_renewing(wait).await {
-                return self.give_up(doubtful, stopped).await;
+                return self.give_up(met.is_in_doubt, stopped).await;
             }
+        }
+    }
+
+    /// Counts a POST that may have been accepted. Where the table can be asked, not one more is made before it has been: the doubt is
+    /// stored now, and the wait counts from this write.
+    async fn notice_a_doubt(&mut self, parcel: &mut Parcel, error: &SinkError, met: &mut Met) -> Result<(), Trouble> {
+        // An empty array leaves no doubt.
+        if met.is_away || !error.failure.may_have_arrived() || planted::is(Bug::LostReplyIsNo) {
+            return Ok(());
+        }
+        met.is_in_doubt = true;
+        parcel.attempt += 1;
+        self.doubt(parcel, error)?;
+        let Some(after) = self.settings.verify_after else { return Ok(()) };
+        self.suspect(parcel, error).await?;
+        self.renew_intent().await?;
+        let left = INTENT_TTL.saturating_add(after);
+        self.give_up(true, Trouble::Verifying { left }).await
+    }
+
+    /// What a refusal means that is about no row: how long to wait at least, or why nothing helps but a person.
+    async fn answer(&mut self, error: &SinkError, met: &mut Met) -> Result<Option<Duration>, Trouble> {
+        match verdict(Edge::Sink, &error.failure) {
+            Verdict::Retry { at_least } => Ok(at_least),
+            Verdict::Reauthenticate => {
+                self.sink.reauthenticate().await;
+                // The second time it is like a role that is still spreading.
+                Ok(std::mem::replace(&mut met.reauthenticated, true).then_some(ROLE_PACE))
+            }
+            // Of an empty array, or with an empty array refused as well: the destination takes nothing at all.
+            Verdict::Split | Verdict::DeadLetter => Ok(None),
+            Verdict::Halt { remedy } | Verdict::Unauthorized { remedy, .. } => {
+                // The sink's own remedy, its cause, would say the same twice.
+                Err(Trouble::Undeliverable { what: error.to_string(), remedy: remedy.into() })
+            }
+            Verdict::Rejected => Ok(Some(HALT_PACE)),
         }
     }
 
@@ -145,12 +164,7 @@ impl Feed {
 
     /// One POST. Once the process is asked to end it has 15 s left; cut off, its outcome is unknown.
     pub(super) async fn post(&self, body: &Body) -> Result<(), SinkError> {
-        let cut_off = |why: &str| SinkError {
-            attempted: format!("post {} rows ({why})", body.rows),
-            on: self.sink.place(),
-            failure: Failure::Interrupted,
-            cause: None,
-        };
+        let cut_off = |why: &str| self.unanswered(&format!("post {} rows ({why})", body.rows));
         let stopping = async {
             self.stop.cancelled().await;
             tokio::time::sleep(STOP_POST).await;
@@ -162,6 +176,11 @@ impl Feed {
             }
             () = stopping => Err(cut_off("cut off by the end of the process")),
         }
+    }
+
+    /// What was sent had no answer.
+    pub(super) fn unanswered(&self, attempted: &str) -> SinkError {
+        SinkError { attempted: attempted.into(), on: self.sink.place(), failure: Failure::Interrupted, cause: None }
     }
 
     /// An earlier POST of these rows may have been accepted: the next one may make a copy, and the ledger will say so.
@@ -208,7 +227,7 @@ impl Feed {
     }
 
     /// Ends a delivery without acceptance.
-    async fn give_up<T>(&mut self, doubtful: bool, trouble: Trouble) -> Result<T, Trouble> {
+    pub(super) async fn give_up<T>(&mut self, doubtful: bool, trouble: Trouble) -> Result<T, Trouble> {
         if !doubtful && self.position.is_some() {
             self.release_intent().await?;
         }
@@ -221,48 +240,6 @@ impl Feed {
         withdraw_unposted(&mut position.cp);
         if position.cp.intent.take().is_some() {
             self.save().await?;
-        }
-        Ok(())
-    }
-
-    /// A refused batch is halved; a refused row becomes a stub; a refused stub needs a person.
-    pub(super) async fn retry_smaller(
-        &mut self,
-        parcel: Parcel,
-        error: &SinkError,
-        packing: &mut Packing<'_, '_>,
-        parcels: &mut VecDeque<Parcel>,
-    ) -> Result<(), Trouble> {
-        tracing::warn!(feed = %self.id, rows = parcel.batch.rows.len(), error = %chain(error), "a batch was refused: trying smaller ones");
-        if let Some((first, rest)) = parcel.batch.halve() {
-            packing.counted.splits += 1;
-            let is_part_in_doubt = parcel.is_in_doubt() && !planted::is(Bug::PartsForgetDoubt);
-            // A backfill's part too may lie before the floor.
-            let kind = if parcel.kind == BatchKind::Backfill { parcel.kind } else { BatchKind::Split };
-            let part = Parcel { kind, is_part_in_doubt, ..parcel };
-            if !planted::is(Bug::LoseSecondHalf) {
-                parcels.push_front(Parcel { batch: rest, ..part.clone() });
-            }
-            let advance = part.advance.clone().filter(|_| planted::is(Bug::SplitMovesEarly));
-            parcels.push_front(Parcel { batch: first, advance, has_next_part: is_part_in_doubt, ..part });
-            return Ok(());
-        }
-        let place = parcel.batch.rows.first().map(|row| row.place);
-        match place.filter(|_| !parcel.is_stub).and_then(|place| packing.stub_batch(place, error)) {
-            Some(batch) => parcels.push_front(Parcel { batch, is_stub: true, ..parcel }),
-            None => {
-                let (what, remedy) = (chain(error), STUB_REFUSED.into());
-                return self.give_up(parcel.is_in_doubt(), Trouble::Undeliverable { what, remedy }).await;
-            }
-        }
-        Ok(())
-    }
-
-    /// Originals are safe before their stub is posted.
-    pub(super) async fn keep_dead_letters(&mut self, packing: &mut Packing<'_, '_>) -> Result<(), Trouble> {
-        for (key, why, original) in packing.take_stubbed() {
-            self.keep_letter(&key, &why, &original).await?;
-            packing.counted.dead_letters += 1;
         }
         Ok(())
     }
@@ -304,7 +281,7 @@ impl Feed {
         packing: &mut Packing<'_, '_>,
     ) -> Result<(), Trouble> {
         let counted = std::mem::take(&mut packing.counted);
-        packing.shipped_any = true;
+        (packing.shipped_any, packing.takes_rows) = (true, true);
         let rows = &parcel.batch.rows;
         let is_late = |time: Option<crate::flow::Time>| match (way.origin.by, way.origin.late_before) {
             (By::Sweep(_), _) => true,
@@ -368,13 +345,5 @@ impl Feed {
             }
         }
         Ok(drained)
-    }
-}
-
-/// An over-limit upload can look like a broken connection: after some of them a batch counts as too large.
-fn ruling(failure: &Failure, breaks: u32, rows: usize) -> Verdict {
-    match verdict(Edge::Sink, failure) {
-        Verdict::Retry { .. } if breaks >= BREAKS_MAX && rows > 1 => Verdict::Split,
-        other => other,
     }
 }

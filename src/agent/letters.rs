@@ -63,6 +63,20 @@ impl Feed {
         tracing::error!(feed = %self.id, id = %key.id, why, remedy = "repair the cause, then `opship dead-letters replay` the id", "an event cannot be shipped whole: its stub is shipped, the original is a dead letter");
         Ok(())
     }
+
+    /// Not even the smallest stub is taken: the row is not at fault, and will be shipped whole once the destination is repaired. A letter
+    /// beside it would tell of a loss that is none.
+    pub(super) async fn withdraw_letter(&mut self, key: &EventKey) {
+        self.stubbed_again.remove(key);
+        match self.dead_letters.withdraw(&self.id, key).await {
+            Ok(()) => {
+                tracing::warn!(feed = %self.id, id = %key.id, "its stub is refused too: the event is no dead letter, it waits like the others")
+            }
+            Err(error) => {
+                tracing::warn!(feed = %self.id, id = %key.id, error = %chain(&error), "a dead letter whose event waits was not taken back")
+            }
+        }
+    }
 }
 
 #[cfg(test)]

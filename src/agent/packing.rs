@@ -5,7 +5,7 @@ use super::{Drained, Settings};
 use crate::flow::checkpoint::Totals;
 use crate::flow::decode::{Item, Page};
 use crate::flow::dedupe::Sorted;
-use crate::flow::map::{Changes, Mapper};
+use crate::flow::map::{Changes, Mapper, Stub};
 use crate::flow::pack::{Batch, ROW_BYTES_MAX};
 use crate::flow::planted::{self, Bug};
 use crate::flow::{EventKey, Stream};
@@ -35,6 +35,8 @@ pub(super) struct Packing<'p, 'a> {
     /// Items of the page that need no row: known, repeated or filtered.
     pub settled: Totals,
     pub shipped_any: bool,
+    /// Something of the batch under way was accepted: the destination takes rows.
+    pub takes_rows: bool,
     pub drained: Drained,
 }
 
@@ -70,12 +72,14 @@ impl<'p, 'a> Packing<'p, 'a> {
             counted: Totals::default(),
             settled,
             shipped_any: false,
+            takes_rows: false,
             drained: Drained::default(),
         }
     }
 
     /// The next batch; `None` when every new item has been in one.
     pub fn next_batch(&mut self) -> Option<Batch> {
+        self.takes_rows = false;
         let mut batch = Batch::default();
         while let Some((place, row)) = self.held.take().or_else(|| self.next_row()) {
             let item = self.page.items.get(place)?;
@@ -102,10 +106,15 @@ impl<'p, 'a> Packing<'p, 'a> {
         stubbed.into_iter().filter_map(|(place, why)| original(place).map(|(key, text)| (key, why, text))).collect()
     }
 
-    /// A batch of the stub alone, for a row that the sink refuses.
-    pub fn stub_batch(&mut self, place: usize, error: &SinkError) -> Option<Batch> {
+    /// A batch of the stub alone, for a row that the sink refuses. Its original is kept with the first one that is tried.
+    pub fn stub_batch(&mut self, place: usize, size: Stub, error: &SinkError) -> Option<Batch> {
         let item = self.page.items.get(place)?;
-        let row = self.stub(place, item, ROW_REFUSED, Some(error));
+        let mut row = Vec::new();
+        if size == Stub::Ids {
+            row = self.stub(place, item, ROW_REFUSED, Some(error));
+        } else {
+            self.mapper.stub(item, size, ROW_REFUSED, &mut row);
+        }
         Some(Batch::of_one(item.key, item.timestamp, place, &row))
     }
 
@@ -123,7 +132,7 @@ impl<'p, 'a> Packing<'p, 'a> {
 
     fn stub(&mut self, place: usize, item: &Item<'_>, why: &str, error: Option<&SinkError>) -> Vec<u8> {
         let mut row = Vec::new();
-        self.mapper.stub(item, why, &mut row);
+        self.mapper.stub(item, Stub::Ids, why, &mut row);
         self.stubbed.push((place, in_full(why, error, item.raw)));
         self.counted.stubs += 1;
         row

@@ -3,7 +3,9 @@
 use super::again::Known;
 use crate::flow::Time;
 use crate::flow::checkpoint::{Advance, BatchKind, Checkpoint, Doubt, Unknown};
+use crate::flow::map::Stub;
 use crate::flow::pack::Batch;
+use crate::flow::suspicion::Sample;
 use std::sync::Arc;
 
 /// A batch on its way, and what its arrival means.
@@ -18,7 +20,10 @@ pub(super) struct Parcel {
     pub first_attempt: u32,
     /// The ledger knows these, they are shipped all the same.
     pub known: Option<Arc<Known>>,
-    pub is_stub: bool,
+    /// Set where the row is a stub for one that was refused.
+    pub stub: Option<Stub>,
+    /// A part of a body that was refused while another was accepted.
+    pub is_suspect: bool,
     /// A part of a batch in doubt: it ships under that batch's intent, which stays until the last part is recorded. A new intent for
     /// this part alone would forget that the others may be in the table already.
     pub is_part_in_doubt: bool,
@@ -28,9 +33,9 @@ pub(super) struct Parcel {
 
 impl Parcel {
     pub fn new(batch: Batch, kind: BatchKind, advance: Option<Advance>) -> Self {
-        let (is_stub, is_part_in_doubt, has_next_part) = (false, false, false);
-        let (attempt, first_attempt, known) = (1, 1, None);
-        Self { batch, kind, advance, attempt, first_attempt, known, is_stub, is_part_in_doubt, has_next_part }
+        let (is_suspect, is_part_in_doubt, has_next_part) = (false, false, false);
+        let (attempt, first_attempt, known, stub) = (1, 1, None, None);
+        Self { batch, kind, advance, attempt, first_attempt, known, stub, is_suspect, is_part_in_doubt, has_next_part }
     }
 
     /// Above every attempt under which one of its rows was accepted before.
@@ -40,6 +45,16 @@ impl Parcel {
         self.first_attempt = highest.map_or(1, |highest| highest.saturating_add(1));
         (self.attempt, self.known) = (self.first_attempt, Some(known.clone()));
         self
+    }
+
+    /// What it is to a destination that refuses it.
+    pub fn sample(&self) -> Sample {
+        match (self.stub, self.batch.rows.len()) {
+            (Some(_), _) => Sample::Stub,
+            (None, ..=1) => Sample::Alone,
+            (None, _) if self.is_suspect => Sample::RowsOfARefusedBody,
+            (None, _) => Sample::Rows,
+        }
     }
 
     /// A POST of it may have been accepted without our knowing.

@@ -1,16 +1,14 @@
 //! recover: settle the batch that an earlier process, or an earlier tick, left in doubt.
 
-use super::delivery::{Delivered, STUB_REFUSED};
-use super::letters::{ROW_REFUSED, ROW_TOO_LARGE, in_full};
-use super::parcel::Parcel;
-use super::trouble::{Trouble, chain};
+use super::letters::ROW_TOO_LARGE;
+use super::trouble::Trouble;
 use super::{Feed, Tick};
 use crate::flow::checkpoint::{BatchKind, Doubt, INTENT_TTL, Intent, Totals, Unknown, Which};
 use crate::flow::decode::{self, Item};
+use crate::flow::map::Stub;
 use crate::flow::pack::{BATCH_ROWS_MAX, Batch, ROW_BYTES_MAX};
 use crate::flow::planted::{self, Bug};
 use crate::flow::{EventKey, Hour, Time, window};
-use crate::sink::SinkError;
 use crate::source::{Answer, Lane, PageRequest};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -37,8 +35,8 @@ pub(super) struct Accepted {
 #[derive(Default)]
 pub(super) struct Found {
     missing: HashSet<EventKey>,
-    originals: HashMap<EventKey, String>,
-    parts: VecDeque<Batch>,
+    pub(super) originals: HashMap<EventKey, String>,
+    pub(super) parts: VecDeque<Batch>,
 }
 
 impl Found {
@@ -264,53 +262,9 @@ impl Feed {
         let mut row = Vec::new();
         mapper.row(item, &mut row);
         if row.len() > ROW_BYTES_MAX {
-            row = self.stub_again(item, ROW_TOO_LARGE, None).await?;
+            row = self.stub_again(item, Stub::Ids, ROW_TOO_LARGE, None).await?;
         }
         Ok(row)
-    }
-
-    async fn stub_again(&mut self, item: &Item<'_>, why: &str, error: Option<&SinkError>) -> Result<Vec<u8>, Trouble> {
-        let (settings, account_uuid) = (self.settings.clone(), self.account.uuid());
-        let mapper = settings.mapper(self.id.stream, account_uuid.as_deref());
-        let mut stub = Vec::new();
-        mapper.stub(item, why, &mut stub);
-        let original = mapper.original(item);
-        self.keep_letter(&item.key, &in_full(why, error, item.raw), &original).await?;
-        self.stubbed_again.insert(item.key);
-        Ok(stub)
-    }
-
-    pub(super) async fn post_again(
-        &mut self,
-        intent: &Intent,
-        mut found: Found,
-        tick: Tick<'_>,
-    ) -> Result<(), Trouble> {
-        let mut stubs = HashSet::new();
-        while let Some(batch) = found.parts.pop_front() {
-            // A part refused after further doubts carries them on: each of its POSTs may have been accepted.
-            let attempt = self.position()?.cp.intent.as_ref().map_or(intent.attempt, |open| open.attempt);
-            let mut parcel = Parcel { attempt, ..Parcel::new(batch, intent.kind, None) };
-            match self.deliver(&mut parcel, tick).await? {
-                Delivered::Accepted => self.record(&parcel).await?,
-                Delivered::Refused(error) => {
-                    if let Some((first, rest)) = parcel.batch.halve() {
-                        found.parts.push_front(rest);
-                        found.parts.push_front(first);
-                        continue;
-                    }
-                    let key = parcel.batch.rows.first().map(|row| row.key);
-                    let original = key.filter(|key| stubs.insert(*key)).and_then(|key| found.originals.get(&key));
-                    let Some(original) = original else {
-                        return Err(Trouble::Undeliverable { what: chain(&error), remedy: STUB_REFUSED.into() });
-                    };
-                    let item = decode::item(original);
-                    let stub = self.stub_again(&item, ROW_REFUSED, Some(&error)).await?;
-                    found.parts.push_front(Batch::of_one(item.key, item.timestamp, 0, &stub));
-                }
-            }
-        }
-        Ok(())
     }
 
     pub(super) async fn conclude(&mut self, intent: &Intent, rows: usize, gone: usize) -> Result<u64, Trouble> {

@@ -1,7 +1,7 @@
 //! Health rows that the destination does not take: from when on the account waits for that, what is said of it, and when the next one is
 //! tried.
 
-use super::delivery::STUB_REFUSED;
+use super::smaller::STUB_REFUSED;
 use super::trouble::{Trouble, chain};
 use crate::flow::retry::{Edge, Failure, Verdict, verdict};
 use crate::sink::SinkError;

@@ -172,7 +172,20 @@ pub struct Intent {
     /// How often the batch was taken over after a crash or a tick that gave up: paces the recoveries.
     #[serde(default)]
     pub recoveries: u32,
+    /// Where each doubt ends the delivery, what is held against a row of the batch has to outlive it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspect: Option<Suspect>,
     pub ttl_s: u64,
+    #[serde(flatten)]
+    unknown: Unknown,
+}
+
+/// A row that was refused alone, or as its stub, each time while another body was accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Suspect {
+    /// The event's id in hex.
+    pub id: String,
+    pub refusals: u32,
     #[serde(flatten)]
     unknown: Unknown,
 }
@@ -204,9 +217,21 @@ impl Intent {
             owner: owner.to_owned(),
             attempt: 1,
             recoveries: 0,
+            suspect: None,
             ttl_s: INTENT_TTL.as_secs(),
             unknown: Unknown::new(),
         }
+    }
+
+    /// One more refusal of this row alone while another body was accepted.
+    pub fn suspects(&mut self, id: EventId) {
+        let refusals = self.refusals_of(id).saturating_add(1);
+        self.suspect = Some(Suspect { id: id.to_string(), refusals, unknown: Unknown::new() });
+    }
+
+    pub fn refusals_of(&self, id: EventId) -> u32 {
+        let suspect = self.suspect.as_ref().filter(|suspect| suspect.id == id.to_string());
+        suspect.map_or(0, |suspect| suspect.refusals)
     }
 
     /// The events of the batch; what cannot be read is left out (the checksum makes that impossible for our own writing).

@@ -1,5 +1,9 @@
 //! map: an event -> a row of `OnePasswordEventLogs_CL`, spliced from the raw JSON of its fields.
 
+mod stub;
+
+pub use stub::Stub;
+
 use super::decode::{COLUMNS, Column, Item, Kind, column_of};
 use super::redact::Redact;
 use super::{Stream, Time, scan};
@@ -46,9 +50,12 @@ impl Mapper<'_> {
     pub fn row(&self, item: &Item<'_>, out: &mut Vec<u8>) -> Changes {
         let mut row = Row { out, changes: Changes::default(), notes: BTreeMap::new() };
         row.open(self.stream);
-        if !item.is_object {
-            // What cannot be taken apart cannot be redacted.
-            row.note("item", if self.redact.is_empty() { item.raw } else { "left out: filter.redact is set" });
+        if !item.is_object || is_unknown(item) {
+            // Its columns would be empty: without this its content would be nowhere.
+            match self.redact.is_empty() {
+                true => row.note("item", item.raw),
+                false => row.note("item", &unquoted(item.raw)),
+            }
         }
         let lifted = self.lifted_user_fields(item);
         let mut details = None;
@@ -74,23 +81,6 @@ impl Mapper<'_> {
             }
         }
         row.close(details.as_deref())
-    }
-
-    /// Appends the row that stands for an item too large for any POST; the item itself goes to the dead letters.
-    pub fn stub(&self, item: &Item<'_>, why: &str, out: &mut Vec<u8>) {
-        let mut row = Row { out, changes: Changes::default(), notes: BTreeMap::new() };
-        row.open(self.stream);
-        for field in ["uuid", "timestamp", "account_uuid", "action", "category", "type", "object_type"] {
-            let Some(place) = column_of(field) else { continue };
-            let (Some(column), Some(raw)) = (COLUMNS.get(place), item.field(field)) else { continue };
-            if raw.len() <= NOTE_BYTES_MAX && !self.redact.touches(place) {
-                row.column(column, raw, item.timestamp);
-            }
-        }
-        row.note("stub", why);
-        row.note("bytes", &item.raw.len().to_string());
-        row.note("sha256", &sha256_hex(item.raw.as_bytes()));
-        row.close(None);
     }
 
     /// The item as read, for a dead letter; with `filter.redact` its row instead, so that nothing redacted is kept.
@@ -269,6 +259,16 @@ impl Row<'_> {
             (None, Some(value)) => self.raw(&format!("{{\"opship\":{notes},\"value\":{value}}}")),
         }
     }
+}
+
+/// Whether no column takes anything of an object.
+fn is_unknown(item: &Item<'_>) -> bool {
+    item.mangled.is_empty() && item.fields.iter().all(Option::is_none)
+}
+
+/// What is said of an item where columns are redacted: what cannot be taken apart cannot be redacted.
+fn unquoted(raw: &str) -> String {
+    format!("left out: filter.redact is set; {} bytes, sha256 {}", raw.len(), sha256_hex(raw.as_bytes()))
 }
 
 /// Whether an object has a member `opship`, escaped or not: a second one would hide the first.

@@ -228,20 +228,40 @@ fn what_is_no_object_is_still_a_row() {
     }
 }
 
+/// Fault: an event with no field that has a column, with one that is null, and an empty one. Shows: its content stands in details; where columns are redacted, its length and SHA-256 alone.
 #[test]
-fn a_stub_says_what_it_stands_for() {
-    let item =
-        format!(r#"{{"uuid":"A","timestamp":"2026-11-22T10:00:00Z","action":"view","client":"{}"}}"#, "x".repeat(99));
+fn fm_53_an_event_without_a_known_field_is_kept_in_details() {
+    let long = format!(r#"{{"strange":"{}"}}"#, "x".repeat(5_000));
+    for event in [r#"{"vault":"V","secret":"wendy"}"#, r#"{"uuid":null,"eventUuid":"E"}"#, "{}", &long] {
+        let (row, _) = row(event);
+        let item = row["details"]["opship"]["item"].as_str().unwrap();
+        let is_whole =
+            item == event || item.contains(&format!("{} bytes, sha256 {}", event.len(), sha256_hex(event.as_bytes())));
+        assert!(is_whole && item.len() <= NOTE_BYTES_MAX, "{item}");
+        let (redacted, _, out) = row_with(&["client.ip_address"], event);
+        let said =
+            format!("left out: filter.redact is set; {} bytes, sha256 {}", event.len(), sha256_hex(event.as_bytes()));
+        assert_eq!(redacted["details"], json!({"opship": {"item": said}}));
+        assert!(!String::from_utf8_lossy(&out).contains("wendy"));
+    }
+    assert_eq!(row(r#"{"uuid":"A","strange":1}"#).0.get("details"), None, "what has a column is a row of its own");
+}
+
+/// Fault: an item that is no object, where columns are redacted. Shows: its length and SHA-256, and nothing of it.
+#[test]
+fn fm_53_an_item_that_is_no_object_is_told_by_its_hash_where_columns_are_redacted() {
+    let item = r#""wendy at 203.0.113.9""#;
+    let (row, _, _) = row_with(&["client.ip_address"], item);
+    let said = format!("left out: filter.redact is set; {} bytes, sha256 {}", item.len(), sha256_hex(item.as_bytes()));
+    assert_eq!(row["details"], json!({"opship": {"item": said}}));
+}
+
+#[test]
+fn a_dead_letter_holds_the_row_where_columns_are_redacted() {
     let redact = Redact::new(&["action".to_owned()], None).unwrap();
     let mapper = Mapper { stream: Stream::AuditEvents, account_uuid: None, redact: &redact };
-    let mut out = Vec::new();
-    mapper.stub(&decode::item(&item), "too large", &mut out);
-    let stub: Value = serde_json::from_slice(&out).unwrap();
-    let opship = json!({"stub": "too large", "bytes": item.len().to_string(), "sha256": sha256_hex(item.as_bytes())});
-    let expected = json!({"log_source": "auditevents", "uuid_s": "A", "timestamp": "2026-11-22T10:00:00Z",
-        "details": {"opship": opship}});
-    assert_eq!(stub, expected);
-    assert!(!mapper.original(&decode::item(&item)).contains("view"));
+    let item = r#"{"uuid":"A","timestamp":"2026-11-22T10:00:00Z","action":"view"}"#;
+    assert!(!mapper.original(&decode::item(item)).contains("view"));
 }
 
 #[test]

@@ -84,6 +84,14 @@ impl Batch {
         })
     }
 
+    /// The first row alone and the halves of the rest: whether the destination takes any row at all shows at the first of them.
+    #[must_use]
+    pub fn first_apart(&self) -> Vec<Self> {
+        let (first, rest) = self.rows.split_at(1.min(self.rows.len()));
+        let (near, far) = rest.split_at(rest.len() / 2);
+        [first, near, far].into_iter().filter(|rows| !rows.is_empty()).map(|rows| self.part(rows)).collect()
+    }
+
     /// The rows whose keys are meant.
     #[must_use]
     pub fn only(&self, is_meant: impl Fn(&EventKey) -> bool) -> Self {
@@ -128,6 +136,17 @@ mod tests {
         let all: Vec<String> = serde_json::from_slice(&batch.json()).unwrap();
         let parts: Vec<Vec<String>> = [a, b].iter().map(|p| serde_json::from_slice(&p.json()).unwrap()).collect();
         assert_eq!(parts.concat(), all);
+    }
+
+    #[test]
+    fn with_its_first_apart_a_batch_is_the_same_rows_in_order() {
+        for rows in 1..10 {
+            let mut batch = Batch::default();
+            (0..rows).for_each(|n| _ = batch.push(500, key(n), None, n, b"{}"));
+            let parts = batch.first_apart();
+            assert_eq!(parts.iter().flat_map(Batch::keys).collect::<Vec<_>>(), batch.keys());
+            assert!(parts[0].rows.len() == 1 && parts.len() == rows.min(3));
+        }
     }
 
     #[test]

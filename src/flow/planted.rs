@@ -64,6 +64,8 @@ pub enum Bug {
     TakePageWithoutItems,
     /// Whatever Date an answer has is believed at once, and the host's clock is not asked (L).
     BelieveEveryDate,
+    /// A row is set aside when it was refused alone once: an accident costs its content (L).
+    SetAsideAtOnce,
     /// A heartbeat is posted although a feed of the account is in trouble (V).
     HeartbeatInTrouble,
 }
@@ -100,6 +102,7 @@ impl Bug {
         Self::ShipRepeats,
         Self::TakePageWithoutItems,
         Self::BelieveEveryDate,
+        Self::SetAsideAtOnce,
     ];
 }
 

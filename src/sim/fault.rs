@@ -13,6 +13,9 @@ pub struct Fault {
     /// Strikes page requests of this kind only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<BodyKind>,
+    /// Strikes only requests whose body, decompressed, holds this text: a firewall on the way that takes offence at a row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holds: Option<String>,
     /// Counted from 1, from the moment the fault was added.
     #[serde(default = "first")]
     pub from: u64,
@@ -145,7 +148,8 @@ pub struct Refusal {
     pub code: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// Sent in place of the service's own error body: HTML, an empty text, anything.
+    /// Sent in place of the service's own error body: HTML, an empty text, anything. Without a `code` the answer is no word of the
+    /// service's own, as from a firewall on the way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub text: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -236,7 +240,7 @@ pub enum FaultError {
 impl Fault {
     /// Strikes every matching request.
     pub const fn new(on: Target, what: What) -> Self {
-        Self { on, body: None, from: 1, count: None, probability: None, what }
+        Self { on, body: None, holds: None, from: 1, count: None, probability: None, what }
     }
 
     #[must_use]
@@ -254,6 +258,12 @@ impl Fault {
     #[must_use]
     pub const fn only(mut self, body: BodyKind) -> Self {
         self.body = Some(body);
+        self
+    }
+
+    #[must_use]
+    pub fn holding(mut self, text: impl Into<String>) -> Self {
+        self.holds = Some(text.into());
         self
     }
 
@@ -287,6 +297,9 @@ impl Fault {
         let pages = matches!(self.on, Target::Events | Target::Stream(_) | Target::Path(_));
         if self.body.is_some() && (!pages || matches!(self.what, What::ResetBeforeBody)) {
             return Err("body picks page requests by their body: not possible here".into());
+        }
+        if self.holds.as_ref().is_some_and(|text| text.is_empty() || self.strikes_before_body()) {
+            return Err("holds needs a text, and a request whose body is read".into());
         }
         self.what.check(&self.on)
     }
@@ -383,6 +396,7 @@ mod tests {
         assert!(refused(r#"[{"on": "event", "what": "hang"}]"#).contains("unknown target"));
         assert!(refused(r#"[{"on": "events", "what": "hang", "form": 2}]"#).contains("unknown field `form`"));
         assert!(refused(r#"[{"on": "events", "what": "hang", "count": 0}]"#).contains("fault 1: count is 0"));
+        assert!(refused(r#"[{"on": "ingestion", "what": "reset-before-body", "holds": "x"}]"#).contains("holds needs"));
         assert!(refused(r#"[{"on": "events", "what": "hang", "probability": 2}]"#).contains("probability 2"));
         assert!(refused(r#"[{"on": "identity", "what": {"page": "null-items"}}]"#).contains("page faults"));
         assert!(refused(r#"[{"on": "identity", "what": {"status": {"status": 99}}}]"#).contains("status 99"));

@@ -46,11 +46,13 @@ pub(super) fn refuse(world: &World, refusal: &Refusal) -> Reply {
         400..=499 => ("InvalidRequest", "The request is not valid.".to_owned()),
         _ => ("InternalServerError", "The server could not process the request.".to_owned()),
     };
+    let is_foreign = refusal.text.is_some() && refusal.code.is_none();
     let code = refusal.code.as_deref().unwrap_or(code);
     let message = refusal.message.as_deref().unwrap_or(&message);
-    Reply::json(refusal.status, &json!({ "error": { "code": code, "message": message } }))
-        .with_header(HeaderName::from_static("x-ms-error-code"), code)
-        .refused_with(refusal, world.now())
+    let reply = Reply::json(refusal.status, &json!({ "error": { "code": code, "message": message } }));
+    let named = |reply: Reply| reply.with_header(HeaderName::from_static("x-ms-error-code"), code);
+    let reply = if is_foreign { reply } else { named(reply) };
+    reply.refused_with(refusal, world.now())
 }
 
 fn no_role(world: &World) -> String {

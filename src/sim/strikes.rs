@@ -3,7 +3,15 @@
 use super::call::{BodyKind, Head};
 use super::dice::Dice;
 use super::fault::{Fault, What};
+use axum::http::header;
 use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
+use memchr::memmem;
+use std::cell::LazyCell;
+use std::io::Read as _;
+
+/// Of a compressed body, so much is looked at.
+const LOOKED_AT_BYTES_MAX: u64 = 50 * 1024 * 1024;
 
 /// The faults in force, each with its counts.
 pub(super) struct Faults {
@@ -40,10 +48,12 @@ impl Faults {
     /// Everything that happens to a request whose body was read.
     pub(super) fn strike_call(&mut self, head: &Head, body: &Bytes) -> Vec<What> {
         let kind = BodyKind::of(body);
+        let text = LazyCell::new(|| plain(head, body));
         self.strike(|fault| {
             !fault.strikes_before_body()
                 && fault.on.matches(head)
                 && fault.body.is_none_or(|wanted| kind == Some(wanted))
+                && fault.holds.as_ref().is_none_or(|held| memmem::find(&text, held.as_bytes()).is_some())
         })
     }
 
@@ -59,4 +69,15 @@ impl Faults {
         }
         struck
     }
+}
+
+/// A body as it was before it was compressed; what is no gzip has nothing in it.
+fn plain(head: &Head, body: &Bytes) -> Vec<u8> {
+    if head.header(header::CONTENT_ENCODING.as_str()) != Some("gzip") {
+        return body.to_vec();
+    }
+    let mut text = Vec::new();
+    // A torn stream is looked at as far as it goes.
+    let _ = MultiGzDecoder::new(body.as_ref()).take(LOOKED_AT_BYTES_MAX).read_to_end(&mut text);
+    text
 }

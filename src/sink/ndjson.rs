@@ -116,6 +116,10 @@ impl Sink for Ndjson {
 
     async fn reauthenticate(&self) {}
 
+    fn may_refuse_rows(&self) -> bool {
+        false
+    }
+
     async fn probe(&self) -> Result<String, SinkError> {
         let sync = |rows: &mut Rows| {
             let synced = rows.open().and_then(|file| file.sync_all());

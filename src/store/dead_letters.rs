@@ -98,6 +98,15 @@ impl DeadLetters {
         format!("{FOLDER}{}/{}/", feed.account, feed.stream)
     }
 
+    fn name(feed: &FeedId, key: &EventKey) -> Key {
+        Key::new(format!("{}{}.json", Self::prefix(feed), key.id))
+    }
+
+    /// Takes a letter back whose event may still be shipped whole. Absent afterwards.
+    pub async fn withdraw(&self, feed: &FeedId, key: &EventKey) -> Result<(), StoreError> {
+        self.store.delete(&Self::name(feed, key)).await
+    }
+
     /// Keeps an original. Keyed by id: a second read of the same event overwrites its own letter.
     pub async fn keep(
         &self,
@@ -107,7 +116,7 @@ impl DeadLetters {
         event: &str,
         at: Time,
     ) -> Result<(), StoreError> {
-        let name = Key::new(format!("{}{}.json", Self::prefix(feed), key.id));
+        let name = Self::name(feed, key);
         let letter = DeadLetter {
             feed: feed.to_string(),
             id: key.id.to_string(),

@@ -105,7 +105,7 @@ async fn fm_08_a_post_that_hangs_after_acceptance_is_in_doubt_after_a_minute() {
 async fn fm_08_a_service_that_never_answers_makes_no_more_copies_than_attempts() {
     let mut world = World::new(Order::Insertion);
     world.add(6);
-    world.on_post(|_| Outcome::Hang { accepted: true });
+    world.refuses_everything(Outcome::Hang { accepted: true });
     let mut process = world.start();
     assert!(matches!(process.bad().await, Trouble::Sink(_)));
     world.heal();
@@ -236,13 +236,8 @@ async fn fm_17_a_refused_row_becomes_a_stub_and_its_neighbours_are_whole() {
     for refusal in [Outcome::RefuseAs(400, "InvalidPayload"), Outcome::Refuse(413)] {
         let (mut world, log) = (World::new(Order::Insertion), Log::listen());
         let uuids = world.add(4);
-        let (poison, mut refused) = (uuids[2].clone(), 0);
-        let bad = poison.clone();
-        world.on_post(move |rows| {
-            let poisoned = rows.contains(&bad) && (rows.len() > 1 || refused == 0);
-            refused += u32::from(poisoned && rows.len() == 1);
-            if poisoned { refusal.clone() } else { Outcome::Accept }
-        });
+        let poison = uuids[2].clone();
+        world.poison(&poison, refusal);
         let drained = world.start().good().await;
         let totals = world.checkpoint().totals;
         assert_eq!((drained.dead_letters, totals.dead_letters, totals.stubs), (1, 1, 1));

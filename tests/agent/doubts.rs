@@ -189,13 +189,9 @@ pub(crate) const DOUBTS: &[Scene] = &[
     .late(),
     Scene::of("a row of a batch in doubt is refused", |world| {
         Box::pin(async {
-            world.add(3);
+            let uuids = world.add(3);
             dies_in_its_post(world, true).await;
-            let mut refused = 0;
-            world.on_post(move |rows| {
-                refused += u32::from(rows.len() == 1);
-                if rows.len() > 1 || refused == 1 { Outcome::Refuse(413) } else { Outcome::Accept }
-            });
+            world.poison(&uuids[1], Outcome::Refuse(413));
         })
     }),
     Scene::of("an owner that is known to be gone", |world| {

@@ -35,6 +35,14 @@ kinds! {
     PostUnavailable,
     PostNotFound,
     PostForbidden,
+    PoisonOtherCode,
+    PoisonEmpty,
+    PoisonForbidden,
+    PoisonNotFound,
+    PoisonNotAcceptable,
+    PoisonUnprocessable,
+    PoisonServerError,
+    PoisonBreak,
     ReadFailed,
     PutFailed,
     PutReplyLost,
@@ -62,10 +70,16 @@ kinds! {
 }
 
 impl Kind {
-    /// Circumstances make a run harder; only faults count towards the faults that each run must have.
+    /// Circumstances make a run harder; only faults count towards the faults that each run must have. One poisoned row is refused many
+    /// times.
     fn is_circumstance(self) -> bool {
         use Kind::{EventFuture, EventLate, EventOdd, Outage, Restart, ThreeReplicas, TwoReplicas};
         matches!(self, Restart | Outage | EventLate | EventFuture | EventOdd | TwoReplicas | ThreeReplicas)
+            || self.is_poison()
+    }
+
+    fn is_poison(self) -> bool {
+        (Self::PoisonOtherCode as usize..=Self::PoisonBreak as usize).contains(&(self as usize))
     }
 }
 

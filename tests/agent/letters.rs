@@ -16,7 +16,7 @@ async fn with_a_letter(order: Order) -> (World, String, DeadLetter) {
     let mut world = World::new(order);
     let poison = refuses_the_third(&world, Outcome::Refuse(413));
     world.start().good().await;
-    world.heal();
+    world.cure();
     let key = format!("dead-letters/default/itemusages/{}.json", EventId::of_uuid(&poison));
     let letter = serde_json::from_slice(&world.state().store.blobs[&key].bytes).expect("a letter");
     assert_eq!(world.rows_of(&poison), 1, "the stub");
@@ -81,7 +81,7 @@ async fn a_replay_that_is_refused_for_certain_leaves_position_doubts_and_totals_
         for refusal in [Outcome::Refuse(413), Outcome::RefuseAs(400, "InvalidPayload"), Outcome::Refuse(404)] {
             let (mut world, poison, letter) = with_a_letter(order).await;
             let before = world.checkpoint();
-            world.posts_end([refusal.clone()]);
+            world.posts_end([refusal.clone(), refusal.clone()]);
             let outcome = world.start().replay(&letter).await.expect("alive");
             let is_refused = matches!(outcome, Ok(Replayed::Refused { .. }) | Err(Trouble::Undeliverable { .. }));
             assert!(is_refused, "{refusal:?}: {outcome:?}");
@@ -100,7 +100,7 @@ async fn a_replay_that_is_refused_for_certain_leaves_position_doubts_and_totals_
 async fn a_refusal_after_a_lost_reply_is_settled_by_the_next_process() {
     for order in BOTH {
         let (mut world, poison, letter) = with_a_letter(order).await;
-        world.posts_end([Outcome::LoseReply, Outcome::Refuse(413)]);
+        world.posts_end([Outcome::LoseReply, Outcome::Refuse(413), Outcome::Refuse(413)]);
         let outcome = world.start().replay(&letter).await.expect("alive");
         assert!(matches!(outcome, Ok(Replayed::Refused { .. })), "{outcome:?}");
         assert_eq!(world.rows_of(&poison), 2, "the lost reply was a yes");
@@ -139,9 +139,9 @@ async fn a_letter_of_another_event_than_it_names_is_not_shipped() {
 #[tokio::test(start_paused = true)]
 async fn a_row_that_is_refused_in_recovery_is_a_letter_with_the_answer_counted_and_told() {
     let (mut world, log) = (World::new(Order::Insertion), Log::listen());
-    world.add(1);
+    let poison = world.add(1).remove(0);
     dies_in_its_post(&mut world, false).await;
-    world.posts_end([Outcome::RefuseAs(400, "InvalidPayload")]);
+    world.poison(&poison, Outcome::RefuseAs(400, "InvalidPayload"));
     let drained = world.start().good().await;
     let totals = world.checkpoint().totals;
     assert_eq!((drained.dead_letters, totals.dead_letters, totals.stubs), (1, 1, 1));

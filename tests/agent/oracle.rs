@@ -221,6 +221,18 @@ impl World {
         old.filter(|event| !state.sink.copies.contains_key(&event.uuid)).count() as u64
     }
 
+    /// These events, and no others, are in the table as stubs, and no other has a dead letter. Letters end after 30 days.
+    pub(crate) fn only_these_are_stubs(&self, marked: &[&String]) {
+        let ids: HashSet<String> = marked.iter().map(|uuid| EventId::of_uuid(uuid).to_string()).collect();
+        let strange: Vec<String> = self.letters().into_iter().filter(|id| !ids.contains(id)).collect();
+        assert!(strange.is_empty(), "L: dead letters of events that nothing is wrong with: {strange:?}");
+        let state = self.state();
+        let blamed: Vec<_> = state.sink.stubs.iter().filter(|uuid| !marked.contains(uuid)).collect();
+        assert!(blamed.is_empty(), "L: stubs of events that nothing is wrong with: {blamed:?}");
+        let came_whole = |uuid: &&String| state.sink.copies(uuid) > 0 && !state.sink.stubs.contains(*uuid);
+        assert!(!marked.iter().any(came_whole), "a poisoned row came whole");
+    }
+
     pub(crate) fn each_event_has_one_row(&self) {
         self.nothing_is_lost();
         let state = self.state();

@@ -37,17 +37,11 @@ fn throttled() -> Reply {
     Reply::Fail(Failure::Status { status: 429, code, message, retry_after: Some(20 * Duration::from_secs(1)) })
 }
 
-/// The service refuses this row as its outcome says, until it comes alone and then once more: its stub is taken.
+/// The third row is refused like this whatever is beside it; its stub is taken.
 pub(crate) fn refuses_the_third(world: &World, refusal: Outcome) -> String {
     let poison = world.add(4)[2].clone();
-    let told = poison.clone();
-    let mut refused = false;
-    world.on_post(move |rows| {
-        let poisoned = rows.contains(&poison) && (rows.len() > 1 || !refused);
-        refused |= poisoned && rows.len() == 1;
-        if poisoned { refusal.clone() } else { Outcome::Accept }
-    });
-    told
+    world.poison(&poison, refusal);
+    poison
 }
 
 /// Fields that no row can carry together.
@@ -376,4 +370,27 @@ pub(crate) const DELIVERY: &[Scene] = &[
             refuses_the_third(world, Outcome::Refuse(413));
         })
     }),
+    Scene::of("a row that a firewall refuses", |world| {
+        Box::pin(async {
+            refuses_the_third(world, Outcome::RefuseAs(403, ""));
+        })
+    }),
+    Scene::of("a row that breaks every connection", |world| {
+        Box::pin(async {
+            refuses_the_third(world, Outcome::Break);
+        })
+    }),
+    Scene::of("a first row that is answered by a 500", |world| {
+        Box::pin(async {
+            let uuids = world.add(3);
+            world.poison(&uuids[2], Outcome::Refuse(500));
+        })
+    }),
+    Scene::of("a destination that takes no row but an empty array", |world| {
+        Box::pin(async {
+            world.add(4);
+            world.on_post(|_| Outcome::Refuse(406));
+        })
+    })
+    .idle(),
 ];

@@ -7,8 +7,9 @@ use crate::faults::Kind;
 use crate::figures::{FAULTS_MIN, Figures};
 use crate::source::Order;
 use crate::store::TTL;
-use crate::weather::{Backup, Clocks, Weather};
+use crate::weather::{Backup, Weather};
 use crate::world::{HOUR, MINUTE, Process, World};
+use crate::wrong_times::Clocks;
 use opship::flow::planted::{self, Bug};
 use opship::flow::retry::Patience;
 use std::ops::Range;
@@ -95,6 +96,7 @@ impl Run {
             world.settings.widths.late_every = NEVER;
         }
         weather.blow(&world, seed);
+        world.poison_some(seed);
         let replicas = 1 + dice.below(6).saturating_sub(2).min(2);
         match replicas {
             2 => world.state().struck.by(Kind::TwoReplicas),
@@ -206,6 +208,8 @@ async fn settle(world: &mut World) {
     }
     world.nothing_is_lost();
     world.is_sound();
+    let poisoned: Vec<String> = world.state().sink.poison.keys().cloned().collect();
+    world.only_these_are_stubs(&poisoned.iter().collect::<Vec<_>>());
     assert!(world.checkpoint().intent.is_none());
 }
 

@@ -9,8 +9,9 @@ use opship::flow::retry::Failure;
 use opship::flow::{EventId, EventKey, Hour, Time, window};
 use opship::sink::{Body, Sink, SinkError};
 use opship::table::{self, Column, Ids, Question, TableError};
+use serde_json::value::RawValue;
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 /// What the sink does with a POST.
@@ -41,9 +42,57 @@ struct Row<'a> {
     uuid_s: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     account_uuid: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    details: Option<&'a RawValue>,
+}
+
+impl Row<'_> {
+    fn uuid(&self) -> String {
+        self.uuid_s.as_deref().unwrap_or("none").to_owned()
+    }
+
+    fn is_stub(&self) -> bool {
+        self.details
+            .is_some_and(|details| details.get().contains(r#""opship":{"#) && details.get().contains(r#""stub":"#))
+    }
 }
 
 impl Outcome {
+    /// Of a body that holds a row which somebody on the way does not like.
+    fn count_poison(&self, struck: &mut Struck) {
+        let kind = match self {
+            Self::RefuseAs(400, "") => Kind::PoisonEmpty,
+            Self::RefuseAs(400, _) => Kind::PoisonOtherCode,
+            Self::RefuseAs(403, _) => Kind::PoisonForbidden,
+            Self::RefuseAs(404, _) => Kind::PoisonNotFound,
+            Self::Refuse(406) => Kind::PoisonNotAcceptable,
+            Self::Refuse(422) => Kind::PoisonUnprocessable,
+            Self::Refuse(500) => Kind::PoisonServerError,
+            Self::Break => Kind::PoisonBreak,
+            _ => return,
+        };
+        struck.by(kind);
+    }
+
+    /// What the sender hears of it. A role or a rule that is missing is told in Azure's own shape.
+    async fn told(self) -> Result<(), SinkError> {
+        let refused = |status, code: &str, retry_after| {
+            let (code, message) = (code.into(), String::new());
+            Failure::Status { status, code, message, retry_after }
+        };
+        let failure = match self {
+            Self::Accept => return Ok(()),
+            Self::LoseReply | Self::Break => Failure::Interrupted,
+            Self::Refuse(403) => refused(403, "OperationFailed", None),
+            Self::Refuse(404) => refused(404, "NotFound", None),
+            Self::Refuse(code) => status(code),
+            Self::Busy(wait) => refused(429, "", Some(wait)),
+            Self::RefuseAs(status, code) => refused(status, code, None),
+            Self::Hang { .. } => std::future::pending().await,
+        };
+        Err(SinkError { attempted: "post".into(), on: "memory".into(), failure, cause: None })
+    }
+
     fn count(&self, struck: &mut Struck) {
         let kind = match self {
             Self::LoseReply => Kind::PostReplyLost,
@@ -62,6 +111,18 @@ impl Outcome {
 }
 
 type Hook = Box<dyn FnMut(&[String]) -> Outcome + Send>;
+
+/// The eight ways in which a body is refused for one row in it.
+pub(crate) const POISONED: [Outcome; 8] = [
+    Outcome::RefuseAs(400, "SomethingElse"),
+    Outcome::RefuseAs(400, ""),
+    Outcome::RefuseAs(403, ""),
+    Outcome::RefuseAs(404, ""),
+    Outcome::Refuse(406),
+    Outcome::Refuse(422),
+    Outcome::Refuse(500),
+    Outcome::Break,
+];
 
 pub(crate) struct Table {
     /// Uuids of the rows taken, in order.
@@ -84,6 +145,15 @@ pub(crate) struct Table {
     /// More rows are a 413.
     pub(crate) rows_max: usize,
     pub(crate) hook: Option<Hook>,
+    /// What becomes of an empty array.
+    pub(crate) probe_hook: Option<Box<dyn FnMut() -> Outcome + Send>>,
+    pub(crate) probes: usize,
+    /// Events whose row is refused, with every body that it is in, until a stub stands for it.
+    pub(crate) poison: HashMap<String, Outcome>,
+    /// A text that no body may hold, in a stub neither.
+    pub(crate) offence: Option<(&'static str, Outcome)>,
+    /// Events of which a stub was taken.
+    pub(crate) stubs: HashSet<String>,
     /// POSTs begun, and how many there were when a process was asked to stop.
     pub(crate) begun: usize,
     pub(crate) begun_at_stop: Option<usize>,
@@ -108,6 +178,11 @@ impl Table {
             bodies,
             rows_max: usize::MAX,
             hook: None,
+            probe_hook: None,
+            probes: 0,
+            poison: HashMap::new(),
+            offence: None,
+            stubs: HashSet::new(),
             begun: 0,
             begun_at_stop: None,
             doubts: 0,
@@ -127,7 +202,7 @@ impl Table {
         }
     }
 
-    fn take(&mut self, body: &Body, now: Time) -> Outcome {
+    fn take(&mut self, body: &Body, now: Time, struck: &mut Struck) -> Outcome {
         let rows: Vec<Row> = serde_json::from_slice(&body.json).expect("a body is a JSON array of rows");
         assert_eq!(rows.len(), body.rows);
         if rows[0].log_source == "healthevents" {
@@ -141,24 +216,35 @@ impl Table {
         }
         let named = rows.iter().filter_map(|row| Some((row.uuid_s.as_ref()?.to_string(), row.account_uuid.as_ref()?)));
         self.accounts.extend(named.map(|(uuid, account)| (uuid, account.to_string())));
-        let uuids: Vec<String> =
-            rows.into_iter().map(|row| row.uuid_s.map_or_else(|| "none".into(), Cow::into_owned)).collect();
+        let uuids: Vec<String> = rows.iter().map(Row::uuid).collect();
         self.posts.push(uuids.clone());
-        self.bodies.push(String::from_utf8_lossy(&body.json).into_owned());
+        let text = String::from_utf8_lossy(&body.json).into_owned();
+        self.bodies.push(text.clone());
         if uuids.len() > self.rows_max {
+            Outcome::Refuse(413).count(struck);
             return Outcome::Refuse(413);
+        }
+        if let Some(outcome) = self.poisoned(&rows, &text) {
+            outcome.count_poison(struck);
+            return outcome;
         }
         let outcome = self.hook.as_mut().map_or(Outcome::Accept, |hook| hook(&uuids));
         tracing::debug!(?outcome, ?uuids, "a POST arrives");
-        match outcome {
-            Outcome::Accept => self.accept(&uuids, now),
-            Outcome::LoseReply | Outcome::Hang { accepted: true } => {
-                self.accept(&uuids, now);
-                self.doubts += 1;
-            }
-            _ => {}
+        outcome.count(struck);
+        let is_taken_unseen = matches!(outcome, Outcome::LoseReply | Outcome::Hang { accepted: true });
+        if is_taken_unseen || outcome == Outcome::Accept {
+            self.stubs.extend(rows.iter().filter(|row| row.is_stub()).map(Row::uuid));
+            self.accept(&uuids, now);
         }
+        self.doubts += u64::from(is_taken_unseen);
         outcome
+    }
+
+    fn poisoned(&self, rows: &[Row<'_>], text: &str) -> Option<Outcome> {
+        let offends = |(offence, outcome): &(&'static str, Outcome)| text.contains(offence).then(|| outcome.clone());
+        let whole = rows.iter().filter(|row| !row.is_stub());
+        let marked = whole.into_iter().find_map(|row| self.poison.get(row.uuid_s.as_deref()?).cloned());
+        marked.or_else(|| self.offence.as_ref().and_then(offends))
     }
 }
 
@@ -210,30 +296,19 @@ impl Sink for Link {
         self.state().sink.begun += 1;
         let took = |state: &mut State| {
             let now = state.now();
-            let outcome = state.sink.take(body, now);
-            outcome.count(&mut state.struck);
-            outcome
+            state.sink.take(body, now, &mut state.struck)
         };
-        let failure = match self.call(took).await {
-            Outcome::Accept => return Ok(()),
-            Outcome::LoseReply | Outcome::Break => Failure::Interrupted,
-            Outcome::Refuse(code) => status(code),
-            Outcome::Busy(wait) => {
-                let (code, message) = (String::new(), String::new());
-                Failure::Status { status: 429, code, message, retry_after: Some(wait) }
-            }
-            Outcome::RefuseAs(status, code) => {
-                Failure::Status { status, code: code.into(), message: String::new(), retry_after: None }
-            }
-            Outcome::Hang { .. } => std::future::pending().await,
-        };
-        Err(SinkError { attempted: "post".into(), on: "memory".into(), failure, cause: None })
+        self.call(took).await.told().await
     }
 
     async fn reauthenticate(&self) {}
 
     async fn probe(&self) -> Result<String, SinkError> {
-        Ok("in memory".into())
+        let asked = |state: &mut State| {
+            state.sink.probes += 1;
+            state.sink.probe_hook.as_mut().map_or(Outcome::Accept, |hook| hook())
+        };
+        self.call(asked).await.told().await.map(|()| "in memory".into())
     }
 
     fn place(&self) -> String {

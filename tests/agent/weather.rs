@@ -3,14 +3,16 @@
 use crate::dice::Dice;
 use crate::faults::Kind;
 use crate::link::Mishap;
-use crate::sink::Outcome;
-use crate::source::{Envelope, Event, Reply, WrongDates, status};
+use crate::sink::{Outcome, POISONED};
+use crate::source::{Envelope, Event, Reply, status};
 use crate::store::{Blob, Fault, Op};
 use crate::world::{Process, World};
 use chrono::TimeDelta;
 use opship::flow::retry::Failure;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::time::Instant;
 
 const HOUR_MS: u64 = 3_600_000;
 /// An event becomes visible at most this long after its timestamp; the source's clock may be ahead by `AHEAD_MAX_S` besides, and both
@@ -19,6 +21,8 @@ const LATE_MAX_MS: u64 = 60 * HOUR_MS;
 /// Where no late sweep helps, no event is later than the overlap.
 const LATE_MAX_OF_OVERLAP_MS: u64 = 295_000;
 const AHEAD_MAX_S: u64 = 11 * 3600;
+/// Poisoned rows are among the first so many events, which every run has.
+const POISONED_MAX: u64 = 200;
 
 /// One call in so many fails; 0 is never.
 #[derive(Clone, Copy)]
@@ -34,7 +38,7 @@ pub(crate) struct Weather {
     pub(crate) overlap_alone: bool,
 }
 
-fn hits(dice: &mut Dice, odds: u64) -> bool {
+pub(crate) fn hits(dice: &mut Dice, odds: u64) -> bool {
     odds > 0 && dice.one_in(odds)
 }
 
@@ -61,16 +65,17 @@ impl Weather {
             let usual = hits(&mut dice, self.source).then(|| page_trouble(&mut dice));
             usual.or_else(|| Some(Reply::Envelope(Envelope::ALL[shape?])))
         });
-        let (mut dice, mut storm) = (Dice::new(seed ^ 0x51), None);
-        world.on_post(move |_| {
-            // Trouble comes in storms: the same again, a few times.
-            let kind = match storm.take().filter(|_| dice.below(3) > 0) {
-                None => hits(&mut dice, self.sink).then(|| dice.below(9)),
-                kind => kind,
-            };
-            storm = kind;
-            kind.map_or(Outcome::Accept, |kind| post_trouble(kind, &mut dice))
-        });
+        let wind = Arc::new(Mutex::new(Wind {
+            dice: Dice::new(seed ^ 0x51),
+            odds: self.sink,
+            storm: None,
+            calm_until: None,
+            alone: HashMap::new(),
+            is_verified: world.settings.verify_after.is_some(),
+        }));
+        let again = wind.clone();
+        world.on_post(move |rows| wind.lock().unwrap_or_else(PoisonError::into_inner).blow(rows));
+        world.on_probe(move || again.lock().unwrap_or_else(PoisonError::into_inner).blow(&[]));
         let mut dice = Dice::new(seed ^ 0x52);
         world.on_store(move |op, _| {
             hits(&mut dice, self.store).then(|| match (op, dice.below(3)) {
@@ -137,13 +142,69 @@ fn page_trouble(dice: &mut Dice) -> Reply {
     }
 }
 
+/// Of the kinds of [`post_trouble`], those after which nobody knows whether the rows are in.
+fn is_doubtful(kind: u64) -> bool {
+    matches!(kind, 0..=3 | 6)
+}
+
+/// What blows at the destination.
+struct Wind {
+    dice: Dice,
+    odds: u64,
+    storm: Option<u64>,
+    calm_until: Option<Instant>,
+    /// How often each row was refused alone without an answer.
+    alone: HashMap<String, u32>,
+    is_verified: bool,
+}
+
+impl Wind {
+    /// What becomes of these rows, or of an empty array.
+    fn blow(&mut self, rows: &[String]) -> Outcome {
+        // Trouble comes in storms: the same again, a few times.
+        let last = self.storm.take();
+        let mut kind = last.filter(|_| self.dice.below(3) > 0);
+        if kind.is_none() {
+            if last.is_some_and(is_doubtful) {
+                self.calm_until = Some(Instant::now() + CALM);
+            }
+            kind = hits(&mut self.dice, self.odds).then(|| self.dice.below(9));
+            // A row that is refused again and again, in the same minutes in which all others are accepted, is what a poisoned row is: no
+            // agent could tell such weather from one.
+            kind =
+                kind.filter(|kind| !is_doubtful(*kind) || self.calm_until.is_none_or(|until| until <= Instant::now()));
+        }
+        self.storm = kind;
+        kind.filter(|kind| self.may_meet(*kind, rows))
+            .map_or(Outcome::Accept, |kind| post_trouble(kind, &mut self.dice))
+    }
+
+    fn may_meet(&mut self, kind: u64, rows: &[String]) -> bool {
+        match rows {
+            // Nothing is too large that is empty; and what is refused alone for its size is refused for good.
+            [] | [_] if kind == TOO_LARGE => false,
+            // A verifying agent tries a row again hours later, with no state but a count: a third refusal sets it aside.
+            [row] if self.is_verified && is_doubtful(kind) => {
+                let times = self.alone.entry(row.clone()).or_default();
+                *times += 1;
+                *times <= 2
+            }
+            _ => true,
+        }
+    }
+}
+
+const TOO_LARGE: u64 = 5;
+/// After a storm of unanswered or failing POSTs none begins for so long.
+const CALM: Duration = Duration::from_secs(300);
+
 fn post_trouble(kind: u64, dice: &mut Dice) -> Outcome {
     match kind {
         0 | 1 => Outcome::LoseReply,
         2 => Outcome::Break,
         3 => Outcome::Hang { accepted: dice.one_in(2) },
         4 => Outcome::Refuse(429),
-        5 => Outcome::Refuse(413),
+        TOO_LARGE => Outcome::Refuse(413),
         6 => Outcome::Refuse(503),
         7 => Outcome::Refuse(404),
         _ => Outcome::Refuse(403),
@@ -190,48 +251,16 @@ impl Backup {
     }
 }
 
-/// Wrong times: of one or several answers of the source at any moment, and of the host. Dice of their own: the other runs stay as they
-/// were.
-pub(crate) struct Clocks {
-    dice: Dice,
-    odds: u64,
-}
-
-impl Clocks {
-    pub(crate) fn of(world: &World, seed: u64) -> Self {
-        let mut dice = Dice::new(seed ^ 0x54);
-        let odds = [0, 0, 12, 4][dice.below(4) as usize];
-        let clocks = Self { dice, odds };
-        if clocks.odds > 0 {
-            let mut first = Self { dice: Dice::new(seed ^ 0x55), ..clocks };
-            first.strike(world);
-            return Self { dice: Dice::new(seed ^ 0x56), ..first };
-        }
-        clocks
-    }
-
-    /// Answers that are wrong for less than a minute: whoever is wrong for longer, and the same way, is right as far as one can tell.
-    pub(crate) fn strike(&mut self, world: &World) {
-        let mut state = world.state();
-        if !hits(&mut self.dice, self.odds) {
-            if self.dice.one_in(6) {
-                state.host_skew = TimeDelta::zero();
-            }
-            return;
-        }
-        if self.dice.one_in(4) {
-            state.host_skew = -TimeDelta::seconds(self.dice.below(20 * 3600) as i64);
-            state.struck.by(Kind::HostClockBehind);
-            return;
-        }
-        let days = [400, 130, 3, 1][self.dice.below(4) as usize];
-        let by = TimeDelta::days(if self.dice.one_in(3) { -days } else { days });
-        let until = tokio::time::Instant::now() + Duration::from_secs(50);
-        state.source.wrong_dates = Some(WrongDates { left: 1 + self.dice.below(4), until, by });
-    }
-}
-
 impl World {
+    /// In some runs somebody on the way takes offence at a few rows for good. Dice of its own: the other runs stay as they were.
+    pub(crate) fn poison_some(&self, seed: u64) {
+        let mut dice = Dice::new(seed ^ 0x9d);
+        if dice.one_in(3) {
+            let refusal = POISONED[dice.below(POISONED.len() as u64) as usize].clone();
+            (0..=dice.below(4)).for_each(|_| self.poison(&uuid(dice.below(POISONED_MAX) as usize), refusal.clone()));
+        }
+    }
+
     fn skew(&self, dice: &mut Dice, never_ahead: bool) {
         let mut state = self.state();
         if dice.one_in(2) && !never_ahead {

@@ -219,6 +219,37 @@ impl World {
         self.state().sink.hook = Some(Box::new(hook));
     }
 
+    /// What becomes of an empty array; accepted unless this says otherwise.
+    pub(crate) fn on_probe(&self, hook: impl FnMut() -> Outcome + Send + 'static) {
+        self.state().sink.probe_hook = Some(Box::new(hook));
+    }
+
+    /// The destination is at fault: whatever is posted ends like this.
+    pub(crate) fn refuses_everything(&self, outcome: Outcome) {
+        let again = outcome.clone();
+        self.on_post(move |_| outcome.clone());
+        self.on_probe(move || again.clone());
+    }
+
+    /// From now on every body is refused that holds the row of this event; its stub is taken.
+    pub(crate) fn poison(&self, uuid: &str, outcome: Outcome) {
+        self.state().sink.poison.insert(uuid.into(), outcome);
+    }
+
+    /// Nobody takes offence at a row any more.
+    pub(crate) fn cure(&self) {
+        let mut state = self.state();
+        state.sink.poison.clear();
+        state.sink.offence = None;
+    }
+
+    /// The ids of the dead letters in the store.
+    pub(crate) fn letters(&self) -> Vec<String> {
+        let state = self.state();
+        let names = state.store.blobs.keys().filter_map(|name| name.strip_prefix("dead-letters/"));
+        names.map(|name| name.rsplit('/').next().expect("a name").trim_end_matches(".json").to_owned()).collect()
+    }
+
     /// The first POSTs end like this; the others are accepted.
     pub(crate) fn posts_end(&self, outcomes: impl Into<Vec<Outcome>>) {
         let mut outcomes = outcomes.into().into_iter();
@@ -242,6 +273,7 @@ impl World {
         let mut state = self.state();
         state.source.hook = None;
         state.sink.hook = None;
+        state.sink.probe_hook = None;
         state.sink.is_silent = false;
         state.store.hook = None;
         state.sink.rows_max = usize::MAX;

@@ -56,6 +56,7 @@ mod logs;
 mod network;
 mod operator;
 mod page;
+mod poison;
 #[path = "../support/raw.rs"]
 mod raw;
 mod reconcile;
