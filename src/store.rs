@@ -16,6 +16,7 @@ pub mod file;
 pub mod ledger;
 mod locks;
 mod probe;
+mod room;
 pub mod survey;
 
 /// A `/`-separated name inside the store: segments of `[A-Za-z0-9._-]`, no empty, `.` or `..` segment.
@@ -143,6 +144,12 @@ pub trait Store: Send + Sync {
 
     /// Append durably when the object is exactly `at` bytes long; `at` 0 creates it when it is absent.
     async fn append(&self, key: &Key, at: u64, bytes: Bytes) -> Result<(), StoreError>;
+
+    /// Make sure that appends of `room` bytes from `at` on will find room; nothing that can be read changes, but an absent object may
+    /// be there and empty afterwards. A store in which an append that fits finds its place, however long, does nothing.
+    async fn reserve(&self, _key: &Key, _at: u64, _room: u64) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// The bytes of an appended object from `offset` on; `None` when the key is absent, empty when `offset` is its length.
     async fn read_from(&self, key: &Key, offset: u64) -> Result<Option<Bytes>, StoreError>;

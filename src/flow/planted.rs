@@ -60,6 +60,8 @@ pub enum Bug {
     KeepStaleLedger,
     /// The same event twice on a page is two rows (A).
     ShipRepeats,
+    /// No empty frame proves that the ledger takes appends: one that takes none lets each start post the open batch again (A).
+    SkipEmptyFrame,
     /// A heartbeat is posted although a feed of the account is in trouble (V).
     HeartbeatInTrouble,
 }
@@ -94,6 +96,7 @@ impl Bug {
         Self::SplitMovesEarly,
         Self::KeepStaleLedger,
         Self::ShipRepeats,
+        Self::SkipEmptyFrame,
     ];
 }
 

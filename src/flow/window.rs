@@ -42,6 +42,7 @@ pub fn first(feed: &FeedId, fingerprints: Fingerprints, floor: Time, date: Time,
         intent: None,
         in_doubt: InDoubt::default(),
         totals: Totals::default(),
+        ledger: None,
         unknown: serde_json::Map::new(),
     }
 }

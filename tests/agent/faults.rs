@@ -42,6 +42,7 @@ kinds! {
     AppendFailed,
     AppendReplyLost,
     AppendTorn,
+    LedgerSealed,
     CheckpointRolledBack,
     StoreRolledBack,
     CheckpointDamaged,

@@ -7,7 +7,7 @@ use crate::faults::Kind;
 use crate::figures::{FAULTS_MIN, Figures};
 use crate::source::Order;
 use crate::store::TTL;
-use crate::weather::{Backup, Weather};
+use crate::weather::{Backup, Sealing, Weather};
 use crate::world::{HOUR, MINUTE, Process, World};
 use opship::flow::planted::{self, Bug};
 use opship::flow::retry::Patience;
@@ -61,6 +61,7 @@ struct Run {
     backup: Backup,
     ticks: u64,
     long_outages: u32,
+    sealing: Sealing,
 }
 
 impl Run {
@@ -100,7 +101,8 @@ impl Run {
             _ => {}
         }
         let processes = (0..replicas).map(|_| world.start()).collect();
-        Self { world, dice, weather, processes, backup: Backup::default(), ticks: 0, long_outages: 0 }
+        let (backup, sealing) = (Backup::default(), Sealing::of(seed));
+        Self { world, dice, weather, processes, backup, ticks: 0, long_outages: 0, sealing }
     }
 
     async fn go(mut self) -> Figures {
@@ -113,6 +115,7 @@ impl Run {
             for process in &mut self.processes {
                 self.weather.befall(&mut self.world, process, &mut self.dice, is_calm);
             }
+            self.sealing.strike(&mut self.world, &mut self.processes);
             self.tick().await;
             self.pause().await;
             self.ticks += 1;
@@ -200,7 +203,12 @@ async fn settle(world: &mut World) {
     }
     world.nothing_is_lost();
     world.is_sound();
-    assert!(world.checkpoint().intent.is_none());
+    let checkpoint = world.checkpoint();
+    assert!(checkpoint.intent.is_none());
+    // Whatever was torn, cut, rolled back or written by others: nobody took a segment away.
+    let of_loss = checkpoint.in_doubt.last.iter().find(|doubt| doubt.why.contains("segments"));
+    assert!(of_loss.is_none(), "V: a loss is told that was none: {of_loss:?}");
+    world.the_checkpoint_knows_its_ledger();
 }
 
 /// Each seed has a runtime, and so a clock, of its own: a replay is the same run.

@@ -203,7 +203,11 @@ impl Sink for Link {
         self.state().sink.begun += 1;
         let took = |state: &mut State| {
             let now = state.now();
+            let posts = state.sink.posts.len();
             let outcome = state.sink.take(body, now);
+            let is_of_rows = state.sink.posts.len() > posts;
+            let is_sealed_out = self.born_under.is_some() && self.born_under == state.store.sealed;
+            assert!(!(is_of_rows && is_sealed_out), "A: rows are posted that the ledger cannot tell of");
             outcome.count(&mut state.struck);
             outcome
         };

@@ -49,6 +49,9 @@ pub(crate) struct Container {
     /// What the store's clock is wrong by when it tells an age.
     pub(crate) clock_error: i64,
     pub(crate) struck: Struck,
+    /// The ledger takes no append: under which of its seals, if any.
+    pub(crate) sealed: Option<u64>,
+    seals: u64,
     version: u64,
 }
 
@@ -62,8 +65,16 @@ impl Container {
             can_cut: false,
             clock_error: 0,
             struck: Struck::none(),
+            sealed: None,
+            seals: 0,
             version: 0,
         }
+    }
+
+    /// From now on every append to the ledger is refused: an immutability policy, a lease, an archived tier, a full disk.
+    pub(crate) fn seal(&mut self) {
+        self.seals += 1;
+        self.sealed = Some(self.seals);
     }
 
     pub(crate) fn set(&mut self, key: &str, bytes: Vec<u8>) {
@@ -121,6 +132,10 @@ impl Container {
     }
 
     fn append(&mut self, key: &Key, at: u64, bytes: &Bytes) -> Result<(), StoreError> {
+        if let Some(seal) = self.sealed.filter(|_| key.as_str().starts_with("ledger/")) {
+            self.struck.by(Kind::LedgerSealed);
+            return Err(if seal % 2 == 0 { failed("append", key) } else { refused(key) });
+        }
         let fault = self.fault(Op::Append, key.as_str());
         if fault == Some(Fault::Fail) {
             return Err(failed("append", key));
@@ -140,6 +155,11 @@ impl Container {
 
 fn failed(attempted: &'static str, key: &Key) -> StoreError {
     StoreError::Failed { attempted, on: key.to_string(), cause: "scripted".into() }
+}
+
+fn refused(key: &Key) -> StoreError {
+    let remedy = "let the ledger be appended to".to_owned();
+    StoreError::Refused { attempted: "append to", on: key.to_string(), remedy, cause: None }
 }
 
 #[async_trait]

@@ -185,6 +185,42 @@ impl Backup {
     }
 }
 
+/// Whether the ledger takes appends: in some runs it takes none for a while, now and then.
+pub(crate) struct Sealing {
+    // Dice of its own: the other runs stay as they were.
+    dice: Dice,
+    is_due: bool,
+    ticks_left: u64,
+}
+
+impl Sealing {
+    pub(crate) fn of(seed: u64) -> Self {
+        let mut dice = Dice::new(seed ^ 0x5ea1);
+        let is_due = dice.one_in(8);
+        Self { dice, is_due, ticks_left: 0 }
+    }
+
+    /// Seals the ledger or opens it again before a tick, and starts a process anew that finds it so.
+    pub(crate) fn strike(&mut self, world: &mut World, processes: &mut [Process]) {
+        if !self.is_due {
+            return;
+        }
+        if self.ticks_left == 0 && self.dice.one_in(5) {
+            self.ticks_left = 1 + self.dice.below(4);
+            world.state().store.seal();
+        } else {
+            self.ticks_left = self.ticks_left.saturating_sub(1);
+        }
+        if self.ticks_left == 0 {
+            world.state().store.sealed = None;
+        } else if let Some(process) = processes.first_mut().filter(|_| self.dice.one_in(2)) {
+            world.crashes += 1;
+            world.state().struck.by(Kind::Restart);
+            *process = world.start();
+        }
+    }
+}
+
 impl World {
     fn skew(&self, dice: &mut Dice, never_ahead: bool) {
         let mut state = self.state();
