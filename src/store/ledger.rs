@@ -30,7 +30,7 @@ pub struct Ledger {
     segments: HashMap<Hour, Segment>,
     /// What exists, by hour, as of the last listing and our own appends since; none: must be listed before use.
     index: Option<HashMap<Hour, Hourly>>,
-    /// Nobody has compared the last listing with what the checkpoint says yet.
+    /// Nobody has compared what was last found there with what the checkpoint says yet.
     is_unchecked: bool,
     is_loss_told: bool,
     /// Its segments took an append of this process before its first POST.
@@ -112,7 +112,9 @@ impl Ledger {
         if let Some(index) = &mut self.index
             && (stock.segments > 0 || index.contains_key(&hour))
         {
-            index.insert(hour, Hourly { last_part: segment.part, stock });
+            let known = index.insert(hour, Hourly { last_part: segment.part, stock });
+            // Less than was listed: torn, or lost since.
+            self.is_unchecked |= known.is_some_and(|known| known.stock.bytes > stock.bytes);
         }
         self.segments.insert(hour, segment);
     }

@@ -87,6 +87,8 @@ pub(crate) struct Table {
     pub(crate) begun_at_stop: Option<usize>,
     /// POSTs that were taken without the sender hearing of it.
     pub(crate) doubts: u64,
+    /// Seals that the ledger gets right after the next POST.
+    pub(crate) then_seal: u64,
 }
 
 impl Table {
@@ -108,6 +110,7 @@ impl Table {
             begun: 0,
             begun_at_stop: None,
             doubts: 0,
+            then_seal: 0,
         }
     }
 
@@ -208,6 +211,7 @@ impl Sink for Link {
             let is_of_rows = state.sink.posts.len() > posts;
             let is_sealed_out = self.born_under.is_some() && self.born_under == state.store.sealed;
             assert!(!(is_of_rows && is_sealed_out), "A: rows are posted that the ledger cannot tell of");
+            (0..std::mem::take(&mut state.sink.then_seal)).for_each(|_| state.store.seal());
             outcome.count(&mut state.struck);
             outcome
         };

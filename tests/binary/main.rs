@@ -61,6 +61,7 @@ mod reconcile;
 mod refusals;
 mod replays;
 mod replicas;
+mod sealed;
 mod secrets;
 mod shapes;
 mod signals;
@@ -77,5 +78,6 @@ mod tokens;
 #[cfg(target_os = "linux")]
 mod units;
 mod verify;
+mod versions;
 mod weight;
 mod world;
