@@ -89,7 +89,7 @@ async fn open_store(outside: &Outside, stop: &CancellationToken) -> Option<Arc<d
                 Err(error) => {
                     let notice = store_notice(error);
                     let (again_s, remedy) = (STORE_PAUSE.as_secs(), &notice.remedy);
-                    tracing::error!(error = %notice.what, again_s, remedy, "the store cannot be used: nothing is shipped");
+                    tracing::error!(error = %notice.what, again_s, remedy, "the store cannot be opened: nothing is shipped");
                     outside.board().meets(Some(notice));
                 }
             },

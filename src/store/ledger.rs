@@ -32,6 +32,8 @@ pub struct Ledger {
     index: Option<HashMap<Hour, Hourly>>,
     /// Nobody has compared what was last found there with what the checkpoint says yet.
     is_unchecked: bool,
+    /// Torn tails that were read since then: they were listed, and are cut.
+    torn: Stock,
     is_loss_told: bool,
     /// Its segments took an append of this process before its first POST.
     is_proven: bool,
@@ -46,6 +48,8 @@ struct Segment {
     part_ids: usize,
     /// The parts before that one.
     full: Stock,
+    /// What was listed of it, and is no whole frame.
+    torn: Stock,
 }
 
 impl Ledger {
@@ -53,7 +57,8 @@ impl Ledger {
     pub fn new(store: Arc<dyn Store>, feed: &FeedId, sink_fingerprint: &str) -> Self {
         let prefix = format!("ledger/{}/{}/{sink_fingerprint}", feed.account, feed.stream);
         let (segments, index) = (HashMap::new(), None);
-        Self { store, prefix, segments, index, is_unchecked: false, is_loss_told: false, is_proven: false }
+        let torn = Stock::default();
+        Self { store, prefix, segments, index, is_unchecked: false, torn, is_loss_told: false, is_proven: false }
     }
 
     /// Drops what is in memory: another process may have appended.
@@ -102,7 +107,10 @@ impl Ledger {
             .try_collect()
             .await?;
         self.index = Some(index);
-        read.into_iter().for_each(|(hour, segment)| self.keep(hour, segment));
+        for (hour, segment) in read {
+            self.torn.add(segment.torn);
+            self.keep(hour, segment);
+        }
         Ok(())
     }
 
@@ -135,7 +143,9 @@ impl Ledger {
             frames.into_iter().for_each(|frame| segment.take(frame));
             segment.part_len = whole as u64;
             if whole < bytes.len() {
-                tracing::warn!(segment = %self.key(hour, part), bytes = bytes.len() - whole, "ledger segment ends in a torn frame: left by a crash, cut at the next append");
+                let torn = (bytes.len() - whole) as u64;
+                segment.torn.add(Stock { segments: u64::from(whole == 0), bytes: torn });
+                tracing::warn!(segment = %self.key(hour, part), bytes = torn, "ledger segment ends in a torn frame: left by a crash, cut at the next append");
             }
         }
         Ok(segment)

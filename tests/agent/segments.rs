@@ -81,7 +81,9 @@ async fn fm_54_a_single_segment_that_is_sealed_stops_the_batch_of_its_hour() {
     world.start().good().await;
     tokio::time::sleep(HOUR).await;
     let later = world.add(2);
-    world.on_store(|op, key| (op == Op::Append && key.ends_with("/2026112211")).then_some(Fault::Fail));
+    world.on_store(|op, key| {
+        (matches!(op, Op::Append | Op::Prove) && key.ends_with("/2026112211")).then_some(Fault::Fail)
+    });
     for _ in 0..3 {
         assert!(matches!(world.start().bad().await, Trouble::Store(_)));
     }
@@ -100,7 +102,7 @@ async fn a_running_process_appends_one_empty_frame_and_an_idle_tick_asks_no_more
     let (appended, listed) = (appends.clone(), lists.clone());
     world.on_store(move |op, key| {
         let of_ledger = key.starts_with("ledger/");
-        appended.fetch_add(u64::from(of_ledger && op == Op::Append), Ordering::Relaxed);
+        appended.fetch_add(u64::from(of_ledger && matches!(op, Op::Append | Op::Prove)), Ordering::Relaxed);
         listed.fetch_add(u64::from(of_ledger && op == Op::List), Ordering::Relaxed);
         None
     });

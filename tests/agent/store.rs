@@ -22,6 +22,8 @@ pub(crate) enum Op {
     Get,
     Put,
     Append,
+    /// The append of a frame without ids.
+    Prove,
     Read,
     List,
     Delete,
@@ -36,6 +38,9 @@ pub(crate) enum Fault {
     /// Only the first half of the bytes of an append arrived.
     Tear,
 }
+
+/// Length, batch id, attempt and checksum.
+const EMPTY_FRAME_BYTES: usize = 28;
 
 type Hook = Box<dyn FnMut(Op, &str) -> Option<Fault> + Send>;
 
@@ -88,9 +93,9 @@ impl Container {
         self.struck.by(match (op, fault) {
             (Op::Put, Fault::Fail) => Kind::PutFailed,
             (Op::Put, _) => Kind::PutReplyLost,
-            (Op::Append, Fault::Fail) => Kind::AppendFailed,
-            (Op::Append, Fault::LoseReply) => Kind::AppendReplyLost,
-            (Op::Append, Fault::Tear) => Kind::AppendTorn,
+            (Op::Append | Op::Prove, Fault::Fail) => Kind::AppendFailed,
+            (Op::Append | Op::Prove, Fault::LoseReply) => Kind::AppendReplyLost,
+            (Op::Append | Op::Prove, Fault::Tear) => Kind::AppendTorn,
             _ => Kind::ReadFailed,
         });
         Some(fault)
@@ -136,7 +141,8 @@ impl Container {
             self.struck.by(Kind::LedgerSealed);
             return Err(if seal % 2 == 0 { failed("append", key) } else { refused(key) });
         }
-        let fault = self.fault(Op::Append, key.as_str());
+        let op = if bytes.len() == EMPTY_FRAME_BYTES { Op::Prove } else { Op::Append };
+        let fault = self.fault(op, key.as_str());
         if fault == Some(Fault::Fail) {
             return Err(failed("append", key));
         }

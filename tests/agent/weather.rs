@@ -69,7 +69,7 @@ impl Weather {
         let mut dice = Dice::new(seed ^ 0x52);
         world.on_store(move |op, _| {
             hits(&mut dice, self.store).then(|| match (op, dice.below(3)) {
-                (Op::Append, 0) => Fault::Tear,
+                (Op::Append | Op::Prove, 0) => Fault::Tear,
                 (_, 1) => Fault::LoseReply,
                 _ => Fault::Fail,
             })

@@ -6,6 +6,8 @@ use crate::flow::EventId;
 const HEAD_BYTES: usize = 20;
 const ID_BYTES: usize = 16;
 const CRC_BYTES: usize = 4;
+/// A frame without ids.
+pub(super) const FRAME_BYTES_MIN: u64 = (4 + HEAD_BYTES + CRC_BYTES) as u64;
 
 /// Ids accepted together; none of them: a proof that the segment takes appends.
 pub(super) struct Frame {

@@ -1,5 +1,6 @@
 //! What the ledger consists of: how much there is, what may go, and what has gone by itself.
 
+use super::frame::FRAME_BYTES_MIN;
 use super::{Ledger, PARTS_MAX};
 use crate::flow::planted::{self, Bug};
 use crate::flow::{Hour, Time, window};
@@ -15,7 +16,7 @@ pub struct Stock {
 }
 
 impl Stock {
-    const fn add(&mut self, other: Self) {
+    pub(super) const fn add(&mut self, other: Self) {
         self.segments += other.segments;
         self.bytes += other.bytes;
     }
@@ -61,9 +62,12 @@ impl Ledger {
         self.stock().filter(|_| !self.is_unchecked)
     }
 
-    /// What stands in the store where the last listing was not compared with the checkpoint yet. [`Ledger::is_checked`] follows.
+    /// What stands in the store where the last listing was not compared with the checkpoint yet, torn tails too. [`Ledger::is_checked`]
+    /// follows.
     pub fn unchecked_stock(&self) -> Option<Stock> {
-        self.stock().filter(|_| self.is_unchecked)
+        let mut stock = self.stock().filter(|_| self.is_unchecked)?;
+        stock.add(self.torn);
+        Some(stock)
     }
 
     /// The last listing was compared.
@@ -88,7 +92,7 @@ impl Ledger {
                 retiring.left.add(parts.hourly.stock);
             }
         }
-        self.is_unchecked = true;
+        (self.is_unchecked, self.torn) = (true, Stock::default());
         self.index = Some(hourly(listed));
         Ok(retiring)
     }
@@ -130,7 +134,7 @@ impl Ledger {
     /// A listing to work with; nobody has compared it yet.
     pub(super) async fn look(&mut self) -> Result<HashMap<Hour, Hourly>, StoreError> {
         let listed = self.list().await?;
-        self.is_unchecked = true;
+        (self.is_unchecked, self.torn) = (true, Stock::default());
         Ok(hourly(listed))
     }
 
@@ -143,7 +147,10 @@ impl Ledger {
                 let none = Hourly { last_part: 0, stock: Stock::default() };
                 let parts = hours.entry(hour).or_insert(Parts { hourly: none, youngest: Duration::MAX });
                 parts.hourly.last_part = parts.hourly.last_part.max(part.min(PARTS_MAX));
-                parts.hourly.stock.add(Stock { segments: u64::from(entry.len > 0), bytes: entry.len });
+                // Less than a frame is what a crash left of a first one.
+                if entry.len >= FRAME_BYTES_MIN {
+                    parts.hourly.stock.add(Stock { segments: 1, bytes: entry.len });
+                }
                 parts.youngest = parts.youngest.min(entry.age);
             }
         }
