@@ -22,6 +22,7 @@ mod refusals;
 mod refused;
 mod replay;
 pub mod run;
+mod segments;
 mod smaller;
 mod told;
 mod trouble;
@@ -197,7 +198,7 @@ impl Feed {
 
     /// Ships what is new on a page and moves the position behind it: each verb of the flow once, in order.
     async fn ship(&mut self, page: &Page<'_>, mut way: Way<'_>, tick: Tick<'_>) -> Result<Drained, Trouble> {
-        self.ledger.load(page.items.iter().map(|item| item.key)).await?;
+        self.load_ledger(page.items.iter().map(|item| item.key)).await?;
         let shipped = self.position()?.cp.totals.shipped;
         self.ledger.tell_loss(shipped);
         let (sorted, known) = self.sort(page, &way);

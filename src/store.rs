@@ -7,6 +7,7 @@ use std::time::Duration;
 
 pub mod azure_blob;
 mod azure_fault;
+mod azure_list;
 mod azure_try;
 pub mod backfills;
 pub mod checkpoints;
@@ -16,7 +17,10 @@ pub mod file;
 pub mod ledger;
 mod locks;
 mod probe;
+mod room;
 pub mod survey;
+
+pub use probe::prove_versions;
 
 /// A `/`-separated name inside the store: segments of `[A-Za-z0-9._-]`, no empty, `.` or `..` segment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -113,6 +117,11 @@ pub enum StoreError {
         #[source]
         cause: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
+    /// The store accepts what it must refuse: two processes would overwrite each other.
+    #[error(
+        "{place} ignores {what}: two processes would overwrite each other, and rows would be shipped again and again"
+    )]
+    Unfit { place: String, what: &'static str },
     /// Anything else; a put or append may or may not have happened.
     #[error("{attempted} {on} failed")]
     Failed {
@@ -127,6 +136,9 @@ impl StoreError {
     /// What to do about [`StoreError::Locked`].
     pub const UNLOCK: &str =
         "another process uses this store: wait until it is done, or end it if it is stopped or hung";
+    /// What to do about [`StoreError::Unfit`].
+    pub const FIT: &str = "something on the way drops the conditions of requests (a proxy, a gateway, an emulator): point store.container_url at \
+        the storage account itself, and let http.proxy pass If-Match, If-None-Match and x-ms-blob-condition-appendpos; nothing is posted meanwhile";
 }
 
 /// A key-value store with compare-and-swap and conditional append.
@@ -143,6 +155,12 @@ pub trait Store: Send + Sync {
 
     /// Append durably when the object is exactly `at` bytes long; `at` 0 creates it when it is absent.
     async fn append(&self, key: &Key, at: u64, bytes: Bytes) -> Result<(), StoreError>;
+
+    /// Make sure that appends of `room` bytes from `at` on will find room; nothing that can be read changes, but an absent object may
+    /// be there and empty afterwards. A store in which an append that fits finds its place, however long, does nothing.
+    async fn reserve(&self, _key: &Key, _at: u64, _room: u64) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// The bytes of an appended object from `offset` on; `None` when the key is absent, empty when `offset` is its length.
     async fn read_from(&self, key: &Key, offset: u64) -> Result<Option<Bytes>, StoreError>;

@@ -25,7 +25,7 @@ use crate::source::events_api::{EventsApi, Setup};
 use crate::source::token::Allow;
 use crate::store::azure_blob::AzureBlobStore;
 use crate::store::file::FileStore;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, prove_versions};
 use crate::table::ndjson::NdjsonTable;
 use crate::table::workspace::{Place, Workspace};
 use crate::table::{Table, TableError};
@@ -169,6 +169,13 @@ impl Outside {
             }
             config::Store::Unset => return Err(WireError::Setting("store.kind is not set".into())),
         })
+    }
+
+    /// The store of a process that posts: proven to refuse stale writes, else two processes would ship the same rows again and again.
+    pub async fn proven_store(&self) -> Result<Arc<dyn Store>, WireError> {
+        let store = self.store().await?;
+        prove_versions(&*store).await?;
+        Ok(store)
     }
 
     /// The agent over an opened store: a feed per stream of each account, health rows per account.

@@ -7,6 +7,8 @@ mod blob;
 mod contract;
 #[path = "store/file.rs"]
 mod file;
+#[path = "store/namespace.rs"]
+mod namespace;
 mod support;
 #[path = "store/world.rs"]
 mod world;
@@ -38,6 +40,7 @@ contract! {
     of_racing_creators_exactly_one_wins
     an_append_needs_the_exact_position
     concurrent_appenders_lose_and_double_nothing
+    reserving_room_changes_nothing_that_can_be_read
     reading_starts_at_the_offset
     a_cut_needs_the_exact_length
     a_list_has_the_prefix_and_byte_order
@@ -46,4 +49,5 @@ contract! {
     a_document_of_a_megabyte_survives
     age_grows
     the_probe_proves_and_leaves_nothing
+    fm_56_the_proof_of_versions_is_repeatable_and_disturbs_nobody
 }

@@ -41,6 +41,7 @@ impl Feed {
             return Ok(());
         }
         self.go_on()?;
+        self.prove_ledger_once(&parcel.batch.keys()).await?;
         let (owner, date) = (self.checkpoints.owner().to_owned(), self.date);
         let cp = &mut self.position()?.cp;
         if !parcel.is_in_doubt() {

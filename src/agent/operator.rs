@@ -24,6 +24,7 @@ impl Feed {
                 let old = loaded.checkpoint;
                 (fresh.seq, fresh.totals, fresh.in_doubt) = (old.seq, old.totals, old.in_doubt);
                 if !reship {
+                    fresh.ledger = old.ledger;
                     // Recovered as ever, but it moves nothing: the position is another one now.
                     fresh.intent = old.intent;
                     fresh.intent.iter_mut().for_each(|intent| intent.advance = None);
@@ -64,6 +65,10 @@ impl Feed {
             return Err(Trouble::Standby { left });
         }
         let mut cp = loaded.checkpoint;
+        if cp.fingerprints.sink != fingerprints.sink {
+            // Another destination has a ledger of its own.
+            cp.ledger = None;
+        }
         cp.fingerprints = fingerprints;
         self.checkpoints.save(&mut cp, Some(&loaded.version), self.date).await?;
         Ok(cp)

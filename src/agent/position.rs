@@ -3,7 +3,7 @@
 use super::trouble::{Trouble, chain};
 use super::{Feed, Tick};
 use crate::config::Lookback;
-use crate::flow::checkpoint::{Checkpoint, Doubt, Fingerprints, SweepProgress, Unknown};
+use crate::flow::checkpoint::{Checkpoint, Doubt, Fingerprints, LedgerSize, SweepProgress, Unknown};
 use crate::flow::map::Mapper;
 use crate::flow::planted::{self, Bug};
 use crate::flow::redact::Redact;
@@ -69,6 +69,7 @@ struct Mark {
     cursor: Option<Cursor>,
     born: Option<Time>,
     marks: [Time; 3],
+    ledger: Option<LedgerSize>,
     sweeps: [Option<SweepProgress>; 2],
     stuck_ticks: u32,
 }
@@ -79,6 +80,7 @@ impl Mark {
             cursor: cp.cursor.clone(),
             born: cp.cursor_born,
             marks: [cp.sweep_mark, cp.late_mark, cp.late_at],
+            ledger: cp.ledger.clone(),
             sweeps: [cp.overlap_sweep.clone(), cp.late_sweep.clone()],
             stuck_ticks: cp.stuck_ticks,
         }
@@ -268,6 +270,12 @@ impl Feed {
 
     /// Compare-and-swap of the checkpoint as it is in memory. On failure the memory is dropped: the store has the truth.
     pub(super) async fn save(&mut self) -> Result<(), Trouble> {
+        self.note_ledger();
+        self.save_as_it_is().await
+    }
+
+    /// The same without a word on the ledger.
+    pub(super) async fn save_as_it_is(&mut self) -> Result<(), Trouble> {
         let Some(mut position) = self.position.take() else { return Err(Trouble::Lost) };
         let begun = Instant::now();
         // Only a position behind shipped rows is worth waiting for: any other is found again by the next tick.
@@ -299,13 +307,16 @@ impl Feed {
 
     /// Housekeeping at the pace of the late sweep: ledger segments and dead letters that nothing can ask for any more.
     pub(super) async fn retire(&mut self) {
-        let retired = self.ledger.retire(self.clocks().earlier(), self.settings.ledger_keep).await;
+        let retired = self.retire_segments().await;
         let letters = self.dead_letters.retire(&self.id).await;
         match (retired, letters) {
             (Ok(0), Ok(0)) => {}
             (Ok(segments), Ok(letters)) => tracing::info!(feed = %self.id, segments, letters, "retired"),
-            (Err(error), _) | (_, Err(error)) => {
-                tracing::warn!(feed = %self.id, error = %chain(&error), "old ledger segments were not retired");
+            (Err(trouble), _) => {
+                tracing::warn!(feed = %self.id, error = %chain(&trouble), "old ledger segments were not retired");
+            }
+            (_, Err(error)) => {
+                tracing::warn!(feed = %self.id, error = %chain(&error), "old dead letters were not retired");
             }
         }
     }

@@ -230,7 +230,7 @@ impl Feed {
     ) -> Result<(), Trouble> {
         for race in 1.. {
             self.settle_open_batch(tick).await?;
-            self.ledger.load(gathered.batch.keys().into_iter()).await?;
+            self.load_ledger(gathered.batch.keys().into_iter()).await?;
             let left = gathered.batch.only(|key| self.ledger.attempt(key) == gathered.known);
             repaired.overtaken += (gathered.batch.rows.len() - left.rows.len()) as u64;
             if left.is_empty() {

@@ -68,7 +68,7 @@ impl Feed {
         self.ledger.forget();
         self.record_what_was_accepted(&intent).await?;
         let keys = intent.keys();
-        self.ledger.load(keys.iter().copied()).await?;
+        self.load_ledger(keys.iter().copied()).await?;
         // The taker before us may have posted too and crashed before its record: the ledger must show the higher attempt.
         let understated = |key: &EventKey| self.ledger.attempt(key).is_some_and(|attempt| attempt < intent.attempt);
         let lower: Vec<EventKey> = keys.iter().copied().filter(understated).collect();
@@ -92,6 +92,9 @@ impl Feed {
                 found.halve(intent.attempt.saturating_sub(2));
             }
             if !found.parts.is_empty() {
+                // Before the attempt is raised: a ledger that takes nothing costs neither a doubt nor a copy.
+                let keys: Vec<EventKey> = found.originals.keys().copied().collect();
+                self.prove_ledger(intent.batch_id_bytes(), intent.attempt, &keys).await?;
                 self.take_over(&intent, found.originals.len()).await?;
                 self.post_again(&intent, found, tick).await?;
             }

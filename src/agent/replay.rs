@@ -43,7 +43,7 @@ impl Feed {
         if row.len() > ROW_BYTES_MAX {
             return Ok(Replayed::TooLarge { row_bytes: row.len() });
         }
-        self.ledger.load([key].into_iter()).await?;
+        self.load_ledger([key].into_iter()).await?;
         let known = self.ledger.attempt(&key);
         let attempt = known.unwrap_or(0).saturating_add(1);
         let batch = Batch::of_one(key, time, 0, &row);

@@ -285,6 +285,7 @@ fn store_remedy(error: &CheckpointError) -> String {
     match error {
         CheckpointError::Store(StoreError::Refused { remedy, .. }) => remedy.clone(),
         CheckpointError::Store(StoreError::Locked { .. }) => StoreError::UNLOCK.into(),
+        CheckpointError::Store(StoreError::Unfit { .. }) => StoreError::FIT.into(),
         CheckpointError::TooNew { .. } => "upgrade this opship to the version that wrote it, or newer".into(),
         CheckpointError::Lost(_) => Trouble::Lost.remedy(),
         CheckpointError::Store(_) | CheckpointError::Unwritable { .. } => {

@@ -89,7 +89,7 @@ pub(super) async fn backfill(config: &Config, args: BackfillArgs, output: Output
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
     let outside = Outside::new(config).await?;
-    let store = outside.store().await?;
+    let store = if args.dry_run { outside.store().await? } else { outside.proven_store().await? };
     let mut feeds = outside.agent(store, Patience::RUN, stop.clone()).await?.feeds;
     feeds.retain(|feed| wanted.contains(&feed.id));
     let now = source_time(&mut feeds).await?;

@@ -211,6 +211,9 @@ async fn checkpoints(config: &Config, store: &dyn Store) -> Result<String, Strin
     Ok(text)
 }
 
+/// What the agent proves the store with: nothing of it is kept there.
+const PROBES: &str = "probe/";
+
 /// Documents and bytes by folder, and of each ledger its hours: no content.
 async fn statistics(store: &dyn Store) -> Result<String, String> {
     #[derive(Default, serde::Serialize)]
@@ -227,6 +230,9 @@ async fn statistics(store: &dyn Store) -> Result<String, String> {
     }
     let mut sums: BTreeMap<String, Sum> = BTreeMap::new();
     for entry in store.list("").await.map_err(|error| chain(&error))? {
+        if entry.key.as_str().starts_with(PROBES) {
+            continue;
+        }
         let (folder, name) = entry.key.as_str().rsplit_once('/').unwrap_or(("", entry.key.as_str()));
         let sum = sums.entry(folder.to_owned()).or_default();
         let age = entry.age.as_secs();

@@ -183,6 +183,7 @@ fn refused(config: &Config, error: &StoreError) -> Finding {
             };
             Finding::fail(Exit::Failed, format!("{on}: {} failed: {why}", act(attempted)), remedy)
         }
+        StoreError::Unfit { .. } => Finding::fail(Exit::Failed, error.to_string(), StoreError::FIT),
         StoreError::Locked { .. } => Finding::fail(Exit::Failed, error.to_string(), StoreError::UNLOCK),
         StoreError::Conflict { .. } | StoreError::WrongPosition { .. } | StoreError::Full { .. } => {
             Finding::fail(Exit::Failed, error.to_string(), "check again: somebody else wrote at the same place")

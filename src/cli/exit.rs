@@ -117,6 +117,7 @@ pub(super) fn advice(error: &CliError) -> Option<&'static str> {
             "the store did not answer as it should: check store.container_url or store.path, the network and http.proxy; \
              nothing was read or shipped, try again",
         ),
+        CliError::Wire(WireError::Store(StoreError::Unfit { .. })) => Some(StoreError::FIT),
         CliError::Wire(WireError::Store(StoreError::Locked { .. }))
         | CliError::Checkpoint(CheckpointError::Store(StoreError::Locked { .. }))
         | CliError::Trouble(Trouble::Store(CheckpointError::Store(StoreError::Locked { .. }))) => {

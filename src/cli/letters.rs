@@ -91,7 +91,8 @@ pub(super) struct PurgeArgs {
 
 pub(super) async fn letters(config: &Config, command: LettersCommand, output: Output) -> Result<Exit, CliError> {
     let outside = Outside::new(config).await?;
-    let store = outside.store().await?;
+    let posts = matches!(command, LettersCommand::Replay(_));
+    let store = if posts { outside.proven_store().await? } else { outside.store().await? };
     let letters = DeadLetters::new(store.clone());
     match command {
         LettersCommand::List(which) => list(&letters, entries(config, &letters, &which).await?, output).await,

@@ -61,7 +61,7 @@ pub(super) async fn reconcile(config: &Config, args: ReconcileArgs, output: Outp
     stop_on_signals(&stop)?;
     let outside = Outside::new(config).await?;
     let table = outside.table()?;
-    let store = outside.store().await?;
+    let store = if args.repair { outside.proven_store().await? } else { outside.store().await? };
     let agent = outside.agent_over(outside.sink_when_needed()?, store, Patience::ONCE, stop).await?;
     let redacted = column_of("account_uuid").is_some_and(|place| outside.redacts(place));
     let audit = Reconciler {

@@ -75,13 +75,13 @@ fn say_hello(config: &Config, admin: Option<&Admin>) {
     tracing::info!(version, accounts, schedule, admin, "opship starts");
 }
 
-/// A store that is away at the start is waited for: nothing is polled or posted meanwhile. `None`: asked to end.
+/// A store that is away at the start, or that is none to rely on, is waited for: nothing is polled or posted meanwhile. `None`: asked to end.
 async fn open_store(outside: &Outside, stop: &CancellationToken) -> Option<Arc<dyn Store>> {
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => return None,
-            opened = outside.store() => match opened {
+            opened = outside.proven_store() => match opened {
                 Ok(store) => {
                     outside.board().meets(None);
                     return Some(store);
@@ -114,7 +114,7 @@ pub(super) async fn once(config: &Config, max_duration: Option<Duration>, output
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
     let outside = Outside::new(config).await?;
-    let store = outside.store().await?;
+    let store = outside.proven_store().await?;
     let agent = outside.agent(store, Patience::ONCE, stop.clone()).await?;
     if let Some(after) = max_duration {
         let stop = stop.clone();

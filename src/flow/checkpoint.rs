@@ -54,7 +54,19 @@ pub struct Checkpoint {
     pub in_doubt: InDoubt,
     #[serde(default)]
     pub totals: Totals,
+    /// How much of the ledger there must be: less of it later was lost. None: not known yet, or nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<LedgerSize>,
     /// Fields of newer versions survive a round trip.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// The segments that have something in them, and their bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LedgerSize {
+    pub segments: u64,
+    pub bytes: u64,
     #[serde(flatten)]
     pub unknown: Unknown,
 }
@@ -266,6 +278,12 @@ pub enum Decoded {
 impl Checkpoint {
     pub fn feed(&self) -> FeedId {
         FeedId { account: self.account.clone(), stream: self.stream }
+    }
+
+    /// Writes down how much of the ledger there is.
+    pub fn set_ledger(&mut self, segments: u64, bytes: u64) {
+        let size = self.ledger.take().unwrap_or_default();
+        self.ledger = (segments > 0).then_some(LedgerSize { segments, bytes, ..size });
     }
 
     /// The document as stored: an envelope with a checksum over everything else in it.

@@ -217,3 +217,16 @@ fn fm_28_fingerprints_refuse_another_account_source_or_sink() {
         assert!(!ours.fits(&Fingerprints::new(other.0, other.1, other.2)));
     }
 }
+
+#[test]
+fn the_size_of_the_ledger_is_written_only_where_there_is_one_and_keeps_what_it_does_not_know() {
+    let text = |cp: &Checkpoint| String::from_utf8(cp.encode().unwrap()).unwrap();
+    let mut cp = full();
+    cp.set_ledger(0, 0);
+    assert!(!text(&cp).contains("\"ledger\""));
+    cp.set_ledger(2, 100);
+    cp.ledger.as_mut().unwrap().unknown.insert("newer".into(), true.into());
+    cp.set_ledger(3, 160);
+    let Decoded::Good(read) = Checkpoint::decode(text(&cp).as_bytes()) else { panic!("{}", text(&cp)) };
+    assert!(*read == cp && text(&cp).contains("\"newer\":true"));
+}

@@ -66,6 +66,8 @@ pub enum Bug {
     BelieveEveryDate,
     /// A row is set aside when it was refused alone once: an accident costs its content (L).
     SetAsideAtOnce,
+    /// No empty frame proves that the ledger takes appends: one that takes none lets each start post the open batch again (A).
+    SkipEmptyFrame,
     /// A heartbeat is posted although a feed of the account is in trouble (V).
     HeartbeatInTrouble,
 }
@@ -103,6 +105,7 @@ impl Bug {
         Self::TakePageWithoutItems,
         Self::BelieveEveryDate,
         Self::SetAsideAtOnce,
+        Self::SkipEmptyFrame,
     ];
 }
 

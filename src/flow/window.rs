@@ -45,6 +45,7 @@ pub fn first(feed: &FeedId, fingerprints: Fingerprints, floor: Time, clocks: Clo
         intent: None,
         in_doubt: InDoubt::default(),
         totals: Totals::default(),
+        ledger: None,
         unknown: serde_json::Map::new(),
     }
 }

@@ -3,6 +3,7 @@
 pub use super::azure_fault::Sas;
 
 use super::azure_fault::{Access, Fault, Scrubbed, header, http_date};
+use super::azure_list::{Page, without_directories};
 use super::azure_try::client_options;
 use super::{Expect, Holder, Key, Listed, Object, Store, StoreError, Version, probe};
 use crate::config::ContainerUrl;
@@ -11,10 +12,10 @@ use crate::http::BODY_BYTES_MAX;
 use async_trait::async_trait;
 use azure_core::credentials::TokenCredential;
 use azure_core::http::{Etag, HttpClient, Url};
-use azure_core::time::OffsetDateTime;
+use azure_core::xml;
 use azure_storage_blob::models::{
     AppendBlobClientAppendBlockOptions, AppendBlobClientCreateOptions, BlobClientDeleteOptions,
-    BlobClientDownloadOptions, BlobContainerClientListBlobsOptions, BlobItem, BlockBlobClientUploadOptions,
+    BlobClientDownloadOptions, BlobContainerClientListBlobsOptions, BlockBlobClientUploadOptions,
     DeleteSnapshotsOptionType, HttpRange,
 };
 use azure_storage_blob::{BlobClient, BlobContainerClient, BlobContainerClientOptions};
@@ -239,27 +240,16 @@ impl AzureBlobStore {
                 return Err(Fault::from(Scrubbed::text("there are more names than opship ever writes")));
             }
             let now = http_date(page.headers(), "date");
-            let blobs = page.into_model().map_err(Fault::of)?.blob_items;
-            listed.extend(blobs.into_iter().filter_map(|blob| listed_of(blob, now)));
+            let page: Page = xml::from_xml(page.into_body()).map_err(Fault::of)?;
+            listed.extend(page.listed(now));
         }
         listed.sort_unstable_by(|a, b| a.key.cmp(&b.key));
-        Ok(listed)
+        Ok(without_directories(listed))
     }
 }
 
-/// Blobs that a person put there under other names are not ours to list, and must not stop us.
-fn listed_of(blob: BlobItem, now: Option<Time>) -> Option<Listed> {
-    let name = blob.name.filter(|name| Key::is_legal(name))?;
-    let properties = blob.properties?;
-    let modified = properties.last_modified.map(OffsetDateTime::unix_timestamp);
-    let modified = modified.and_then(|seconds| chrono::DateTime::from_timestamp(seconds, 0));
-    // Unknown counts as just written: nothing is retired early.
-    let age = age_between(modified, now).unwrap_or_default();
-    Some(Listed { key: Key::new(name), len: properties.content_length?, age })
-}
-
 /// None where one of the two is not told. A write in the future, by a clock that fell back, counts as one of just now.
-fn age_between(modified: Option<Time>, now: Option<Time>) -> Option<Duration> {
+pub(super) fn age_between(modified: Option<Time>, now: Option<Time>) -> Option<Duration> {
     now.zip(modified).map(|(now, modified)| (now - modified).to_std().unwrap_or_default())
 }
 

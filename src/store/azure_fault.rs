@@ -54,7 +54,29 @@ impl Fault {
     }
 
     fn is_refusal(&self) -> bool {
-        self.credential_refused || matches!(self.status, Some(401 | 403))
+        self.credential_refused || matches!(self.status, Some(401 | 403)) || self.obstacle().is_some()
+    }
+
+    /// What a blob itself has against being written, and what to do about it: no repetition helps before a person did.
+    fn obstacle(&self) -> Option<&'static str> {
+        Some(match self.code.as_str() {
+            "BlobImmutableDueToPolicy" | "BlobImmutableDueToLegalHold" | "ContainerImmutabilityPolicyLocked" => {
+                "an immutability policy or a legal hold forbids the write: give opship a container without one (\"allow protected append \
+                 writes\" is not enough, its positions are overwritten)"
+            }
+            "BlobArchived" | "BlobBeingRehydrated" => {
+                "the blob is in the archive tier: rehydrate it, and leave opship's container out of the rules of lifecycle management"
+            }
+            "BlobIsSealed" => "the append blob was sealed: copy it to one that is not, under its name",
+            "LeaseIdMissing" | "LeaseIdMismatchWithBlobOperation" | "LeaseLost" => {
+                "somebody holds a lease on the blob: break it (az storage blob lease break), and leave opship's container to opship"
+            }
+            "InvalidBlobType" | "BlobTypeMismatch" => {
+                "a blob of another type stands under this name: whoever copied the container made block blobs of append blobs; copy it \
+                 anew with their type kept"
+            }
+            _ => return None,
+        })
     }
 }
 
@@ -135,6 +157,9 @@ impl Access {
     }
 
     fn remedy(&self, fault: &Fault) -> String {
+        if let Some(obstacle) = fault.obstacle() {
+            return obstacle.to_owned();
+        }
         let assign = format!("the role \"{ROLE}\" on the container {}", self.place);
         match (&self.sas, fault.code.as_str()) {
             _ if fault.container_missing => {
@@ -151,6 +176,9 @@ impl Access {
             (Some(sas), _) => format!(
                 "{}: put a new one with sp=racwdl and sr=c into store.container_url, or remove it and assign the identity in [azure] {assign}",
                 sas.trouble(fault.date)
+            ),
+            (None, "AuthorizationPermissionMismatch") => format!(
+                "the identity may not do this: it needs {assign}; a custom role needs read, write, add and delete of blobs (it takes up to 10 minutes to work)",
             ),
             (None, _) if fault.credential_refused => {
                 format!("no token was issued: correct azure.credential and its settings; the identity needs {assign}")
@@ -256,6 +284,26 @@ mod tests {
             fault.date = "2025-01-01T00:00:01Z".parse().ok();
             let remedy = access.remedy(&fault);
             assert!(remedy.contains("expired at 2025-01-01T00:00:00+00:00") && remedy.contains(ROLE), "{remedy}");
+        }
+    }
+
+    #[test]
+    fn what_stands_against_an_append_names_what_to_do() {
+        let access = Access::to(&ContainerUrl("https://a.blob.core.windows.net/c".parse().unwrap()));
+        for (status, code, names) in [
+            (409, "BlobImmutableDueToPolicy", "immutability policy"),
+            (409, "BlobImmutableDueToLegalHold", "legal hold"),
+            (409, "BlobArchived", "rehydrate"),
+            (409, "BlobIsSealed", "sealed"),
+            (412, "LeaseIdMissing", "lease break"),
+            (409, "InvalidBlobType", "type kept"),
+            (403, "AuthorizationPermissionMismatch", "write, add"),
+        ] {
+            let mut fault = Fault::from(Scrubbed::text("HTTP"));
+            (fault.status, fault.code) = (Some(status), code.to_owned());
+            assert!(!fault.is_conflict(), "{code} is no news about the content");
+            let error = access.error("append to", "ledger/x", fault);
+            assert!(matches!(&error, StoreError::Refused { remedy, .. } if remedy.contains(names)), "{error:?}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Dead letters: originals that no POST can carry, kept by event id before their stub is posted.
 
-use super::{Expect, Key, Store, StoreError};
+use super::{Expect, Key, Listed, Store, StoreError};
 use crate::flow::{AccountName, EventKey, FeedId, Hour, Stream, Time};
 use futures_util::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -15,6 +15,7 @@ const PARALLEL: usize = 4;
 /// Of the reason, so many characters are kept.
 const WHY_CHARS_MAX: usize = 500;
 const FOLDER: &str = "dead-letters/";
+const ENDING: &str = ".json";
 
 /// One original, and why it could not be shipped whole.
 #[derive(Clone, Serialize, Deserialize)]
@@ -60,7 +61,7 @@ impl Entry {
             _ => None,
         };
         let name = parts.last().copied().unwrap_or_default();
-        let id = name.strip_suffix(".json").unwrap_or(name).to_owned();
+        let id = name.strip_suffix(ENDING).unwrap_or(name).to_owned();
         Self { feed, id, bytes, age, key }
     }
 
@@ -99,7 +100,7 @@ impl DeadLetters {
     }
 
     fn name(feed: &FeedId, key: &EventKey) -> Key {
-        Key::new(format!("{}{}.json", Self::prefix(feed), key.id))
+        Key::new(format!("{}{}{ENDING}", Self::prefix(feed), key.id))
     }
 
     /// Takes a letter back whose event may still be shipped whole. Absent afterwards.
@@ -136,7 +137,7 @@ impl DeadLetters {
     /// Deletes letters older than [`KEEP`]. Returns how many.
     pub async fn retire(&self, feed: &FeedId) -> Result<usize, StoreError> {
         let mut retired = 0;
-        for entry in self.store.list(&Self::prefix(feed)).await? {
+        for entry in letters_in(&*self.store, &Self::prefix(feed)).await? {
             if entry.age > KEEP {
                 self.store.delete(&entry.key).await?;
                 retired += 1;
@@ -152,12 +153,12 @@ impl DeadLetters {
 
     /// The same in a store that is only looked at.
     pub async fn count_of(store: &dyn Store, feed: &FeedId) -> Result<usize, StoreError> {
-        Ok(store.list(&Self::prefix(feed)).await?.len())
+        Ok(letters_in(store, &Self::prefix(feed)).await?.len())
     }
 
     /// Every letter of every feed, also of feeds that are no longer configured.
     pub async fn entries(&self) -> Result<Vec<Entry>, StoreError> {
-        let listed = self.store.list(FOLDER).await?;
+        let listed = letters_in(&*self.store, FOLDER).await?;
         Ok(listed.into_iter().map(|entry| Entry::new(entry.key, entry.len, entry.age)).collect())
     }
 
@@ -188,4 +189,11 @@ impl DeadLetters {
     pub async fn delete(&self, entry: &Entry) -> Result<(), StoreError> {
         self.store.delete(&entry.key).await
     }
+}
+
+/// What is named as a letter is: an empty folder of the storage itself is none.
+async fn letters_in(store: &dyn Store, prefix: &str) -> Result<Vec<Listed>, StoreError> {
+    let mut listed = store.list(prefix).await?;
+    listed.retain(|entry| entry.key.as_str().ends_with(ENDING));
+    Ok(listed)
 }

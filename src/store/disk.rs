@@ -4,7 +4,7 @@
 //! hold (written under `~lock` only, so a crashed writer leaves at most one, and the next put overwrites it).
 
 use super::locks::{is_held, wait_for};
-use super::{Expect, Holder, Key, Listed, Object, StoreError, Version};
+use super::{Expect, Holder, Key, Listed, Object, StoreError, Version, room};
 use crate::http::BODY_BYTES_MAX;
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -95,8 +95,30 @@ impl Disk {
     }
 
     pub(super) fn append(&self, key: &Key, at: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        self.at_end("append to", key, at, |file, path| {
+            let written = file.write_all_at(bytes, at).and_then(|()| file.sync_all());
+            if written.is_err() {
+                // Best effort: a torn tail that stays is cut by the next reader of the segment.
+                let _ = file.set_len(at);
+            }
+            written.map_err(|cause| failed("append to", path, cause))
+        })
+    }
+
+    pub(super) fn reserve(&self, key: &Key, at: u64, room: u64) -> Result<(), StoreError> {
+        self.at_end("reservation of room in", key, at, |file, path| room::reserve(file, path, at, room))
+    }
+
+    /// Works at the end of a segment that is `at` bytes long, under its lock; `at` 0 creates it when it is absent.
+    fn at_end(
+        &self,
+        attempted: &'static str,
+        key: &Key,
+        at: u64,
+        work: impl Fn(&File, &Path) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
         let path = self.path(key);
-        let failed = |cause| failed("append to", &path, cause);
+        let failed = |cause| failed(attempted, &path, cause);
         for _ in 0..REOPENS_MAX {
             let Some(file) = self.open_segment(&path, at == 0).map_err(failed)? else {
                 return Err(StoreError::WrongPosition { key: key.clone(), at });
@@ -108,12 +130,7 @@ impl Disk {
             if file.metadata().map_err(failed)?.len() != at {
                 return Err(StoreError::WrongPosition { key: key.clone(), at });
             }
-            let written = file.write_all_at(bytes, at).and_then(|()| file.sync_all());
-            if written.is_err() {
-                // Best effort: a torn tail that stays is cut by the next reader of the segment.
-                let _ = file.set_len(at);
-            }
-            written.map_err(failed)?;
+            work(&file, &path)?;
             return if at == 0 { parent_of(&path).and_then(sync_directory).map_err(failed) } else { Ok(()) };
         }
         Err(failed(io::Error::other("it was deleted again and again meanwhile")))

@@ -86,6 +86,11 @@ impl Store for FileStore {
         self.on_disk(move |disk| disk.append(&key, at, &bytes)).await
     }
 
+    async fn reserve(&self, key: &Key, at: u64, room: u64) -> Result<(), StoreError> {
+        let key = key.clone();
+        self.on_disk(move |disk| disk.reserve(&key, at, room)).await
+    }
+
     async fn read_from(&self, key: &Key, offset: u64) -> Result<Option<Bytes>, StoreError> {
         let key = key.clone();
         self.on_disk(move |disk| disk.read_from(&key, offset)).await

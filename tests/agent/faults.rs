@@ -50,6 +50,7 @@ kinds! {
     AppendFailed,
     AppendReplyLost,
     AppendTorn,
+    LedgerSealed,
     CheckpointRolledBack,
     StoreRolledBack,
     CheckpointDamaged,

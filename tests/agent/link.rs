@@ -30,6 +30,8 @@ pub(crate) struct Link {
     stalls: Arc<Notify>,
     waits: Arc<AtomicU64>,
     dies_at_wait: Arc<AtomicU64>,
+    /// The seal of the ledger under which the process began.
+    pub(crate) born_under: Option<u64>,
     pub(crate) dead: CancellationToken,
     pub(crate) stop: CancellationToken,
 }
@@ -37,7 +39,9 @@ pub(crate) struct Link {
 impl Link {
     pub(crate) fn new(state: Arc<Mutex<State>>) -> Self {
         let (dead, stop) = (CancellationToken::new(), CancellationToken::new());
+        let born_under = state.lock().unwrap_or_else(PoisonError::into_inner).store.sealed;
         Self {
+            born_under,
             state,
             steps: Arc::default(),
             mishap: Arc::default(),

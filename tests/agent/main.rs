@@ -28,6 +28,7 @@ mod repair;
 mod replicas;
 mod scenes;
 mod seeds;
+mod segments;
 mod shapes;
 mod sink;
 mod source;

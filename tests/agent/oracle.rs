@@ -233,6 +233,16 @@ impl World {
         assert!(!marked.iter().any(came_whole), "a poisoned row came whole");
     }
 
+    /// What the checkpoint says of the ledger is there, as far as whole frames go.
+    pub(crate) fn the_checkpoint_knows_its_ledger(&self) {
+        let size = self.checkpoint().ledger.unwrap_or_default();
+        let state = self.state();
+        let segments = state.store.blobs.iter().filter(|(name, _)| name.starts_with("ledger/"));
+        let there: Vec<u64> = segments.map(|(_, blob)| blob.bytes.len() as u64).filter(|len| *len > 0).collect();
+        let (count, bytes) = (there.len() as u64, there.iter().sum::<u64>());
+        assert!(size.segments <= count && size.bytes <= bytes, "{size:?} of {count} segments with {bytes} bytes");
+    }
+
     pub(crate) fn each_event_has_one_row(&self) {
         self.nothing_is_lost();
         let state = self.state();

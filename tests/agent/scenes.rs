@@ -256,14 +256,14 @@ pub(crate) const DELIVERY: &[Scene] = &[
             world.add(9);
         })
     })
-    .stopped_at(20),
+    .stopped_at(24),
     Scene::of("a SIGTERM while a POST hangs", |world| {
         Box::pin(async {
             world.add(3);
             world.posts_end([Outcome::Hang { accepted: true }]);
         })
     })
-    .stopped_at(16),
+    .stopped_at(20),
     Scene::of("the reply to a POST is lost", |world| {
         Box::pin(async {
             world.add(3);

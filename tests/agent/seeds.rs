@@ -7,7 +7,7 @@ use crate::faults::Kind;
 use crate::figures::{FAULTS_MIN, Figures};
 use crate::source::Order;
 use crate::store::TTL;
-use crate::weather::{Backup, Weather};
+use crate::weather::{Backup, Sealing, Weather};
 use crate::world::{HOUR, MINUTE, Process, World};
 use crate::wrong_times::Clocks;
 use opship::flow::planted::{self, Bug};
@@ -63,6 +63,7 @@ struct Run {
     backup: Backup,
     ticks: u64,
     long_outages: u32,
+    sealing: Sealing,
 }
 
 impl Run {
@@ -105,7 +106,8 @@ impl Run {
         }
         let clocks = Clocks::of(&world, seed);
         let processes = (0..replicas).map(|_| world.start()).collect();
-        Self { world, dice, weather, clocks, processes, backup: Backup::default(), ticks: 0, long_outages: 0 }
+        let (backup, sealing) = (Backup::default(), Sealing::of(seed));
+        Self { world, dice, weather, clocks, processes, backup, ticks: 0, long_outages: 0, sealing }
     }
 
     async fn go(mut self) -> Figures {
@@ -119,6 +121,7 @@ impl Run {
             for process in &mut self.processes {
                 self.weather.befall(&mut self.world, process, &mut self.dice, is_calm);
             }
+            self.sealing.strike(&mut self.world, &mut self.processes);
             self.tick().await;
             self.pause().await;
             self.ticks += 1;
@@ -210,7 +213,15 @@ async fn settle(world: &mut World) {
     world.is_sound();
     let poisoned: Vec<String> = world.state().sink.poison.keys().cloned().collect();
     world.only_these_are_stubs(&poisoned.iter().collect::<Vec<_>>());
-    assert!(world.checkpoint().intent.is_none());
+    let checkpoint = world.checkpoint();
+    assert!(checkpoint.intent.is_none());
+    // Whatever was torn, cut or written by others: nobody took a segment away.
+    let tampered =
+        [Kind::CheckpointRolledBack, Kind::StoreRolledBack, Kind::CheckpointDamaged, Kind::CheckpointDeleted];
+    let is_tampered = tampered.iter().any(|kind| world.state().struck.times(*kind) > 0);
+    let of_loss = checkpoint.in_doubt.last.iter().find(|doubt| doubt.why.contains("segments"));
+    assert!(of_loss.is_none() || is_tampered, "V: a loss is told that was none: {of_loss:?}");
+    world.the_checkpoint_knows_its_ledger();
 }
 
 /// Each seed has a runtime, and so a clock, of its own: a replay is the same run.

@@ -159,6 +159,8 @@ pub(crate) struct Table {
     pub(crate) begun_at_stop: Option<usize>,
     /// POSTs that were taken without the sender hearing of it.
     pub(crate) doubts: u64,
+    /// Seals that the ledger gets right after the next POST.
+    pub(crate) then_seal: u64,
 }
 
 impl Table {
@@ -186,6 +188,7 @@ impl Table {
             begun: 0,
             begun_at_stop: None,
             doubts: 0,
+            then_seal: 0,
         }
     }
 
@@ -296,7 +299,13 @@ impl Sink for Link {
         self.state().sink.begun += 1;
         let took = |state: &mut State| {
             let now = state.now();
-            state.sink.take(body, now, &mut state.struck)
+            let posts = state.sink.posts.len();
+            let outcome = state.sink.take(body, now, &mut state.struck);
+            let is_of_rows = state.sink.posts.len() > posts;
+            let is_sealed_out = self.born_under.is_some() && self.born_under == state.store.sealed;
+            assert!(!(is_of_rows && is_sealed_out), "A: rows are posted that the ledger cannot tell of");
+            (0..std::mem::take(&mut state.sink.then_seal)).for_each(|_| state.store.seal());
+            outcome
         };
         self.call(took).await.told().await
     }

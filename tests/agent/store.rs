@@ -22,6 +22,8 @@ pub(crate) enum Op {
     Get,
     Put,
     Append,
+    /// The append of a frame without ids.
+    Prove,
     Read,
     List,
     Delete,
@@ -37,6 +39,9 @@ pub(crate) enum Fault {
     Tear,
 }
 
+/// Length, batch id, attempt and checksum.
+const EMPTY_FRAME_BYTES: usize = 28;
+
 type Hook = Box<dyn FnMut(Op, &str) -> Option<Fault> + Send>;
 
 pub(crate) struct Container {
@@ -51,6 +56,9 @@ pub(crate) struct Container {
     /// Whether its answers have a Date.
     pub(crate) tells_time: bool,
     pub(crate) struck: Struck,
+    /// The ledger takes no append: under which of its seals, if any.
+    pub(crate) sealed: Option<u64>,
+    seals: u64,
     version: u64,
 }
 
@@ -65,8 +73,16 @@ impl Container {
             clock_error: 0,
             tells_time: true,
             struck: Struck::none(),
+            sealed: None,
+            seals: 0,
             version: 0,
         }
+    }
+
+    /// From now on every append to the ledger is refused: an immutability policy, a lease, an archived tier, a full disk.
+    pub(crate) fn seal(&mut self) {
+        self.seals += 1;
+        self.sealed = Some(self.seals);
     }
 
     pub(crate) fn set(&mut self, key: &str, bytes: Vec<u8>) {
@@ -80,9 +96,9 @@ impl Container {
         self.struck.by(match (op, fault) {
             (Op::Put, Fault::Fail) => Kind::PutFailed,
             (Op::Put, _) => Kind::PutReplyLost,
-            (Op::Append, Fault::Fail) => Kind::AppendFailed,
-            (Op::Append, Fault::LoseReply) => Kind::AppendReplyLost,
-            (Op::Append, Fault::Tear) => Kind::AppendTorn,
+            (Op::Append | Op::Prove, Fault::Fail) => Kind::AppendFailed,
+            (Op::Append | Op::Prove, Fault::LoseReply) => Kind::AppendReplyLost,
+            (Op::Append | Op::Prove, Fault::Tear) => Kind::AppendTorn,
             _ => Kind::ReadFailed,
         });
         Some(fault)
@@ -124,7 +140,12 @@ impl Container {
     }
 
     fn append(&mut self, key: &Key, at: u64, bytes: &Bytes) -> Result<(), StoreError> {
-        let fault = self.fault(Op::Append, key.as_str());
+        if let Some(seal) = self.sealed.filter(|_| key.as_str().starts_with("ledger/")) {
+            self.struck.by(Kind::LedgerSealed);
+            return Err(if seal % 2 == 0 { failed("append", key) } else { refused(key) });
+        }
+        let op = if bytes.len() == EMPTY_FRAME_BYTES { Op::Prove } else { Op::Append };
+        let fault = self.fault(op, key.as_str());
         if fault == Some(Fault::Fail) {
             return Err(failed("append", key));
         }
@@ -143,6 +164,11 @@ impl Container {
 
 fn failed(attempted: &'static str, key: &Key) -> StoreError {
     StoreError::Failed { attempted, on: key.to_string(), cause: "scripted".into() }
+}
+
+fn refused(key: &Key) -> StoreError {
+    let remedy = "let the ledger be appended to".to_owned();
+    StoreError::Refused { attempted: "append to", on: key.to_string(), remedy, cause: None }
 }
 
 #[async_trait]

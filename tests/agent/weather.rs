@@ -79,7 +79,7 @@ impl Weather {
         let mut dice = Dice::new(seed ^ 0x52);
         world.on_store(move |op, _| {
             hits(&mut dice, self.store).then(|| match (op, dice.below(3)) {
-                (Op::Append, 0) => Fault::Tear,
+                (Op::Append | Op::Prove, 0) => Fault::Tear,
                 (_, 1) => Fault::LoseReply,
                 _ => Fault::Fail,
             })
@@ -248,6 +248,42 @@ impl Backup {
         state.struck.by(Kind::CheckpointRolledBack);
         state.store.set(&key, bytes);
         Some(state.sink.rows.len())
+    }
+}
+
+/// Whether the ledger takes appends: in some runs it takes none for a while, now and then.
+pub(crate) struct Sealing {
+    // Dice of its own: the other runs stay as they were.
+    dice: Dice,
+    is_due: bool,
+    ticks_left: u64,
+}
+
+impl Sealing {
+    pub(crate) fn of(seed: u64) -> Self {
+        let mut dice = Dice::new(seed ^ 0x5ea1);
+        let is_due = dice.one_in(8);
+        Self { dice, is_due, ticks_left: 0 }
+    }
+
+    /// Seals the ledger or opens it again before a tick, and starts a process anew that finds it so.
+    pub(crate) fn strike(&mut self, world: &mut World, processes: &mut [Process]) {
+        if !self.is_due {
+            return;
+        }
+        if self.ticks_left == 0 && self.dice.one_in(5) {
+            self.ticks_left = 1 + self.dice.below(4);
+            world.state().store.seal();
+        } else {
+            self.ticks_left = self.ticks_left.saturating_sub(1);
+        }
+        if self.ticks_left == 0 {
+            world.state().store.sealed = None;
+        } else if let Some(process) = processes.first_mut().filter(|_| self.dice.one_in(2)) {
+            world.crashes += 1;
+            world.state().struck.by(Kind::Restart);
+            *process = world.start();
+        }
     }
 }
 

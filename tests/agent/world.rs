@@ -276,6 +276,7 @@ impl World {
         state.sink.probe_hook = None;
         state.sink.is_silent = false;
         state.store.hook = None;
+        state.store.sealed = None;
         state.sink.rows_max = usize::MAX;
     }
 

@@ -3,6 +3,7 @@
 
 use axum::body::{Body, to_bytes};
 use axum::extract::Request;
+use axum::http::request::Parts;
 use axum::http::{Response, header};
 use chrono::{DateTime, TimeDelta, Utc};
 use opship::config::Http;
@@ -16,8 +17,12 @@ const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How much later a request that is held up gets its answer: long enough for a signal to arrive meanwhile.
 pub const HELD_UP: Duration = Duration::from_millis(400);
 
+/// Changes a request on its way, or answers it with a status and an error code of Azure's.
+pub type Rule = Box<dyn Fn(&mut Parts) -> Option<(u16, &'static str)> + Send>;
+
 #[derive(Default)]
 pub struct Gate {
+    rule: Mutex<Option<Rule>>,
     /// When an hour passed at once.
     leaps: Mutex<Vec<DateTime<Utc>>>,
     requests: AtomicU64,
@@ -28,6 +33,15 @@ impl Gate {
     /// What was written before looks an hour older from now on.
     pub fn an_hour_passes(&self) {
         self.leaps.lock().unwrap().push(Utc::now());
+    }
+
+    /// From now on every request meets this rule.
+    pub fn rules(&self, rule: impl Fn(&mut Parts) -> Option<(u16, &'static str)> + Send + 'static) {
+        *self.rule.lock().unwrap() = Some(Box::new(rule));
+    }
+
+    pub fn has_no_rule(&self) {
+        *self.rule.lock().unwrap() = None;
     }
 
     /// How many requests have come so far.
@@ -62,7 +76,12 @@ impl Gate {
 
     async fn forward(&self, client: &reqwest::Client, service: Url, request: Request) -> Response<Body> {
         let number = self.requests.fetch_add(1, Ordering::SeqCst) + 1;
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
+        if let Some((status, code)) = self.rule.lock().unwrap().as_ref().and_then(|rule| rule(&mut parts)) {
+            let date = self.moved_on(Utc::now());
+            let answer = Response::builder().status(status).header("x-ms-error-code", code).header(header::DATE, date);
+            return answer.body(Body::empty()).unwrap();
+        }
         let mut url = service;
         url.set_path(parts.uri.path());
         url.set_query(parts.uri.query());

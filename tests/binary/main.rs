@@ -63,6 +63,7 @@ mod reconcile;
 mod refusals;
 mod replays;
 mod replicas;
+mod sealed;
 mod secrets;
 mod shapes;
 mod signals;
@@ -79,5 +80,6 @@ mod tokens;
 #[cfg(target_os = "linux")]
 mod units;
 mod verify;
+mod versions;
 mod weight;
 mod world;

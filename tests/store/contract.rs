@@ -153,6 +153,19 @@ async fn append_at_the_end(store: &dyn Store, segment: &Key, frame: &str) {
     }
 }
 
+pub(crate) async fn reserving_room_changes_nothing_that_can_be_read(world: &World) {
+    let store = world.open().await;
+    let segment = key("ledger/x");
+    store.reserve(&segment, 0, 8192).await.expect("reserve");
+    assert!(store.read_from(&segment, 0).await.expect("read").unwrap_or_default().is_empty());
+    store.append(&segment, 0, Bytes::from_static(b"abc")).await.expect("append");
+    store.reserve(&segment, 3, 8192).await.expect("reserve");
+    assert_eq!(store.read_from(&segment, 0).await.expect("read").as_deref(), Some(b"abc".as_ref()));
+    assert_eq!(store.list("ledger/").await.expect("list")[0].len, 3);
+    store.append(&segment, 3, Bytes::from_static(b"def")).await.expect("append into the room");
+    assert_eq!(store.read_from(&segment, 0).await.expect("read").as_deref(), Some(b"abcdef".as_ref()));
+}
+
 pub(crate) async fn reading_starts_at_the_offset(world: &World) {
     let store = world.open().await;
     let segment = key("ledger/x");
@@ -248,4 +261,19 @@ pub(crate) async fn the_probe_proves_and_leaves_nothing(world: &World) {
     let proof = store.probe().await.expect("probe");
     assert!(proof.starts_with(&store.place()), "{proof}");
     assert!(store.list("").await.expect("list").is_empty());
+}
+
+/// Fault: two processes prove side by side, again and again, that versions are honoured. Shows: neither disturbs the other, two documents stay, and no more are made.
+pub(crate) async fn fm_56_the_proof_of_versions_is_repeatable_and_disturbs_nobody(world: &World) {
+    let prove = async || {
+        for _ in 0..3 {
+            opship::store::prove_versions(&*world.open().await).await.expect("proof");
+        }
+    };
+    tokio::join!(prove(), prove());
+    let names: Vec<_> = world.open().await.list("").await.expect("list");
+    let names: Vec<_> = names.iter().map(|listed| (listed.key.as_str(), listed.len)).collect();
+    assert_eq!(names, [("probe/segment", 6), ("probe/versions", 6)]);
+    world.open().await.probe().await.expect("the probe of `check` beside it");
+    assert_eq!(world.open().await.list("").await.expect("list").len(), 2);
 }

@@ -1,0 +1,93 @@
+//! segments: that the ledger takes appends is proven before a POST that it alone would tell of, and what is missing of it is told.
+
+use super::Feed;
+use super::position::{STOP_COMMIT, until_stopped};
+use super::trouble::Trouble;
+use crate::flow::EventKey;
+use crate::flow::checkpoint::{Doubt, LedgerSize, Unknown};
+use crate::store::checkpoints::Found;
+use crate::store::ledger::Stock;
+
+/// A torn tail that is cut may take so much with it without an id being lost: one byte less than a frame with an id.
+const TORN_BYTES_MAX: u64 = 43;
+const ID_BYTES: u64 = 16;
+/// Why rows are in doubt that stood in a segment which is gone.
+pub(super) const MISSING: &str = "segments of the ledger are missing";
+
+impl Feed {
+    /// Brings the segments of these keys into memory, and says so when some of the ledger is missing.
+    pub(super) async fn load_ledger(&mut self, keys: impl Iterator<Item = EventKey>) -> Result<(), Trouble> {
+        self.ledger.load(keys).await?;
+        self.notice_missing_segments().await
+    }
+
+    /// Before a recovery posts: what it posts can be recorded.
+    pub(super) async fn prove_ledger(
+        &mut self,
+        batch_id: [u8; 16],
+        attempt: u32,
+        keys: &[EventKey],
+    ) -> Result<(), Trouble> {
+        let proof = self.ledger.prepare(batch_id, attempt, keys);
+        until_stopped(&self.stop, STOP_COMMIT, proof).await.unwrap_or(Err(Trouble::Stopped))
+    }
+
+    /// Before the first intent of this process: what it posts can be recorded. Nothing is open yet that a refusal would leave behind.
+    pub(super) async fn prove_ledger_once(&mut self, keys: &[EventKey]) -> Result<(), Trouble> {
+        let proof = self.ledger.prepare_first(keys);
+        until_stopped(&self.stop, STOP_COMMIT, proof).await.unwrap_or(Err(Trouble::Stopped))
+    }
+
+    /// Before a write of the checkpoint: how much of the ledger there is, as far as that is known and was compared.
+    pub(super) fn note_ledger(&mut self) {
+        if let (Some(Stock { segments, bytes }), Some(position)) = (self.ledger.checked_stock(), &mut self.position) {
+            position.cp.set_ledger(segments, bytes);
+        }
+    }
+
+    /// A listing that shows less than the checkpoint says: what is missing is told once, and counted as in doubt.
+    async fn notice_missing_segments(&mut self) -> Result<(), Trouble> {
+        let (Some(stock), Some(position)) = (self.ledger.unchecked_stock(), &self.position) else { return Ok(()) };
+        if let Some(size) = position.cp.ledger.clone().filter(|size| is_less(stock, size)) {
+            // Another process may have retired them since our position was read.
+            match self.checkpoints.load(&self.id).await? {
+                Found::Good(loaded) if loaded.version == position.version => self.tell_missing(stock, &size)?,
+                Found::Good(_) | Found::Nothing { .. } | Found::Replaced { .. } => return Err(Trouble::Lost),
+            }
+        }
+        self.ledger.is_checked();
+        Ok(())
+    }
+
+    fn tell_missing(&mut self, stock: Stock, size: &LedgerSize) -> Result<(), Trouble> {
+        let bytes = size.bytes.saturating_sub(stock.bytes);
+        let (segments, rows) = (size.segments.saturating_sub(stock.segments), bytes / ID_BYTES);
+        let remedy = "find out who deletes or empties blobs or files under ledger/ (a clean-up rule, a person); restore them while opship stands still, or expect duplicates";
+        tracing::error!(feed = %self.id, segments, bytes, rows, remedy,
+            "a part of the ledger is gone: what it told of is shipped again when it is read again, and such copies are in no frame");
+        let at = self.date;
+        let cp = &mut self.position()?.cp;
+        let (batch_id, why) = ("unknown".into(), MISSING.into());
+        cp.in_doubt.add(Doubt { batch_id, rows, attempt: 1, why, at, unknown: Unknown::new() });
+        cp.set_ledger(stock.segments, stock.bytes);
+        Ok(())
+    }
+
+    /// Deletes the ledger's segments that nothing can ask for any more, after the checkpoint has said what is left: in the other order
+    /// a crash in between would look like a loss. Returns how many.
+    pub(super) async fn retire_segments(&mut self) -> Result<usize, Trouble> {
+        let retiring = self.ledger.retiring(self.clocks().earlier(), self.settings.ledger_keep).await?;
+        self.notice_missing_segments().await?;
+        if retiring.is_empty() {
+            return Ok(0);
+        }
+        let Stock { segments, bytes } = retiring.left;
+        self.position()?.cp.set_ledger(segments, bytes);
+        self.save_as_it_is().await?;
+        self.ledger.delete(&retiring).await.map_err(Trouble::from)
+    }
+}
+
+fn is_less(stock: Stock, size: &LedgerSize) -> bool {
+    stock.segments < size.segments || stock.bytes.saturating_add(TORN_BYTES_MAX) < size.bytes
+}
