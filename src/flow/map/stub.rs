@@ -2,6 +2,7 @@
 
 use super::{COLUMNS, Mapper, Row, sha256_hex};
 use crate::flow::decode::{Column, Item, Kind};
+use crate::flow::redact::Redact;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
@@ -86,7 +87,9 @@ impl Mapper<'_> {
     pub fn stub(&self, item: &Item<'_>, size: Stub, why: &str, out: &mut Vec<u8>) {
         let mut row = Row { out, changes: super::Changes::default(), notes: BTreeMap::new() };
         row.open(self.stream);
-        let lifted = self.lifted_user_fields(item);
+        let (mut lifted, nothing) = (self.lifted_user_fields(item), Redact::default());
+        let as_sent = Mapper { redact: &nothing, ..*self }.lifted_user_fields(item);
+        lifted.retain(|field, value| as_sent.get(field) == Some(value));
         for (place, column) in COLUMNS.iter().enumerate() {
             let raw = item.field(column.field).or_else(|| lifted.get(column.field).map(String::as_str));
             match (size.keeps(column.field), raw) {
@@ -143,7 +146,6 @@ mod tests {
     use super::*;
     use crate::flow::Stream;
     use crate::flow::decode;
-    use crate::flow::redact::Redact;
     use serde_json::json;
 
     const WHY: &str = "refused";
@@ -220,7 +222,9 @@ mod tests {
                     _ => json!(planted),
                 };
             }
-            assert_eq!(stub_of(&[], Stub::Ids, &event), stub_of(&[], Stub::Bare, &event), "{planted:?}");
+            let expected = json!({"log_source": "auditevents", "uuid_s": "U", "timestamp": "2026-11-22T10:00:00Z",
+                "account_uuid": "ACCOUNT"});
+            assert_eq!(stub_of(&[], Stub::Ids, &event), expected, "{planted:?}");
         }
         let odd = json!({"uuid": "U", "timestamp": "' OR 1=1", "actor_uuid": ["x"], "user": "x", "aux_id": 1.5});
         let expected = json!({"log_source": "auditevents", "uuid_s": "U", "account_uuid": "ACCOUNT"});
