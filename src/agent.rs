@@ -14,6 +14,7 @@ mod reading;
 pub mod reconcile;
 mod recovery;
 mod refusals;
+pub mod repair;
 mod replay;
 pub mod run;
 mod trouble;

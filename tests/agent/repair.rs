@@ -5,7 +5,8 @@ use crate::source::{BOTH, Order, Reply};
 use crate::store::TTL;
 use crate::world::{Process, ROWS_MAX, World};
 use chrono::TimeDelta;
-use opship::agent::reconcile::{Audit, ReconcileError, Repaired};
+use opship::agent::reconcile::{Audit, ReconcileError};
+use opship::agent::repair::{Repaired, Repairing};
 use opship::agent::{Tick, Trouble};
 use opship::flow::reconcile::Compared;
 use opship::flow::retry::Patience;
@@ -59,13 +60,24 @@ impl World {
 
 impl Process {
     /// `None`: the process died in it.
-    async fn repair(&mut self, span: Span, missing: Missing) -> Option<(Repaired, Result<(), Trouble>)> {
+    async fn repair(&mut self, span: Span, missing: Missing) -> Option<(Repaired, Result<(), ReconcileError>)> {
+        self.repair_within(Duration::ZERO, span, missing).await
+    }
+
+    /// The same over a table that takes so long to show its rows.
+    async fn repair_within(
+        &mut self,
+        latency: Duration,
+        span: Span,
+        missing: Missing,
+    ) -> Option<(Repaired, Result<(), ReconcileError>)> {
         let tick = Tick { patience: Patience::ONCE, standby_max: 2 * TTL, late_gives_way: &|| false };
+        let table = self.link.clone();
+        let mut repairing = Repairing::new(Audit { table: &table, latency, others_ship_there: false }, tick);
         let feed = self.feed.as_mut().expect("the process lives");
-        let mut repaired = Repaired::default();
         let work = async {
             feed.source_time().await?;
-            feed.repair(span, missing, tick, &mut repaired).await
+            feed.repair(span, missing, &mut repairing).await
         };
         let outcome = tokio::select! {
             biased;
@@ -75,7 +87,7 @@ impl Process {
         if outcome.is_none() {
             self.feed = None;
         }
-        outcome.map(|outcome| (repaired, outcome))
+        outcome.map(|outcome| (repairing.done, outcome))
     }
 
     async fn compare(&mut self, span: Span) -> Result<Option<Compared>, ReconcileError> {
@@ -141,7 +153,8 @@ async fn a_refused_repair_leaves_no_trace() {
     let (span, missing) = (world.today(), world.missing(&lost));
     world.on_post(|_| crate::sink::Outcome::Refuse(404));
     let (repaired, outcome) = world.start().repair(span, missing.clone()).await.unwrap();
-    assert!(matches!(outcome, Err(Trouble::Undeliverable { .. })), "{outcome:?}");
+    let refused = |error: &ReconcileError| matches!(error, ReconcileError::Trouble(Trouble::Undeliverable { .. }));
+    assert!(outcome.as_ref().is_err_and(refused), "{outcome:?}");
     assert_eq!(repaired, Repaired::default());
     assert_eq!(world.missing(&lost), missing);
     assert!(world.open_intent().is_none() && world.checkpoint().in_doubt.batches == 0);
@@ -179,7 +192,8 @@ async fn a_range_without_an_end_ends_the_audit() {
     let stuck = world.start().compare(span).await.unwrap_err();
     assert!(matches!(stuck, ReconcileError::Trouble(Trouble::Stuck(_))), "{stuck}");
     let (repaired, outcome) = world.start().repair(span, missing).await.unwrap();
-    assert!(matches!(outcome, Err(Trouble::Stuck(_))), "{outcome:?}");
+    let is_stuck = |error: &ReconcileError| matches!(error, ReconcileError::Trouble(Trouble::Stuck(_)));
+    assert!(outcome.as_ref().is_err_and(is_stuck), "{outcome:?}");
     assert_eq!((repaired, world.requests().len() - asked), (Repaired::default(), 200));
 }
 
@@ -219,7 +233,8 @@ async fn without_a_position_of_its_own_nothing_is_compared_or_repaired() {
     let settled = process.feed.as_mut().unwrap().settle_open_batch(tick).await.unwrap_err();
     assert!(no_position(&settled), "{settled}");
     let (_, outcome) = world.start().repair(span, missing).await.unwrap();
-    assert!(no_position(outcome.as_ref().unwrap_err()), "{outcome:?}");
+    let of_position = |error: &ReconcileError| matches!(error, ReconcileError::Trouble(trouble) if no_position(trouble));
+    assert!(outcome.as_ref().is_err_and(of_position), "{outcome:?}");
     assert_eq!(world.state().effects(), effects);
 
     world.state().store.blobs = kept;

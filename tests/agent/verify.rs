@@ -15,7 +15,12 @@ const AFTER: Duration = Duration::from_secs(15 * 60);
 fn verifying(order: Order) -> World {
     let mut world = World::new(order);
     world.settings.verify_after = Some(AFTER);
-    world.state().sink.shows_after = Duration::from_secs(10 * 60);
+    {
+        let mut state = world.state();
+        let now = state.now();
+        state.sink.shows_after = Duration::from_secs(10 * 60);
+        state.sink.beat(now);
+    }
     world
 }
 

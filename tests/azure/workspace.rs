@@ -98,6 +98,7 @@ async fn a_question_by_event_time_is_sent_as_the_api_wants_it_and_its_answer_is_
         bench.queries(),
         ["OnePasswordEventLogs_CL\n\
           | where log_source == \"itemusages\"\n\
+          | where TimeGenerated >= datetime(2026-11-19T10:00:00.000000Z)\n\
           | where timestamp >= datetime(2026-11-22T10:00:00.000000Z) and timestamp < datetime(2026-11-22T11:00:00.000000Z)\n\
           | extend hour = bin(timestamp, 1h), ingested = ingestion_time()\n\
           | summarize copies = count(), ingested = min(ingested) by uuid_s, hour"]

@@ -76,6 +76,7 @@ mod tls;
 mod tokens;
 #[cfg(target_os = "linux")]
 mod units;
+mod unseen;
 mod verify;
 mod weight;
 mod world;
