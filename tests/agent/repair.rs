@@ -3,7 +3,7 @@
 use crate::oracle::ledger;
 use crate::source::{BOTH, Order, Reply};
 use crate::store::TTL;
-use crate::world::{Process, ROWS_MAX, World};
+use crate::world::{HOUR, MINUTE, Process, ROWS_MAX, World};
 use chrono::TimeDelta;
 use opship::agent::reconcile::{Audit, ReconcileError};
 use opship::agent::repair::{Repaired, Repairing};
@@ -14,6 +14,7 @@ use opship::flow::{EventId, EventKey, Hour};
 use opship::table::Span;
 use std::collections::HashMap;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Rows that the destination accepted and then lost: a full batch and a half.
 const LOST: usize = ROWS_MAX + 2;
@@ -243,4 +244,28 @@ async fn without_a_position_of_its_own_nothing_is_compared_or_repaired() {
     world.state().store.set(crate::world::CHECKPOINT, elsewhere.encode().unwrap());
     let compared = world.start().compare(span).await.unwrap_err();
     assert!(matches!(compared, ReconcileError::Trouble(Trouble::Misfit { .. })), "{compared}");
+}
+
+/// Fault: rows take ten minutes to show, or never do. Shows: the second batch of a repair waits for the first, half an hour at most; then the repair stops, and what it shipped is recorded.
+#[tokio::test(start_paused = true)]
+async fn fm_59_the_second_batch_of_a_repair_waits_until_the_first_is_seen() {
+    let latency = 15 * MINUTE;
+    for (shows_after, shipped, least, most) in
+        [(10 * MINUTE, LOST + 1, 10 * MINUTE, 12 * MINUTE), (48 * HOUR, ROWS_MAX, 30 * MINUTE, 31 * MINUTE)]
+    {
+        let (mut world, lost) = scene(Order::Insertion).await;
+        {
+            let mut state = world.state();
+            state.sink.shows_after = shows_after;
+            state.sink.ingested.retain(|(uuid, _)| !lost.contains(uuid));
+        }
+        let (span, missing, begun) = (world.today(), world.missing(&world.still_missing(&lost)), Instant::now());
+        let (repaired, outcome) = world.start().repair_within(latency, span, missing).await.unwrap();
+        let took = begun.elapsed();
+        assert_eq!((repaired.shipped, outcome.is_ok()), (shipped as u64, shipped > ROWS_MAX), "{outcome:?}");
+        assert!((least..most).contains(&took), "{took:?}");
+        assert!(matches!(outcome, Ok(()) | Err(ReconcileError::Unseen { rows: ROWS_MAX, .. })), "{outcome:?}");
+        world.every_copy_is_traceable();
+        assert!(world.open_intent().is_none());
+    }
 }

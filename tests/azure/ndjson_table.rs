@@ -8,6 +8,7 @@ use opship::table::ndjson::NdjsonTable;
 use opship::table::{Ids, Question, Span, Table, When};
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::Duration;
 
 const STREAM: &str = "Custom-OnePasswordEventLogs_CL";
 const FILE: &str = "OnePasswordEventLogs_CL.ndjson";
@@ -114,4 +115,20 @@ async fn a_file_that_is_missing_or_holds_no_rows_is_an_error_and_not_an_empty_ta
         let error = crate::said(&error);
         assert!(error.contains(why), "{error}");
     }
+}
+
+#[tokio::test]
+async fn the_newest_row_of_an_account_may_be_a_heartbeat_and_is_nobody_else_s() {
+    let dir = tempfile::tempdir().unwrap();
+    let health = |account: &str| format!(r#"{{"log_source":"healthevents","account_uuid":"{account}"}}"#);
+    let event = row("A", "auditevents", "2020-11-22T10:00:00Z", "ONE");
+    ship(dir.path(), &[health("TWO"), event, r#"{"log_source":"healthevents"}"#.to_owned()]).await;
+    let table = NdjsonTable::new(dir.path(), STREAM);
+    let newest = async |account: Option<&str>| table.newest(account, Duration::ZERO).await.unwrap();
+    for account in [Some("ONE"), Some("TWO"), None] {
+        assert!(newest(account).await.is_some_and(|age| age < Duration::from_secs(600)), "{account:?}");
+    }
+    assert_eq!(newest(Some("THREE")).await, None);
+    std::fs::remove_file(dir.path().join(FILE)).unwrap();
+    assert!(table.newest(None, Duration::ZERO).await.is_err(), "a file that is missing is no table without rows");
 }
