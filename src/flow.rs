@@ -1,6 +1,7 @@
 //! The pure core: values and `now` in, values out. No clock, socket, file, environment or randomness.
 
 pub mod checkpoint;
+pub mod datetime;
 pub mod decode;
 pub mod dedupe;
 pub mod envelope;

@@ -37,7 +37,8 @@ pub enum When {
     Happened(Span),
     /// By the time at which the table took the row, whatever the event says.
     Ingested(Span),
-    /// Both: the rows of a batch whose first POST is known.
+    /// Both: the rows of a batch whose first POST is known. Rows without a time of their own count as if they had happened then: a column
+    /// that cannot hold an event's time is empty.
     Both { happened: Span, ingested: Span },
 }
 

@@ -3,6 +3,7 @@
 use super::again::Range;
 use super::trouble::{Trouble, chain};
 use super::{Feed, Tick, packing};
+use crate::flow::datetime;
 use crate::flow::decode::{self, Item};
 use crate::flow::planted::{self, Bug};
 use crate::flow::reconcile::{Compared, compare};
@@ -129,8 +130,12 @@ impl Feed {
             let page = decode::page(&text).map_err(Trouble::Malformed)?;
             let (settings, stream) = (&self.settings, self.id.stream);
             let is_inside = |item: &Item<'_>| item.timestamp.is_some_and(|time| span.contains(time));
+            // A row whose time the table cannot hold is not found by its time: like one without a uuid it cannot be judged.
+            let is_held = |item: &Item<'_>| {
+                item.field("timestamp").is_some_and(|raw| datetime::holds(raw, item.timestamp)) && item.has_uuid
+            };
             let is_meant =
-                |item: &&Item<'_>| item.has_uuid && is_inside(item) && !packing::is_dropped(settings, stream, item);
+                |item: &&Item<'_>| is_inside(item) && is_held(item) && !packing::is_dropped(settings, stream, item);
             source.extend(page.items.iter().filter(is_meant).map(|item| (item.key, None)));
             if source.len() > EVENTS_MAX {
                 return Ok(None);

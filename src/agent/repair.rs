@@ -60,7 +60,11 @@ enum Trial {
     /// Nothing was shipped yet.
     Ahead,
     /// The first batch was accepted at that moment: not one more row before one of these is seen.
-    Posted { keys: HashSet<EventKey>, happened: Span, at: Instant },
+    Posted {
+        keys: HashSet<EventKey>,
+        happened: Span,
+        at: Instant,
+    },
     Seen,
 }
 

@@ -88,7 +88,9 @@ impl Feed {
             Ok(newest) if newest.is_some_and(|age| age <= WITNESS_WITHIN) => Ok(None),
             Ok(_) => {
                 let (on, remedy) = (table.place(), table.when_blind());
-                Ok(Some(format!("{on} answers, but shows no row of this account of the last day, not even a heartbeat; {remedy}")))
+                Ok(Some(format!(
+                    "{on} answers, but shows no row of this account of the last day, not even a heartbeat; {remedy}"
+                )))
             }
             Err(error) => Ok(Some(told(&error))),
         }

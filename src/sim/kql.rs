@@ -12,7 +12,15 @@ pub(super) enum Query {
     /// The table's columns.
     Schema,
     /// The distinct uuids of one source, with their number of rows.
-    Ids { source: String, generated: Time, happened: Option<Between>, ingested: Option<Between>, account: Option<String> },
+    Ids {
+        source: String,
+        generated: Time,
+        happened: Option<Between>,
+        /// Rows without a time of their own, too.
+        or_never: bool,
+        ingested: Option<Between>,
+        account: Option<String>,
+    },
     /// When the newest row of an account was ingested, of those whose `TimeGenerated` is so young; none: of the rows that name no account.
     Newest { within: Duration, account: Option<String> },
 }
@@ -53,8 +61,12 @@ pub(super) fn read(text: &str, table: &str, columns: &[&str]) -> Result<Query, F
 /// The bound on `TimeGenerated` must be there: without one the service reads the whole table.
 fn ids(text: &str, wheres: &[&str], columns: &[&str]) -> Result<Query, Fault> {
     let (mut source, mut generated, mut happened, mut ingested, mut account) = (None, None, None, None, None);
+    let mut or_never = false;
     for step in wheres {
-        let condition = step.strip_prefix("where ").ok_or_else(|| unknown(step))?;
+        let mut condition = step.strip_prefix("where ").ok_or_else(|| unknown(step))?;
+        if let Some(inner) = condition.strip_prefix('(').and_then(|rest| rest.strip_suffix(") or isnull(timestamp)")) {
+            (condition, or_never) = (inner, true);
+        }
         let column = condition.split([' ', '(']).next().unwrap_or_default();
         if column != "ingestion_time" && !columns.contains(&column) {
             return Err(unresolved("scalar", column));
@@ -73,7 +85,7 @@ fn ids(text: &str, wheres: &[&str], columns: &[&str]) -> Result<Query, Fault> {
         }
     }
     let (source, generated) = source.zip(generated).ok_or_else(|| unknown(text))?;
-    Ok(Query::Ids { source, generated, happened, ingested, account })
+    Ok(Query::Ids { source, generated, happened, or_never, ingested, account })
 }
 
 fn newest(text: &str, wheres: &[&str]) -> Result<Query, Fault> {
@@ -159,9 +171,11 @@ mod tests {
             "{HEAD}\n| where timestamp >= datetime(2026-11-22T10:00:00Z) and timestamp < datetime(2026-11-22T11:00:00.1234567Z)\
              \n| where account_uuid == \"A\" or isempty(account_uuid){TAIL}"
         );
-        let Ok(Query::Ids { source, generated, happened, ingested, account }) = read(&text, "T_CL", &COLUMNS) else {
+        let Ok(Query::Ids { source, generated, happened, or_never, ingested, account }) = read(&text, "T_CL", &COLUMNS)
+        else {
             panic!()
         };
+        assert!(!or_never);
         assert_eq!(generated, "2026-11-19T10:00:00Z".parse::<Time>().unwrap());
         assert_eq!((source.as_str(), ingested, account.as_deref()), ("itemusages", None, Some("A")));
         assert_eq!(happened.unwrap().1, "2026-11-22T11:00:00.1234567Z".parse::<Time>().unwrap());
@@ -176,6 +190,7 @@ mod tests {
             "\n| where timestamp > datetime(2026-11-22T10:00:00Z)",
             "\n| where timestamp >= datetime(2026-11-22T10:00:00.12345678Z) and timestamp < datetime(2026-11-22T11:00:00Z)",
             "\n| where log_source != \"x\"",
+            "\n| where (timestamp > datetime(2026-11-22T10:00:00Z)) or isnull(timestamp)",
             "\n| take 10",
         ] {
             assert_eq!(code(&format!("{HEAD}{part}{TAIL}")), "SEM0001", "{part}");

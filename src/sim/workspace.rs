@@ -138,7 +138,7 @@ fn hidden(whats: &[What]) -> impl Fn(&Shelved) -> bool {
 }
 
 fn ids(world: &World, query: &Query, is_hidden: &dyn Fn(&Shelved) -> bool) -> Vec<Value> {
-    let Query::Ids { source, generated, happened, ingested, account } = query else { return Vec::new() };
+    let Query::Ids { source, generated, happened, or_never, ingested, account } = query else { return Vec::new() };
     let shelf = held(&world.shelf);
     let within = |time: Option<Time>, between: &Option<kql::Between>| {
         between.is_none_or(|(from, until)| time.is_some_and(|time| from <= time && time < until))
@@ -148,7 +148,8 @@ fn ids(world: &World, query: &Query, is_hidden: &dyn Fn(&Shelved) -> bool) -> Ve
         let Shelved { source: of, uuid, account: whose, happened: at, generated: at_rule, ingested: came } = row;
         let is_whose = account.as_ref().is_none_or(|account| whose.is_empty() || **whose == **account);
         let is_whose = is_whose && generated <= at_rule;
-        if **of == **source && is_whose && within(*at, happened) && within(Some(*came), ingested) {
+        let is_when = within(*at, happened) || (*or_never && at.is_none());
+        if **of == **source && is_whose && is_when && within(Some(*came), ingested) {
             let group = groups.entry((uuid, at.and_then(hour_of))).or_insert((0, *came));
             *group = (group.0 + 1, group.1.min(*came));
         }

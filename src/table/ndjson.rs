@@ -175,7 +175,9 @@ fn asked_for(when: When, happened: Option<Time>, ingested: Option<Time>) -> bool
     match when {
         When::Happened(span) => inside(span, happened),
         When::Ingested(span) => inside(span, ingested),
-        When::Both { happened: one, ingested: other } => inside(one, happened) && inside(other, ingested),
+        When::Both { happened: one, ingested: other } => {
+            happened.is_none_or(|time| one.contains(time)) && inside(other, ingested)
+        }
     }
 }
 

@@ -237,7 +237,7 @@ fn ids_query(table: &str, question: &Question<'_>, when: When) -> String {
         When::Happened(span) => also(within("timestamp", span)),
         When::Ingested(span) => also(within("ingestion_time()", span)),
         When::Both { happened, ingested } => {
-            also(within("timestamp", happened));
+            also(format!("({}) or isnull(timestamp)", within("timestamp", happened)));
             also(within("ingestion_time()", ingested));
         }
     }

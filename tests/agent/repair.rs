@@ -234,7 +234,8 @@ async fn without_a_position_of_its_own_nothing_is_compared_or_repaired() {
     let settled = process.feed.as_mut().unwrap().settle_open_batch(tick).await.unwrap_err();
     assert!(no_position(&settled), "{settled}");
     let (_, outcome) = world.start().repair(span, missing).await.unwrap();
-    let of_position = |error: &ReconcileError| matches!(error, ReconcileError::Trouble(trouble) if no_position(trouble));
+    let of_position =
+        |error: &ReconcileError| matches!(error, ReconcileError::Trouble(trouble) if no_position(trouble));
     assert!(outcome.as_ref().is_err_and(of_position), "{outcome:?}");
     assert_eq!(world.state().effects(), effects);
 
@@ -268,4 +269,27 @@ async fn fm_59_the_second_batch_of_a_repair_waits_until_the_first_is_seen() {
         world.every_copy_is_traceable();
         assert!(world.open_intent().is_none());
     }
+}
+
+/// Fault: an event of a second 60, whose row has no time to be found by. Shows: a comparison leaves it out, and a repair ships it no second time.
+#[tokio::test(start_paused = true)]
+async fn fm_49_an_event_whose_time_no_row_can_hold_is_not_judged() {
+    let mut world = World::new(Order::Insertion);
+    world.start().good().await;
+    let minute = world.state().now().format("%Y-%m-%dT%H:%M").to_string();
+    world.on_page(move |_| {
+        let item = |second: &str| format!(r#"{{"uuid":"OF{second}","timestamp":"{minute}:{second}Z"}}"#);
+        let (odd, whole) = (item("60"), item("00"));
+        Some(Reply::Body(format!(r#"{{"cursor":"c","has_more":false,"items":[{odd},{whole}]}}"#)))
+    });
+    tokio::time::sleep(2 * MINUTE).await;
+    {
+        let mut state = world.state();
+        let now = state.now();
+        state.sink.beat(now);
+    }
+    let span = world.today();
+    let compared = world.start().compare(span).await.unwrap().expect("few events");
+    let missing: Vec<EventId> = compared.missing.keys().map(|key| key.id).collect();
+    assert_eq!(missing, [EventId::of_uuid("OF00")]);
 }

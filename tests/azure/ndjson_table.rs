@@ -78,6 +78,22 @@ async fn rows_are_found_by_the_time_they_were_written_too() {
     assert_eq!(table.ids(&later).await.unwrap(), Ids::default());
 }
 
+/// Fault: rows whose time the column cannot hold, and a look-up of their batch by both times. Shows: they are found by the time they were taken.
+#[tokio::test]
+async fn fm_49_a_row_without_a_time_is_found_among_its_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let timeless = r#"{"log_source":"auditevents","uuid_s":"A"}"#.to_owned();
+    ship(dir.path(), &[timeless, row("B", "auditevents", "2026-11-22T12:00:00Z", "")]).await;
+    let table = NdjsonTable::new(dir.path(), STREAM);
+    let (hour, now) = (chrono::TimeDelta::hours(1), chrono::Utc::now());
+    let When::Happened(happened) = hour_of_ten() else { panic!() };
+    let both = |from, until| When::Both { happened, ingested: Span { from, until } };
+    let found = table.ids(&question(both(now - hour, now + hour))).await.unwrap();
+    assert_eq!(copies(&found), of(&[("A", 1)]));
+    assert_eq!(table.ids(&question(both(now + hour, now + hour * 2))).await.unwrap(), Ids::default());
+    assert_eq!(table.ids(&question(hour_of_ten())).await.unwrap(), Ids::default());
+}
+
 #[tokio::test]
 async fn a_torn_last_line_is_no_row_and_rotated_files_are_read_as_well() {
     let dir = tempfile::tempdir().unwrap();

@@ -118,7 +118,9 @@ async fn a_question_may_narrow_account_ingestion_and_ids() {
     assert_eq!(ids.ids(), only);
     assert!(ids.held.keys().all(|key| key.hour == Hour::Odd));
     let query = &bench.queries()[0];
-    assert!(query.contains("\n| where timestamp >= datetime(2026-11-22T10:00:00.000000Z) and"), "{query}");
+    let timeless = "timestamp < datetime(2026-11-22T11:00:00.000000Z)) or isnull(timestamp)\n";
+    assert!(query.contains("\n| where (timestamp >= datetime(2026-11-22T10:00:00.000000Z) and"), "{query}");
+    assert!(query.contains(timeless), "{query}");
     assert!(
         query.contains("\n| where ingestion_time() >= datetime(2026-11-22T10:00:00.123456Z) and ingestion_time() <")
     );
@@ -262,7 +264,9 @@ async fn fm_59_an_answer_without_a_time_shows_no_row() {
         assert_eq!(bench.table.newest(Some("A"), Duration::ZERO).await.unwrap(), newest, "{body}");
     }
     let seen = of(json!([[asked, asked]]));
-    for body in [partial(&seen), of(json!([[asked]])), of(json!([[asked, null]])), rows(&COLUMNS, json!([])), String::new()] {
+    for body in
+        [partial(&seen), of(json!([[asked]])), of(json!([[asked, null]])), rows(&COLUMNS, json!([])), String::new()]
+    {
         let answer = body.clone();
         let bench = Bench::new(move |_, _| reply(200, answer.clone())).await;
         let error = bench.table.newest(Some("A"), Duration::ZERO).await.unwrap_err();

@@ -34,7 +34,8 @@ async fn fm_59_a_table_that_shows_no_row_is_unreadable_and_not_empty() {
     world.once().await.exits(0);
     let posts = world.posts();
     world.hide(None);
-    let blind = world.repair(&[]).await.exits(1).says(&[NOT_A_HEARTBEAT, "Log Analytics Reader", "without a condition"]);
+    let blind =
+        world.repair(&[]).await.exits(1).says(&[NOT_A_HEARTBEAT, "Log Analytics Reader", "without a condition"]);
     assert_eq!((shipped(&blind), world.posts()), (0, posts));
     assert_eq!(blind.stderr.matches(NOT_A_HEARTBEAT).count(), 3, "each feed: {}", blind.stderr);
     for line in blind.stdout.lines() {
@@ -101,7 +102,8 @@ async fn fm_59_a_row_from_before_the_batch_is_no_witness() {
     let old = chrono::Utc::now() - chrono::TimeDelta::hours(2);
     row["TimeGenerated"] = old.to_rfc3339().into();
     std::fs::write(&file, said(&row)).unwrap();
-    let blind = world.repair(&[]).await.exits(1).says(&["the newest row of this account that it shows was taken 2h", "before"]);
+    let blind =
+        world.repair(&[]).await.exits(1).says(&["the newest row of this account that it shows was taken 2h", "before"]);
     assert_eq!(shipped(&blind), 0);
     row["TimeGenerated"] = (chrono::Utc::now() + chrono::TimeDelta::seconds(1)).to_rfc3339().into();
     std::fs::write(&file, said(&row)).unwrap();

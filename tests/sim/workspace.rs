@@ -210,3 +210,18 @@ async fn rows_are_kept_back_by_source_without_an_error_and_the_newest_of_an_acco
     bench.world().clear_faults();
     assert_eq!(copies(&table, &asked(hour_of_ten())).await, of(&[(FIRST, 1)]));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_without_a_time_is_found_among_its_batch_and_under_no_hour() {
+    let bench = Bench::start(Options::default()).await;
+    let mut timeless = row(STREAM, FIRST);
+    timeless.as_object_mut().unwrap().remove("timestamp");
+    bench.post_rows(json!([timeless, row(STREAM, SECOND)])).await;
+    let (table, now) = (bench.table().await, bench.world().now());
+    let When::Happened(happened) = hour_of_ten() else { panic!() };
+    let both = |from, until| asked(When::Both { happened, ingested: Span { from, until } });
+    let hour = TimeDelta::hours(1);
+    assert_eq!(copies(&table, &both(now - hour, now + hour)).await, of(&[(FIRST, 1), (SECOND, 1)]));
+    assert_eq!(copies(&table, &both(now + hour, now + hour * 2)).await, of(&[]));
+    assert_eq!(copies(&table, &asked(hour_of_ten())).await, of(&[(SECOND, 1)]));
+}
