@@ -6,6 +6,7 @@ pub mod board;
 mod delivery;
 pub mod health;
 mod letters;
+mod moved;
 mod operator;
 mod packing;
 mod parcel;
@@ -191,6 +192,7 @@ impl Feed {
         self.ledger.tell_loss(shipped);
         let (sorted, known) = self.sort(page, &way);
         self.tell_conflicts(page, &sorted);
+        self.tell_moved(sorted.moved.iter().filter_map(|place| page.items.get(*place)).map(|item| item.key));
         let (settings, account_uuid) = (self.settings.clone(), self.account.uuid());
         let mut packing = Packing::new(page, sorted, self.id.stream, &settings, account_uuid.as_deref());
         while let Some(batch) = packing.next_batch() {

@@ -29,7 +29,7 @@ const CHUNK_MIN: TimeDelta = TimeDelta::seconds(1);
 
 const NEEDS: &str = "\
 Needs azure.workspace_id and the role Log Analytics Reader on the workspace; with the ndjson sink its files are read.
-Exit codes: 0 nothing is missing, 1 something is, or may be still on its way, 64 usage, 77 credentials refused";
+Exit codes: 0 nothing is missing, 1 something is, may be still on its way, or cannot be seen, 64 usage, 77 credentials refused";
 
 #[derive(Debug, Args)]
 #[command(after_help = NEEDS)]

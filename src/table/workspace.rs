@@ -389,8 +389,8 @@ impl Table for Workspace {
     }
 
     fn when_blind(&self) -> &'static str {
-        "give the identity the role Log Analytics Reader on the workspace, or on the table, without a condition, and see that the table is not \
-         protected; where no heartbeat has come since, let `opship once` or `opship run` end a good tick, wait some minutes, and repeat this"
+        "give the identity the role Log Analytics Reader on the workspace, or on the table, without a condition on rows, and see that the table is \
+         not protected; where no heartbeat has come since, let `opship once` or `opship run` end a good tick, wait some minutes, and repeat this"
     }
 
     async fn columns(&self) -> Result<Vec<Column>, TableError> {

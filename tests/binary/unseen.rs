@@ -34,8 +34,11 @@ async fn fm_59_a_table_that_shows_no_row_is_unreadable_and_not_empty() {
     world.once().await.exits(0);
     let posts = world.posts();
     world.hide(None);
-    let blind =
-        world.repair(&[]).await.exits(1).says(&[NOT_A_HEARTBEAT, "Log Analytics Reader", "without a condition"]);
+    let blind = world.repair(&[]).await.exits(1).says(&[
+        NOT_A_HEARTBEAT,
+        "Log Analytics Reader",
+        "without a condition on rows",
+    ]);
     assert_eq!((shipped(&blind), world.posts()), (0, posts));
     assert_eq!(blind.stderr.matches(NOT_A_HEARTBEAT).count(), 3, "each feed: {}", blind.stderr);
     for line in blind.stdout.lines() {
