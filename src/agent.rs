@@ -11,6 +11,7 @@ mod floor;
 pub mod health;
 mod letters;
 mod moment;
+mod moved;
 mod operator;
 mod packing;
 mod parcel;
@@ -20,6 +21,7 @@ pub mod reconcile;
 mod recovery;
 mod refusals;
 mod refused;
+pub mod repair;
 mod replay;
 pub mod run;
 mod segments;
@@ -203,6 +205,7 @@ impl Feed {
         self.ledger.tell_loss(shipped);
         let (sorted, known) = self.sort(page, &way);
         self.tell_conflicts(page, &sorted);
+        self.tell_moved(sorted.moved.iter().filter_map(|place| page.items.get(*place)).map(|item| item.key));
         let (settings, account_uuid) = (self.settings.clone(), self.account.uuid());
         let mut packing = Packing::new(page, sorted, self.id.stream, &settings, account_uuid.as_deref());
         while let Some(batch) = packing.next_batch() {

@@ -2,6 +2,7 @@
 
 pub mod checkpoint;
 pub mod clock;
+pub mod datetime;
 pub mod decode;
 pub mod dedupe;
 pub mod envelope;

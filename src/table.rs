@@ -5,6 +5,7 @@ use crate::flow::{EventId, EventKey, Stream, Time};
 use async_trait::async_trait;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
+use std::time::Duration;
 
 pub mod ndjson;
 pub mod workspace;
@@ -36,7 +37,8 @@ pub enum When {
     Happened(Span),
     /// By the time at which the table took the row, whatever the event says.
     Ingested(Span),
-    /// Both: the rows of a batch whose first POST is known.
+    /// Both: the rows of a batch whose first POST is known. Rows without a time of their own count as if they had happened then: a column
+    /// that cannot hold an event's time is empty.
     Both { happened: Span, ingested: Span },
 }
 
@@ -117,7 +119,19 @@ pub struct TableError {
 #[async_trait]
 pub trait Table: Send + Sync {
     /// The events that the table holds.
+    ///
+    /// No event found is no proof that there is none: a protected table, a row condition or a lost right gives an answer without an error
+    /// and without rows. [`Table::newest`] tells whether anything can be seen.
     async fn ids(&self, question: &Question<'_>) -> Result<Ids, TableError>;
+
+    /// How long ago the newest row of an account was taken, of those that this table shows: a heartbeat or an event of any stream. By the
+    /// table's own clock, so that no other clock can make a row younger. `account_uuid` as the rows name it; `None`: rows that name none.
+    /// What was taken more than `within` ago need not be looked for. `Ok(None)`: nothing of this account can be seen, whether it is there
+    /// or not.
+    async fn newest(&self, account_uuid: Option<&str>, within: Duration) -> Result<Option<Duration>, TableError>;
+
+    /// What a person can do when no row is seen of an account that has shipped.
+    fn when_blind(&self) -> &'static str;
 
     /// The table's columns; for a table that has no fixed ones, an empty list.
     async fn columns(&self) -> Result<Vec<Column>, TableError>;

@@ -224,7 +224,9 @@ impl Feed {
     /// What of a page is new, and which of that the ledger knows all the same.
     pub(super) fn sort(&self, page: &Page<'_>, way: &Way<'_>) -> (Sorted, Option<Arc<Known>>) {
         if matches!(way.pick, Pick::Unknown) {
-            return (dedupe::sort(&page.items, |key| self.ledger.attempt(key).is_some()), None);
+            let mut sorted = dedupe::sort(&page.items, |key| self.ledger.attempt(key).is_some());
+            self.notice_moved(page, &mut sorted);
+            return (sorted, None);
         }
         let attempt = |key: EventKey| Some((key, self.ledger.attempt(&key)?));
         let attempts: HashMap<_, _> = page.items.iter().filter_map(|item| attempt(item.key)).collect();

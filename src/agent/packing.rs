@@ -50,6 +50,8 @@ impl<'p, 'a> Packing<'p, 'a> {
     ) -> Self {
         let is_dropped = |item: &Item<'_>| is_dropped(settings, stream, item);
         let found = sorted.new.len();
+        let moved = sorted.moved.iter().filter_map(|place| page.items.get(*place)).filter(|item| !is_dropped(item));
+        let moved = moved.count() as u64;
         let left: VecDeque<usize> =
             sorted.new.into_iter().filter(|place| !page.items.get(*place).is_some_and(is_dropped)).collect();
         let filtered = (found - left.len()) as u64;
@@ -58,6 +60,7 @@ impl<'p, 'a> Packing<'p, 'a> {
             known: sorted.known,
             repeated: sorted.repeated,
             conflicts: sorted.conflicts.len() as u64,
+            moved,
             filtered,
             pages: 1,
             ..Totals::default()

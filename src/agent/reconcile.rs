@@ -1,31 +1,29 @@
-//! The completeness audit of one feed: what the source returns against what the table holds, and the repair of the difference.
+//! The completeness audit of one feed: what the source returns against what the table holds.
 
 use super::again::Range;
-use super::parcel::Parcel;
-use super::recovery::Found;
 use super::trouble::{Trouble, chain};
 use super::{Feed, Tick, packing};
-use crate::flow::checkpoint::{BatchKind, Doubt, InDoubt, Unknown};
+use crate::flow::datetime;
 use crate::flow::decode::{self, Item};
-use crate::flow::pack::Batch;
+use crate::flow::planted::{self, Bug};
 use crate::flow::reconcile::{Compared, compare};
 use crate::flow::retry::{Edge, Pace, Verdict, verdict};
 use crate::flow::{EventKey, Time};
 use crate::source::Lane;
 use crate::store::checkpoints::Found as Stored;
-use crate::table::{Ids, Question, Span, Table, TableError, When};
-use std::collections::{BTreeMap, HashMap};
+use crate::table::{Question, Span, Table, TableError, When};
+use std::collections::HashMap;
 use std::time::Duration;
 use tokio::time::Instant;
 
 /// Events of one comparison: with the answer of the table about 40 MB. A span that holds more is compared in parts.
 pub const EVENTS_MAX: usize = 100_000;
 /// The late sweep's share: never more than a quarter of the budget, and the live feed goes first.
-const LANE: Lane = Lane::Late;
-/// Left to the live feed after each batch of a repair.
-const LIVE_TURN: Duration = Duration::from_secs(2);
-/// Races with the live feed for one batch before the repair gives up.
-const RACES_MAX: u32 = 8;
+pub(super) const LANE: Lane = Lane::Late;
+/// How far back a row of the account is looked for that shows that the table can be read.
+pub(super) const WITNESS_WITHIN: Duration = Duration::from_secs(24 * 3600);
+/// The ages of a segment and of a row come from two clocks, one of which counts whole seconds.
+const CLOCKS_APART: Duration = Duration::from_secs(10);
 
 /// What the events of a feed are compared with.
 #[derive(Clone, Copy)]
@@ -44,25 +42,38 @@ pub enum ReconcileError {
     Trouble(#[from] Trouble),
     #[error(transparent)]
     Table(#[from] TableError),
+    /// The table answers, but shows nothing that was accepted after what it lacks: that may be absent or hidden.
+    #[error("{on} answers, but {}: its rows are absent or hidden, so nothing counts as missing; {remedy}", shows(*.newest, *.needed))]
+    Blind {
+        on: String,
+        /// How long ago the newest row of the account was taken that it shows.
+        newest: Option<Duration>,
+        /// How long ago it may have been taken at most.
+        needed: Duration,
+        remedy: &'static str,
+    },
+    /// The first batch of a repair was accepted and does not show.
+    #[error(
+        "none of the {rows} rows that this repair shipped first was seen in {on} within {}: rows of this stream are hidden by a right, or \
+         dropped by a rule; no more are shipped; {remedy}",
+        whole_seconds(*.waited)
+    )]
+    Unseen { on: String, rows: usize, waited: Duration, remedy: &'static str },
 }
 
-/// What a repair did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Repaired {
-    /// Rows that the destination accepted.
-    pub shipped: u64,
-    /// Events that another process shipped meanwhile: left alone.
-    pub overtaken: u64,
-    /// Events that the source no longer returns.
-    pub gone: u64,
-}
-
-impl Repaired {
-    pub const fn add(&mut self, other: &Self) {
-        self.shipped += other.shipped;
-        self.overtaken += other.overtaken;
-        self.gone += other.gone;
+fn shows(newest: Option<Duration>, needed: Duration) -> String {
+    let needed = whole_seconds(needed);
+    match newest {
+        None => "it shows no row of this account, not even a heartbeat".into(),
+        Some(newest) => format!(
+            "the newest row of this account that it shows was taken {} ago, before what is in question ({needed} ago)",
+            whole_seconds(newest)
+        ),
     }
+}
+
+fn whole_seconds(duration: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(Duration::from_secs(duration.as_secs()))
 }
 
 impl Feed {
@@ -119,17 +130,61 @@ impl Feed {
             let page = decode::page(&text).map_err(Trouble::Malformed)?;
             let (settings, stream) = (&self.settings, self.id.stream);
             let is_inside = |item: &Item<'_>| item.timestamp.is_some_and(|time| span.contains(time));
+            // A row whose time the table cannot hold is not found by its time: like one without a uuid it cannot be judged.
+            let is_held = |item: &Item<'_>| {
+                item.field("timestamp").is_some_and(|raw| datetime::holds(raw, item.timestamp)) && item.has_uuid
+            };
             let is_meant =
-                |item: &&Item<'_>| item.has_uuid && is_inside(item) && !packing::is_dropped(settings, stream, item);
+                |item: &&Item<'_>| is_inside(item) && is_held(item) && !packing::is_dropped(settings, stream, item);
             source.extend(page.items.iter().filter(is_meant).map(|item| (item.key, None)));
             if source.len() > EVENTS_MAX {
                 return Ok(None);
             }
         }
+        let looked = Instant::now();
         let ages = self.look_up_attempts(&mut source).await?;
-        let held = self.ask_table(span, audit, tick).await?.held;
+        let account_uuid = self.account.uuid().filter(|_| audit.others_ship_there);
+        let (stream, when) = (self.id.stream, When::Happened(span));
+        let question = Question { stream, account_uuid: account_uuid.as_deref(), when, only: None };
+        let held = self.asking(tick, async || audit.table.ids(&question).await).await?.held;
         let is_settled = |hour| ages.get(&hour).is_none_or(|age| *age >= audit.latency);
-        Ok(Some(compare(&source, &held, |held| held.copies, is_settled)))
+        let compared = compare(&source, &held, |held| held.copies, is_settled);
+        if !compared.missing.is_empty() {
+            let accepted = compared.last_accepted(&ages).map(|age| age + looked.elapsed());
+            self.sees_the_table(accepted, span, audit, tick).await?;
+        }
+        Ok(Some(compared))
+    }
+
+    /// Absent rows mean something only where a row can be seen that was accepted after them: a heartbeat, or any event of the account. Where
+    /// nothing of these hours was ever accepted, a row of the span's time, or of the last day, will do.
+    async fn sees_the_table(
+        &mut self,
+        accepted: Option<Duration>,
+        span: Span,
+        audit: Audit<'_>,
+        tick: Tick<'_>,
+    ) -> Result<(), ReconcileError> {
+        if planted::is(Bug::TrustEmptyTable) {
+            return Ok(());
+        }
+        let since_span = (self.date - span.from).to_std().unwrap_or_default();
+        let needed = accepted.unwrap_or(since_span.max(WITNESS_WITHIN));
+        let account_uuid = self.account_in_rows();
+        // Looked for further back than needed, so that the message can say how old it is.
+        let within = needed.saturating_add(CLOCKS_APART).max(WITNESS_WITHIN);
+        let newest = self.asking(tick, async || audit.table.newest(account_uuid.as_deref(), within).await).await?;
+        if newest.is_some_and(|newest| newest <= needed.saturating_add(CLOCKS_APART)) {
+            return Ok(());
+        }
+        let (on, remedy) = (audit.table.place(), audit.table.when_blind());
+        Err(ReconcileError::Blind { on, newest, needed, remedy })
+    }
+
+    /// The account as rows name it: a pseudonym, or nothing, where `filter.redact` says so.
+    pub(super) fn account_in_rows(&self) -> Option<String> {
+        let uuid = self.account.uuid()?;
+        self.settings.redact.text("account_uuid", &uuid).map(Into::into)
     }
 
     /// The attempt of each event by the ledger; how long ago each hour of it was appended to, by the store's clock.
@@ -144,24 +199,22 @@ impl Feed {
         Ok(self.ledger.ages().await?)
     }
 
-    async fn ask_table(&self, span: Span, audit: Audit<'_>, tick: Tick<'_>) -> Result<Ids, ReconcileError> {
-        let account_uuid = self.account.uuid().filter(|_| audit.others_ship_there);
-        let question = Question {
-            stream: self.id.stream,
-            account_uuid: account_uuid.as_deref(),
-            when: When::Happened(span),
-            only: None,
-        };
+    /// Asks the table until it answers, as far as our patience goes.
+    pub(super) async fn asking<T>(
+        &mut self,
+        tick: Tick<'_>,
+        ask: impl AsyncFn() -> Result<T, TableError>,
+    ) -> Result<T, ReconcileError> {
         let (begun, mut attempts, mut pace) = (Instant::now(), 0, Pace::default());
         loop {
             attempts += 1;
             let asked = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Err(Trouble::Stopped.into()),
-                asked = audit.table.ids(&question) => asked,
+                asked = ask() => asked,
             };
             let error = match asked {
-                Ok(ids) => return Ok(ids),
+                Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
             // A query is judged as a read of the source is: busy and broken services are asked again, refusals are not.
@@ -175,136 +228,4 @@ impl Feed {
             self.rest(wait).await?;
         }
     }
-
-    /// Ships what is missing although the ledger may know it. A copy that this makes is traceable: its frame in the ledger has a
-    /// higher attempt than before, and the checkpoint counts it as in doubt before the POST. Killed at any point it has shipped a part:
-    /// the next comparison finds the rest.
-    ///
-    /// # Errors
-    /// The first trouble met; what was shipped until then is in `repaired`.
-    pub async fn repair(
-        &mut self,
-        span: Span,
-        missing: HashMap<EventKey, Option<u32>>,
-        tick: Tick<'_>,
-        repaired: &mut Repaired,
-    ) -> Result<(), Trouble> {
-        let (mut missing, mut range) = (missing, Range::new(span.from, span.until, None));
-        // By the attempt that the ledger will show; one or two of them.
-        let mut gathered: BTreeMap<u32, Gathered> = BTreeMap::new();
-        while !range.is_done {
-            let read = self.read_range(&mut range, LANE, tick).await?;
-            let (text, _) = decode::text(&read.body);
-            let page = decode::page(&text).map_err(Trouble::Malformed)?;
-            for item in &page.items {
-                let Some(known) = missing.remove(&item.key) else { continue };
-                let row = self.row_again(item).await?;
-                let rows_max = self.settings.batch_rows_max;
-                let gathering = gathered.entry(known.unwrap_or(0).saturating_add(1)).or_default();
-                if !gathering.batch.push(rows_max, item.key, item.timestamp, 0, &row) {
-                    let full = std::mem::take(gathering);
-                    gathering.batch = Batch::of_one(item.key, item.timestamp, 0, &row);
-                    gathering.known = known;
-                    gathering.originals.insert(item.key, item.raw.to_owned());
-                    self.ship_gathered(full, tick, repaired).await?;
-                    self.rest(LIVE_TURN).await?;
-                    continue;
-                }
-                gathering.known = known;
-                gathering.originals.insert(item.key, item.raw.to_owned());
-            }
-        }
-        for (_, rest) in gathered {
-            self.ship_gathered(rest, tick, repaired).await?;
-        }
-        repaired.gone += missing.len() as u64;
-        Ok(())
-    }
-
-    /// One batch, again and again while the live feed wins the checkpoint.
-    async fn ship_gathered(
-        &mut self,
-        mut gathered: Gathered,
-        tick: Tick<'_>,
-        repaired: &mut Repaired,
-    ) -> Result<(), Trouble> {
-        for race in 1.. {
-            self.settle_open_batch(tick).await?;
-            self.load_ledger(gathered.batch.keys().into_iter()).await?;
-            let left = gathered.batch.only(|key| self.ledger.attempt(key) == gathered.known);
-            repaired.overtaken += (gathered.batch.rows.len() - left.rows.len()) as u64;
-            if left.is_empty() {
-                return Ok(());
-            }
-            let rows = left.rows.len() as u64;
-            gathered.batch = left;
-            match self.post_gathered(&gathered, tick).await {
-                Err(Trouble::Lost) if race < RACES_MAX => self.rest(LIVE_TURN / 4).await?,
-                Err(trouble) => return Err(trouble),
-                Ok(()) => {
-                    repaired.shipped += rows;
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// intend, deliver, record, commit, as a batch of a backfill: it moves no position.
-    async fn post_gathered(&mut self, gathered: &Gathered, tick: Tick<'_>) -> Result<(), Trouble> {
-        let Gathered { batch, originals, known } = gathered;
-        let attempt = known.unwrap_or(0).saturating_add(1);
-        let doubts = self.position()?.cp.in_doubt.clone();
-        let parcel = Parcel { attempt, ..Parcel::new(batch.clone(), BatchKind::Backfill, None) };
-        self.intend(&parcel).await?;
-        if known.is_some() {
-            self.foresee_copies(attempt, batch.rows.len() as u64)?;
-        }
-        let Some(intent) = self.position()?.cp.intent.clone() else { return Err(Trouble::Lost) };
-        let found = Found::of(batch.clone(), originals.clone());
-        match self.post_again(&intent, found, tick).await {
-            Ok(()) => self.conclude(&intent, batch.rows.len(), 0).await.map(drop),
-            Err(trouble) => {
-                self.give_intent_back(gathered, attempt, doubts).await?;
-                Err(trouble)
-            }
-        }
-    }
-
-    /// The rows were accepted once: the next write of the checkpoint, which comes before the POST, says that second ones may be there.
-    fn foresee_copies(&mut self, attempt: u32, rows: u64) -> Result<(), Trouble> {
-        let at = self.date;
-        let position = self.position()?;
-        if let Some(intent) = &position.cp.intent {
-            let batch_id = intent.batch_id.clone();
-            let why = "accepted before, missing from the table, shipped again by reconcile --repair".into();
-            position.cp.in_doubt.add(Doubt { batch_id, rows, attempt, why, at, unknown: Unknown::new() });
-            position.unsaved_doubt = true;
-        }
-        Ok(())
-    }
-
-    /// Gives the intent back where no POST can have been accepted, with the copies that were foreseen. In doubt it stays: recovery
-    /// brings the ledger up to it.
-    async fn give_intent_back(&mut self, gathered: &Gathered, attempt: u32, doubts: InDoubt) -> Result<(), Trouble> {
-        let keys = gathered.batch.keys();
-        let is_untouched = keys.iter().all(|key| self.ledger.attempt(key) == gathered.known);
-        let Some(position) = &mut self.position else { return Ok(()) };
-        if position.cp.intent.as_ref().is_some_and(|intent| intent.attempt == attempt) {
-            if is_untouched {
-                position.cp.in_doubt = doubts;
-            }
-            self.release_intent().await?;
-        }
-        Ok(())
-    }
-}
-
-/// A batch that grows over the pages.
-#[derive(Default)]
-struct Gathered {
-    batch: Batch,
-    originals: HashMap<EventKey, String>,
-    /// The highest attempt that the ledger had of these events when they were compared.
-    known: Option<u32>,
 }

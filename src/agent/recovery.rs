@@ -1,6 +1,7 @@
 //! recover: settle the batch that an earlier process, or an earlier tick, left in doubt.
 
 use super::letters::ROW_TOO_LARGE;
+use super::moved::moved_from;
 use super::trouble::Trouble;
 use super::{Feed, Tick};
 use crate::flow::checkpoint::{BatchKind, Doubt, INTENT_TTL, Intent, Totals, Unknown, Which};
@@ -37,12 +38,14 @@ pub(super) struct Found {
     missing: HashSet<EventKey>,
     pub(super) originals: HashMap<EventKey, String>,
     pub(super) parts: VecDeque<Batch>,
+    /// What came with the uuid of a missing one under another hour: events of their own, for the next read.
+    moved: HashSet<EventKey>,
 }
 
 impl Found {
     /// A batch that is at hand, with its originals.
     pub fn of(batch: Batch, originals: HashMap<EventKey, String>) -> Self {
-        Self { missing: HashSet::new(), originals, parts: VecDeque::from([batch]) }
+        Self { originals, parts: VecDeque::from([batch]), ..Self::default() }
     }
 
     /// Cuts each part in two, so many times.
@@ -80,13 +83,14 @@ impl Feed {
         if !missing.is_empty() {
             self.look_up(&intent, &mut missing, tick).await?;
         }
-        let mut gone = 0;
+        let (mut gone, mut moved) = (0, 0);
         if !missing.is_empty() {
             self.cool_down(&intent, tick).await?;
             let mut found = Found { missing, ..Found::default() };
             // Read first: a source that cannot be read must not use up attempts that were none.
             self.read_again(&intent, &mut found, tick).await?;
             gone = found.missing.len();
+            moved = self.tell_moved_away(&found.moved, &found.missing);
             if self.settings.verify_after.is_some() {
                 // Each doubt ends the delivery, so broken connections cannot add up there: a batch that breaks them is halved here.
                 found.halve(intent.attempt.saturating_sub(2));
@@ -99,6 +103,7 @@ impl Feed {
                 self.post_again(&intent, found, tick).await?;
             }
         }
+        self.position()?.cp.totals.moved += moved;
         self.conclude(&intent, keys.len(), gone).await
     }
 
@@ -245,6 +250,7 @@ impl Feed {
     async fn pick(&mut self, answer: &Answer, found: &mut Found) -> Result<(crate::flow::Cursor, bool), Trouble> {
         let (text, _) = decode::text(&answer.body);
         let page = decode::page(&text).map_err(Trouble::Malformed)?;
+        found.moved.extend(moved_from(&page, &found.missing));
         for item in &page.items {
             if found.missing.contains(&item.key) {
                 let row = self.row_again(item).await?;

@@ -1,10 +1,12 @@
 //! `delivery.on_in_doubt = "verify"`: asks the table which rows of a batch in doubt have arrived, and posts only the others again.
 
+use super::reconcile::WITNESS_WITHIN;
 use super::trouble::{Trouble, chain};
 use super::{Feed, Tick};
 use crate::flow::checkpoint::{INTENT_TTL, Intent};
+use crate::flow::planted::{self, Bug};
 use crate::flow::{EventId, EventKey, Hour, Time, window};
-use crate::table::{Question, Span, When};
+use crate::table::{Question, Span, Table, TableError, When};
 use std::collections::HashSet;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -16,6 +18,11 @@ const DAY: Duration = Duration::from_secs(86_400);
 const SECOND: Duration = Duration::from_secs(1);
 const LOOK_BACK: Duration = Duration::from_secs(7 * 86_400);
 
+/// A failed question with what to do about it.
+fn told(error: &TableError) -> String {
+    chain(error) + &error.remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default()
+}
+
 impl Feed {
     /// Takes out of `missing` what the table has, and records it as accepted. What is left has to be posted again.
     ///
@@ -23,7 +30,8 @@ impl Feed {
     /// life, and nothing writes it while a batch is looked up, so that take-overs don't prolong it.
     ///
     /// # Errors
-    /// [`Trouble::Verifying`] while the table may not show the rows yet, [`Trouble::Unverifiable`] while it does not answer.
+    /// [`Trouble::Verifying`] while the table may not show the rows yet, [`Trouble::Unverifiable`] while it does not answer, or shows no row
+    /// of the account at all.
     pub(super) async fn look_up(
         &mut self,
         intent: &Intent,
@@ -58,18 +66,40 @@ impl Feed {
             };
         let found = match found {
             Ok(found) => found.ids(),
-            Err(error) => {
-                let remedy = error.remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default();
-                return self.silent(intent, chain(&error) + &remedy, age.saturating_sub(due), tick);
-            }
+            Err(error) => return self.silent(intent, told(&error), age.saturating_sub(due), tick),
         };
-        self.silent_since = None;
         let present: Vec<EventKey> = missing.iter().copied().filter(|key| found.contains(&key.id)).collect();
+        if present.is_empty()
+            && let Some(why) = self.blind(&*table).await?
+        {
+            return self.silent(intent, why, age.saturating_sub(due), tick);
+        }
+        self.silent_since = None;
         self.record_keys(&present, intent.attempt).await?;
         missing.retain(|key| !found.contains(&key.id));
         let (arrived, absent) = (present.len(), missing.len());
         tracing::info!(feed = %self.id, batch = %intent.batch_id, arrived, absent, "a batch in doubt was looked up in the table: what is absent is posted again");
         Ok(())
+    }
+
+    /// Why an answer without a row of the batch says nothing: no other row of the account is seen either, so that the table may be hidden.
+    async fn blind(&self, table: &dyn Table) -> Result<Option<String>, Trouble> {
+        if planted::is(Bug::TrustEmptyTable) {
+            return Ok(None);
+        }
+        let account_uuid = self.account_in_rows();
+        let newest = async { Ok::<_, Trouble>(table.newest(account_uuid.as_deref(), WITNESS_WITHIN).await) };
+        let newest = super::position::until_stopped(&self.stop, Duration::ZERO, newest).await;
+        match newest.ok_or(Trouble::Stopped)?? {
+            Ok(newest) if newest.is_some_and(|age| age <= WITNESS_WITHIN) => Ok(None),
+            Ok(_) => {
+                let (on, remedy) = (table.place(), table.when_blind());
+                Ok(Some(format!(
+                    "{on} answers, but shows no row of this account of the last day, not even a heartbeat; {remedy}"
+                )))
+            }
+            Err(error) => Ok(Some(told(&error))),
+        }
     }
 
     /// Where the batch's rows stand: ingested since its intent, and, unless an event's time cannot be read, within its times.

@@ -5,7 +5,8 @@ use super::range::{Moment, duration, moment, span, written};
 use super::reconcile_report::{Repairs, Report};
 use super::signals::stop_on_signals;
 use super::{CliError, Exit, Output, Which, checkpoint, print};
-use crate::agent::reconcile::{Audit, ReconcileError, Repaired};
+use crate::agent::reconcile::{Audit, ReconcileError};
+use crate::agent::repair::{Repaired, Repairing};
 use crate::agent::run::ONCE_STANDBY;
 use crate::agent::{Feed, Tick, Trouble, chain};
 use crate::config::Config;
@@ -28,7 +29,7 @@ const CHUNK_MIN: TimeDelta = TimeDelta::seconds(1);
 
 const NEEDS: &str = "\
 Needs azure.workspace_id and the role Log Analytics Reader on the workspace; with the ndjson sink its files are read.
-Exit codes: 0 nothing is missing, 1 something is, or may be still on its way, 64 usage, 77 credentials refused";
+Exit codes: 0 nothing is missing, 1 something is, may be still on its way, or cannot be seen, 64 usage, 77 credentials refused";
 
 #[derive(Debug, Args)]
 #[command(after_help = NEEDS)]
@@ -185,6 +186,7 @@ impl Reconciler {
         if self.repair {
             feed.settle_open_batch(tick).await?;
         }
+        let mut repairing = Repairing::new(audit, tick);
         let progress = progress(&feed.id, range);
         let mut open = chunks(range);
         open.reverse();
@@ -199,11 +201,10 @@ impl Reconciler {
             progress.set_position((span.until - range.from).num_seconds().unsigned_abs());
             if self.repair && !compared.missing.is_empty() {
                 let cover = cover(span, compared.missing.keys().map(|key| key.hour));
-                let mut repaired = Repaired::default();
-                let outcome = feed.repair(cover, compared.missing, tick, &mut repaired).await;
-                report.repairs.add(&repaired);
-                if let Err(trouble) = outcome {
-                    return Err(interrupted(&report.repairs, trouble));
+                let outcome = feed.repair(cover, compared.missing, &mut repairing).await;
+                report.repairs.set(repairing.done);
+                if let Err(error) = outcome {
+                    return Err(interrupted(&report.repairs, error));
                 }
             }
         }
@@ -250,12 +251,12 @@ fn cover(span: Span, hours: impl Iterator<Item = Hour>) -> Span {
 }
 
 /// A repair that met trouble: what it did stands, what is left is found again.
-fn interrupted(repairs: &Repairs, trouble: Trouble) -> CliError {
+fn interrupted(repairs: &Repairs, error: ReconcileError) -> CliError {
     let next = "the next `opship reconcile` finds the rest";
     eprintln!("opship: the repair stopped after {} rows; they are recorded, {next}", repairs.done.shipped);
-    match trouble {
-        Trouble::Stopped => CliError::Failed(format!("stopped; {next}")),
-        trouble => trouble.into(),
+    match error {
+        ReconcileError::Trouble(Trouble::Stopped) => CliError::Failed(format!("stopped; {next}")),
+        error => error.into(),
     }
 }
 
@@ -312,6 +313,7 @@ impl From<ReconcileError> for CliError {
         match error {
             ReconcileError::Trouble(trouble) => trouble.into(),
             ReconcileError::Table(error) => Self::Table(error),
+            blind @ (ReconcileError::Blind { .. } | ReconcileError::Unseen { .. }) => Self::Failed(blind.to_string()),
         }
     }
 }

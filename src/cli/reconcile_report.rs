@@ -2,7 +2,7 @@
 
 use super::Output;
 use super::range::written as shown;
-use crate::agent::reconcile::Repaired;
+use crate::agent::repair::Repaired;
 use crate::flow::reconcile::{Compared, Tally};
 use crate::flow::{FeedId, Hour, Time};
 use crate::table::Span;
@@ -30,9 +30,8 @@ pub(super) struct Repairs {
 }
 
 impl Repairs {
-    pub(super) const fn add(&mut self, repaired: &Repaired) {
-        self.tried = true;
-        self.done.add(repaired);
+    pub(super) const fn set(&mut self, done: Repaired) {
+        (self.tried, self.done) = (true, done);
     }
 }
 

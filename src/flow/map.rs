@@ -6,7 +6,7 @@ pub use stub::Stub;
 
 use super::decode::{COLUMNS, Column, Item, Kind, column_of};
 use super::redact::Redact;
-use super::{Stream, Time, scan};
+use super::{Stream, Time, datetime, scan};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -177,7 +177,7 @@ impl Row<'_> {
         let holds = match column.kind {
             Kind::Text => return self.text_column(column.name, raw),
             Kind::Dynamic => return self.dynamic_column(column.name, raw),
-            Kind::DateTime => timestamp.is_some(),
+            Kind::DateTime => datetime::holds(raw, timestamp),
             Kind::Int => raw.parse::<i32>().is_ok(),
         };
         if holds {

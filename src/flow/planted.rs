@@ -70,6 +70,8 @@ pub enum Bug {
     SkipEmptyFrame,
     /// A heartbeat is posted although a feed of the account is in trouble (V).
     HeartbeatInTrouble,
+    /// A table that shows no row counts as empty: `reconcile --repair` ships again what a right hides (D).
+    TrustEmptyTable,
 }
 
 impl Bug {

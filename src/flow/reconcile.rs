@@ -2,6 +2,7 @@
 
 use super::{EventKey, Hour};
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 /// The events of one hour, or of all. `at_source` = `in_table` - `unexpected` + `missing` + `pending`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -51,6 +52,12 @@ impl Compared {
     /// Missing events that the ledger does not know.
     pub fn never_shipped(&self) -> u64 {
         self.missing.values().filter(|attempt| attempt.is_none()).count() as u64
+    }
+
+    /// How long ago the last append came to any hour in which something is missing; `None`: nothing of these hours was ever accepted.
+    /// A row that the table took since speaks for these batches: what came before it should be there by now.
+    pub fn last_accepted(&self, ages: &HashMap<Hour, Duration>) -> Option<Duration> {
+        self.missing.keys().filter_map(|key| ages.get(&key.hour)).min().copied()
     }
 }
 
@@ -114,6 +121,16 @@ mod tests {
         assert_eq!(compared.hours, BTreeMap::from(hours));
         assert_eq!(compared.missing, HashMap::from([(key(1, 3), Some(1)), (key(1, 4), None), (key(2, 6), None)]));
         assert_eq!(compared.never_shipped(), 2);
+    }
+
+    #[test]
+    fn the_last_append_is_that_of_the_hours_in_which_something_is_missing() {
+        let missing = HashMap::from([(key(1, 1), Some(1)), (key(2, 2), None)]);
+        let compared = Compared { missing, ..Compared::default() };
+        let age = |hour, seconds| (Hour::At(hour), Duration::from_secs(seconds));
+        let last = |ages: &[(Hour, Duration)]| compared.last_accepted(&ages.iter().copied().collect());
+        assert_eq!(last(&[age(1, 90), age(2, 60), age(3, 1)]), Some(Duration::from_secs(60)));
+        assert_eq!(last(&[age(3, 1)]), None);
     }
 
     #[test]

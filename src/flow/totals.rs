@@ -51,6 +51,12 @@ impl InDoubt {
     }
 }
 
+/// Counters that came later are left out while they count nothing: documents stay as they were.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+const fn is_none(count: &u64) -> bool {
+    *count == 0
+}
+
 macro_rules! totals {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// What was counted since the checkpoint was created. At each commit: read = shipped + known + repeated + filtered.
@@ -81,6 +87,9 @@ totals! {
     repeated,
     /// Repeated items whose content differed.
     conflicts,
+    /// New items whose uuid stood under another hour too, as far as that could be seen without another read.
+    #[serde(skip_serializing_if = "is_none")]
+    moved,
     /// Shipped rows that a bare 5-minute window would have missed.
     late,
     /// Items dropped by `filter.drop_audit_actions`.

@@ -99,6 +99,12 @@ pub enum What {
     SizeLimit { bytes: usize },
     /// The query API cuts its answers after so many rows, and says so as it does.
     RowsLimit { rows: usize },
+    /// The query API keeps rows back, as a protected table, a row condition or a lost right makes it: status 200, and no row of this
+    /// `log_source`; absent: no row at all.
+    HideRows {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        source: Option<String>,
+    },
 }
 
 impl What {
@@ -117,6 +123,9 @@ impl What {
         }
         if matches!(self, Self::RowsLimit { .. }) && !path && *on != Target::Query {
             return Err("rows-limit strikes query or a path".into());
+        }
+        if matches!(self, Self::HideRows { .. }) && !path && *on != Target::Query {
+            return Err("hide-rows strikes query or a path".into());
         }
         if let Self::Status(refusal) | Self::AcceptThenStatus(refusal) = self
             && !(200..=599).contains(&refusal.status)
@@ -400,5 +409,6 @@ mod tests {
         assert!(refused(r#"[{"on": "events", "what": "hang", "probability": 2}]"#).contains("probability 2"));
         assert!(refused(r#"[{"on": "identity", "what": {"page": "null-items"}}]"#).contains("page faults"));
         assert!(refused(r#"[{"on": "identity", "what": {"status": {"status": 99}}}]"#).contains("status 99"));
+        assert!(refused(r#"[{"on": "ingestion", "what": {"hide-rows": {}}}]"#).contains("hide-rows strikes query"));
     }
 }

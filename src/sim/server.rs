@@ -221,7 +221,8 @@ fn bend(mut reply: Reply, what: &What) -> Reply {
         | What::Page(_)
         | What::Token(_)
         | What::SizeLimit { .. }
-        | What::RowsLimit { .. } => {}
+        | What::RowsLimit { .. }
+        | What::HideRows { .. } => {}
     }
     reply
 }

@@ -15,6 +15,8 @@ pub(super) struct Shelved {
     pub(super) uuid: Box<str>,
     pub(super) account: Arc<str>,
     pub(super) happened: Option<Time>,
+    /// `TimeGenerated`: the rule's `now()`.
+    pub(super) generated: Time,
     /// `ingestion_time()`, and the moment from which queries see the row.
     pub(super) ingested: Time,
 }
@@ -51,7 +53,7 @@ impl Shelf {
             }
             let account = self.text(row.account.as_deref().unwrap_or_default());
             let (happened, ingested) = (row.happened.map(ticks), ticks(now + delta(self.latency)));
-            self.rows.push(Shelved { source, uuid, account, happened, ingested });
+            self.rows.push(Shelved { source, uuid, account, happened, generated: ticks(now), ingested });
         }
     }
 

@@ -3,6 +3,7 @@
 use super::access::Refused;
 use super::call::Call;
 use super::fault::{Refusal, What};
+use super::history::delta;
 use super::kql::{self, Query};
 use super::reply::Reply;
 use super::shelf::Shelved;
@@ -31,11 +32,15 @@ type Group<'a> = (&'a str, Option<Time>);
 pub(super) fn answer(world: &World, call: &Call, whats: &[What]) -> Reply {
     match query(world, call) {
         Ok(Query::Schema) => tables(&["ColumnName", "ColumnType"], schema(), None),
+        Ok(Query::Newest { within, account }) => {
+            let row = newest(world, within, account.as_deref(), &hidden(whats));
+            tables(&["newest", "asked"], vec![row], None)
+        }
         Ok(asked) => {
             let limit =
                 whats.iter().find_map(|what| if let What::RowsLimit { rows } = what { Some(*rows) } else { None });
             let limit = limit.unwrap_or(ROWS_MAX);
-            let mut rows = ids(world, &asked);
+            let mut rows = ids(world, &asked, &hidden(whats));
             let partial = (rows.len() > limit).then_some(limit);
             rows.truncate(limit);
             tables(&["uuid_s", "hour", "copies", "ingested"], rows, partial)
@@ -125,23 +130,44 @@ fn schema() -> Vec<Value> {
     schema_columns().map(|(name, kind)| json!([name, kind])).collect()
 }
 
-fn ids(world: &World, query: &Query) -> Vec<Value> {
-    let Query::Ids { source, happened, ingested, account } = query else { return Vec::new() };
+/// The sources whose rows this answer keeps back.
+fn hidden(whats: &[What]) -> impl Fn(&Shelved) -> bool {
+    let of = |what: &What| if let What::HideRows { source } = what { Some(source.clone()) } else { None };
+    let sources: Vec<Option<String>> = whats.iter().filter_map(of).collect();
+    move |row| sources.iter().any(|source| source.as_deref().is_none_or(|source| *source == *row.source))
+}
+
+fn ids(world: &World, query: &Query, is_hidden: &dyn Fn(&Shelved) -> bool) -> Vec<Value> {
+    let Query::Ids { source, generated, happened, or_never, ingested, account } = query else { return Vec::new() };
     let shelf = held(&world.shelf);
     let within = |time: Option<Time>, between: &Option<kql::Between>| {
         between.is_none_or(|(from, until)| time.is_some_and(|time| from <= time && time < until))
     };
     let mut groups: BTreeMap<Group<'_>, (u64, Time)> = BTreeMap::new();
-    for row in shelf.visible(world.now()) {
-        let Shelved { source: of, uuid, account: whose, happened: at, ingested: came } = row;
+    for row in shelf.visible(world.now()).filter(|row| !is_hidden(row)) {
+        let Shelved { source: of, uuid, account: whose, happened: at, generated: at_rule, ingested: came } = row;
         let is_whose = account.as_ref().is_none_or(|account| whose.is_empty() || **whose == **account);
-        if **of == **source && is_whose && within(*at, happened) && within(Some(*came), ingested) {
+        let is_whose = is_whose && generated <= at_rule;
+        let is_when = within(*at, happened) || (*or_never && at.is_none());
+        if **of == **source && is_whose && is_when && within(Some(*came), ingested) {
             let group = groups.entry((uuid, at.and_then(hour_of))).or_insert((0, *came));
             *group = (group.0 + 1, group.1.min(*came));
         }
     }
-    let text = |time: Time| time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true);
     groups.iter().map(|((uuid, hour), (copies, came))| json!([uuid, hour.map(text), copies, text(*came)])).collect()
+}
+
+/// A summary of no rows is a row without a time.
+fn newest(world: &World, within: Duration, account: Option<&str>, is_hidden: &dyn Fn(&Shelved) -> bool) -> Value {
+    let (shelf, now) = (held(&world.shelf), world.now());
+    let since = now - delta(within);
+    let is_of = |row: &&Shelved| *row.account == *account.unwrap_or_default() && since <= row.generated;
+    let seen = shelf.visible(now).filter(|row| !is_hidden(row)).filter(is_of);
+    json!([seen.map(|row| row.ingested).max().map(text), text(now)])
+}
+
+fn text(time: Time) -> String {
+    time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
 }
 
 fn hour_of(time: Time) -> Option<Time> {
@@ -170,7 +196,7 @@ fn tables(columns: &[&str], rows: Vec<Value>, partial: Option<usize>) -> Reply {
 fn column_type(name: &str) -> &'static str {
     match name {
         "copies" => "long",
-        "hour" | "ingested" => "datetime",
+        "hour" | "ingested" | "newest" | "asked" => "datetime",
         _ => "string",
     }
 }

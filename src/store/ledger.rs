@@ -22,6 +22,8 @@ const CACHED_IDS_MAX: usize = 150_000;
 const SEGMENT_IDS_MAX: usize = 200_000;
 /// Parts an hour may have: 20 million ids.
 const PARTS_MAX: u32 = 100;
+/// Looks into other hours for the new events of a page.
+const LOOKS_MAX: usize = 10_000;
 
 /// Which ids the sink has accepted, and in which attempt.
 pub struct Ledger {
@@ -130,6 +132,25 @@ impl Ledger {
     /// The highest attempt under which a key was accepted. Only for keys that were loaded.
     pub fn attempt(&self, key: &EventKey) -> Option<u32> {
         self.segments.get(&key.hour)?.ids.get(&key.id).copied()
+    }
+
+    /// Those of these keys whose id is known under another hour, as far as memory has it: nothing is read. The nearest hours are looked
+    /// into, at most [`LOOKS_MAX`] times in all, so that a page of a thousand new events costs no more than one of twenty.
+    pub fn elsewhere(&self, keys: &[EventKey]) -> Vec<EventKey> {
+        if keys.is_empty() {
+            return Vec::new();
+        }
+        let mut hours: Vec<Hour> =
+            self.segments.iter().filter(|(_, segment)| !segment.ids.is_empty()).map(|(hour, _)| *hour).collect();
+        hours.sort_unstable();
+        let nearest = (LOOKS_MAX / keys.len()).max(1);
+        let is_elsewhere = |key: &&EventKey| {
+            let place = hours.partition_point(|hour| *hour < key.hour);
+            let from = place.saturating_sub(nearest / 2).min(hours.len().saturating_sub(nearest));
+            let others = hours.iter().skip(from).take(nearest).filter(|hour| **hour != key.hour);
+            others.filter_map(|hour| self.segments.get(hour)).any(|segment| segment.ids.contains_key(&key.id))
+        };
+        keys.iter().filter(is_elsewhere).copied().collect()
     }
 
     async fn read(&self, hour: Hour, last_part: u32) -> Result<Segment, StoreError> {

@@ -280,3 +280,21 @@ async fn what_is_known_of_the_ledger_is_what_a_listing_shows() {
     torn.load([key(1)].into_iter()).await.unwrap();
     assert_eq!(torn.stock().unwrap().bytes, fresh.stock().unwrap().bytes - 44);
 }
+
+/// Fault: ids under other hours in memory, near and far, and pages of few and of many new events. Shows: what is in memory is found without a read; of many events only the nearest hours are looked into.
+#[tokio::test]
+async fn fm_58_an_id_under_another_hour_in_memory_is_found() {
+    let place = Place::new().await;
+    let mut ledger = place.ledger();
+    let at = |hour: u32, n: u128| EventKey { hour: Hour::At(500_000 + hour), id: EventId(n.to_be_bytes()) };
+    let keys: Vec<EventKey> = (0..200).map(|n| at(n, u128::from(n))).collect();
+    ledger.append([1; 16], 1, &keys).await.unwrap();
+    let (near, far, same, new) = (at(101, 100), at(190, 3), at(7, 7), at(7, 9_999));
+    let odd = EventKey { hour: Hour::Odd, id: near.id };
+    assert_eq!(ledger.elsewhere(&[near, far, same, new, odd]), [near, far, odd]);
+    let many: Vec<EventKey> = (0..LOOKS_MAX as u128 / 10).map(|n| at(100, 10_000 + n)).chain([near, far]).collect();
+    assert_eq!(ledger.elsewhere(&many), [near], "ten hours each, the nearest");
+    assert_eq!(ledger.elsewhere(&[]), []);
+    ledger.forget();
+    assert_eq!(ledger.elsewhere(&[near]), [], "nothing is read for it");
+}

@@ -10,6 +10,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Longest line read. A row has at most 1,000,000 bytes; a longer line is no row of ours.
 const LINE_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -88,19 +89,30 @@ impl NdjsonTable {
         if files.is_empty() { Err(missing()) } else { Ok(files) }
     }
 
-    fn read(&self, question: &Owned) -> io::Result<Ids> {
-        let mut ids = Ids::default();
+    /// Hands each whole line of each file on.
+    fn read(&self, mut count: impl FnMut(&[u8]) -> serde_json::Result<()>) -> io::Result<()> {
         for path in self.files()? {
             let named = |cause: io::Error| io::Error::new(cause.kind(), format!("{}: {cause}", path.display()));
-            scan(&mut BufReader::with_capacity(256 * 1024, File::open(&path).map_err(named)?), question, &mut ids)
-                .map_err(named)?;
+            let mut file = BufReader::with_capacity(256 * 1024, File::open(&path).map_err(named)?);
+            scan(&mut file, &mut count).map_err(named)?;
         }
-        Ok(ids)
+        Ok(())
+    }
+
+    /// Reads on a thread that may wait for the disk.
+    async fn reading<T: Send + 'static>(
+        &self,
+        attempted: &str,
+        read: impl FnOnce(&Self) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, TableError> {
+        let table = self.clone();
+        let read = tokio::task::spawn_blocking(move || read(&table)).await;
+        read.unwrap_or_else(|lost| Err(io::Error::other(lost))).map_err(|cause| self.error(attempted, cause))
     }
 }
 
 /// Counts in every whole line. A last line without a line feed is being written, or torn: it was never acknowledged.
-fn scan(file: &mut BufReader<File>, question: &Owned, ids: &mut Ids) -> io::Result<()> {
+fn scan(file: &mut BufReader<File>, count: &mut impl FnMut(&[u8]) -> serde_json::Result<()>) -> io::Result<()> {
     let mut line = Vec::new();
     let mut number = 0_u64;
     loop {
@@ -113,7 +125,7 @@ fn scan(file: &mut BufReader<File>, question: &Owned, ids: &mut Ids) -> io::Resu
                 _ => Ok(()),
             };
         }
-        count(&line, question, ids).map_err(|_| unusable(number, "is no row"))?;
+        count(&line).map_err(|_| unusable(number, "is no row"))?;
     }
 }
 
@@ -148,12 +160,24 @@ fn count(line: &[u8], question: &Owned, ids: &mut Ids) -> serde_json::Result<()>
     Ok(())
 }
 
+/// Takes the time of a row of this account into account.
+fn newer(line: &[u8], account_uuid: Option<&str>, newest: &mut Option<Time>) -> serde_json::Result<()> {
+    let row: Row<'_> = serde_json::from_slice(line)?;
+    if row.account_uuid.as_deref().filter(|account| !account.is_empty()) == account_uuid {
+        let ingested = row.ingested.as_deref().and_then(decode::timestamp);
+        *newest = (*newest).max(ingested);
+    }
+    Ok(())
+}
+
 fn asked_for(when: When, happened: Option<Time>, ingested: Option<Time>) -> bool {
     let inside = |span: super::Span, time: Option<Time>| time.is_some_and(|time| span.contains(time));
     match when {
         When::Happened(span) => inside(span, happened),
         When::Ingested(span) => inside(span, ingested),
-        When::Both { happened: one, ingested: other } => inside(one, happened) && inside(other, ingested),
+        When::Both { happened: one, ingested: other } => {
+            happened.is_none_or(|time| one.contains(time)) && inside(other, ingested)
+        }
     }
 }
 
@@ -167,9 +191,27 @@ impl Table for NdjsonTable {
             when: question.when,
             only: question.only.cloned(),
         };
-        let table = self.clone();
-        let read = tokio::task::spawn_blocking(move || table.read(&owned)).await;
-        read.unwrap_or_else(|lost| Err(io::Error::other(lost))).map_err(|cause| self.error(&attempted, cause))
+        let read = move |table: &Self| {
+            let mut ids = Ids::default();
+            table.read(|line| count(line, &owned, &mut ids)).map(|()| ids)
+        };
+        self.reading(&attempted, read).await
+    }
+
+    async fn newest(&self, account_uuid: Option<&str>, _: Duration) -> Result<Option<Duration>, TableError> {
+        let account = account_uuid.map(str::to_owned);
+        let read = move |table: &Self| {
+            let mut newest = None;
+            table.read(|line| newer(line, account.as_deref(), &mut newest)).map(|()| newest)
+        };
+        let newest = self.reading("look for a row of the account", read).await?;
+        // The sink stamps its lines by the same clock.
+        Ok(newest.map(|newest| (chrono::Utc::now() - newest).to_std().unwrap_or_default()))
+    }
+
+    fn when_blind(&self) -> &'static str {
+        "put the files of sink.path back where they were, uncompressed; where no heartbeat has come since, let `opship once` or `opship run` end \
+         a good tick, and repeat this"
     }
 
     async fn columns(&self) -> Result<Vec<Column>, TableError> {

@@ -31,6 +31,10 @@ const HALVED_TO: TimeDelta = TimeDelta::milliseconds(100);
 /// A span that timed out is not halved below this: a service that is down would be asked for ever.
 const TIMED_OUT_TO: TimeDelta = TimeDelta::minutes(10);
 
+/// How far before an event's time its row may have been ingested: clients' clocks run ahead, some by days. Also how far `TimeGenerated`
+/// may lie before `ingestion_time()`: opship's rule makes them one, and the service keeps that of another writer within 2 days.
+const CLIENTS_AHEAD: TimeDelta = TimeDelta::days(3);
+
 /// How a failure begins when the service marked its answer as not complete.
 const PARTIAL: &str = "a partial result";
 
@@ -218,19 +222,22 @@ fn halves(when: When, failure: &Failure) -> Option<[When; 2]> {
     }
 }
 
-/// The text that asks for the events of a span. No `timespan` goes with it: that one is about `TimeGenerated`, which says nothing
-/// about when an event happened.
+/// The text that asks for the events of a span. `TimeGenerated` is bounded from below in each: without that the service reads all that
+/// the table ever kept, and throttles who asks so. <https://learn.microsoft.com/azure/azure-monitor/logs/query-optimization>
 fn ids_query(table: &str, question: &Question<'_>, when: When) -> String {
     // A datetime counts in steps of 100 ns: two digits less than ours.
     let at = |time: Time| format!("datetime({})", time.to_rfc3339_opts(SecondsFormat::Micros, true));
     let within = |column: &str, span: Span| format!("{column} >= {} and {column} < {}", at(span.from), at(span.until));
     let mut query = format!("{table}\n| where log_source == {}", literal(question.stream.as_str()));
     let mut also = |condition: String| query.push_str(&format!("\n| where {condition}"));
+    let (When::Happened(earliest) | When::Ingested(earliest) | When::Both { ingested: earliest, .. }) = when;
+    let generated = earliest.from.checked_sub_signed(CLIENTS_AHEAD).unwrap_or(earliest.from);
+    also(format!("TimeGenerated >= {}", at(generated)));
     match when {
         When::Happened(span) => also(within("timestamp", span)),
         When::Ingested(span) => also(within("ingestion_time()", span)),
         When::Both { happened, ingested } => {
-            also(within("timestamp", happened));
+            also(format!("({}) or isnull(timestamp)", within("timestamp", happened)));
             also(within("ingestion_time()", ingested));
         }
     }
@@ -240,6 +247,19 @@ fn ids_query(table: &str, question: &Question<'_>, when: When) -> String {
     query.push_str("\n| extend hour = bin(timestamp, 1h), ingested = ingestion_time()");
     query.push_str("\n| summarize copies = count(), ingested = min(ingested) by uuid_s, hour");
     query
+}
+
+/// The text that asks for the newest row of an account. Both ages are the service's own: no clock of ours stands in it.
+fn newest_query(table: &str, account_uuid: Option<&str>, within: Duration) -> String {
+    let seconds = within.as_secs().saturating_add(CLIENTS_AHEAD.num_seconds().unsigned_abs());
+    let whose = match account_uuid {
+        Some(account) => format!("account_uuid == {}", literal(account)),
+        None => "isempty(account_uuid)".into(),
+    };
+    format!(
+        "{table}\n| where TimeGenerated >= ago({seconds}s)\n| where {whose}\n| extend ingested = ingestion_time()\
+         \n| summarize newest = max(ingested)\n| extend asked = now()"
+    )
 }
 
 /// A string literal of the query language.
@@ -265,6 +285,18 @@ fn read_ids(body: &[u8], only: Option<&HashSet<EventId>>, ids: &mut Ids) -> Resu
         }
     }
     Ok(())
+}
+
+/// The age of the newest row; a summary of no rows is one row without a time, or none at all.
+fn read_newest(body: &[u8]) -> Result<Option<Duration>, Unanswered> {
+    let answer = whole(body)?;
+    let table = primary(&answer)?;
+    let [newest, asked] = places(table, ["newest", "asked"])?;
+    let Some(row) = table.rows.first() else { return Ok(None) };
+    let cell = |place: usize| row.get(place).ok_or_else(|| malformed("a row is shorter than its columns"));
+    let Some(newest) = cell(newest)?.time() else { return Ok(None) };
+    let asked = cell(asked)?.time().ok_or_else(|| malformed("it does not say when it was asked"))?;
+    Ok(Some((asked - newest).to_std().unwrap_or_default()))
 }
 
 /// The answer, unless the service marks it as not complete, in whatever words.
@@ -348,6 +380,17 @@ impl Table for Workspace {
         let gathered = self.gather(question, &mut ids).await;
         gathered.map_err(|why| self.error(&format!("read the rows of {}", question.stream), why))?;
         Ok(ids)
+    }
+
+    async fn newest(&self, account_uuid: Option<&str>, within: Duration) -> Result<Option<Duration>, TableError> {
+        let body = self.ask(&newest_query(&self.table, account_uuid, within)).await;
+        let newest = body.and_then(|body| read_newest(&body));
+        newest.map_err(|why| self.error("look for a row of the account", why))
+    }
+
+    fn when_blind(&self) -> &'static str {
+        "give the identity the role Log Analytics Reader on the workspace, or on the table, without a condition on rows, and see that the table is \
+         not protected; where no heartbeat has come since, let `opship once` or `opship run` end a good tick, wait some minutes, and repeat this"
     }
 
     async fn columns(&self) -> Result<Vec<Column>, TableError> {

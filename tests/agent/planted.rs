@@ -2,8 +2,10 @@
 
 use crate::health::{TWO, halted, health};
 use crate::seeds::complaint;
+use crate::sink::Outcome;
 use crate::source::Order;
-use crate::world::World;
+use crate::verify::verifying;
+use crate::world::{MINUTE, World};
 use opship::flow::planted::{Bug, plant};
 use std::cell::Cell;
 use std::sync::{Mutex, Once, PoisonError};
@@ -61,5 +63,24 @@ async fn a_heartbeat_in_trouble_is_caught() {
         health.report(TWO[0], Ok(date)).await;
         plant(None);
         assert_eq!(world.state().sink.health.len(), rows, "{bug:?}: the trouble, and with the bug a heartbeat");
+    }
+}
+
+/// A right that is limited while a batch is in doubt: with the bug the table counts as empty, and what had arrived is posted again.
+#[tokio::test(start_paused = true)]
+async fn trust_in_an_empty_table_is_caught() {
+    for (bug, copies) in [(None, 1), (Some(Bug::TrustEmptyTable), 2)] {
+        let mut world = verifying(Order::Insertion);
+        let uuid = world.add(1).remove(0);
+        world.posts_end([Outcome::LoseReply]);
+        let mut process = world.start();
+        process.bad().await;
+        world.heal();
+        world.state().sink.is_hidden = true;
+        tokio::time::sleep(18 * MINUTE).await;
+        plant(bug);
+        _ = process.tick().await;
+        plant(None);
+        assert_eq!(world.rows_of(&uuid), copies, "{bug:?}");
     }
 }

@@ -3,9 +3,10 @@
 use crate::oracle::ledger;
 use crate::source::{BOTH, Order, Reply};
 use crate::store::TTL;
-use crate::world::{Process, ROWS_MAX, World};
+use crate::world::{HOUR, MINUTE, Process, ROWS_MAX, World};
 use chrono::TimeDelta;
-use opship::agent::reconcile::{Audit, ReconcileError, Repaired};
+use opship::agent::reconcile::{Audit, ReconcileError};
+use opship::agent::repair::{Repaired, Repairing};
 use opship::agent::{Tick, Trouble};
 use opship::flow::reconcile::Compared;
 use opship::flow::retry::Patience;
@@ -13,6 +14,7 @@ use opship::flow::{EventId, EventKey, Hour};
 use opship::table::Span;
 use std::collections::HashMap;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Rows that the destination accepted and then lost: a full batch and a half.
 const LOST: usize = ROWS_MAX + 2;
@@ -59,13 +61,24 @@ impl World {
 
 impl Process {
     /// `None`: the process died in it.
-    async fn repair(&mut self, span: Span, missing: Missing) -> Option<(Repaired, Result<(), Trouble>)> {
+    async fn repair(&mut self, span: Span, missing: Missing) -> Option<(Repaired, Result<(), ReconcileError>)> {
+        self.repair_within(Duration::ZERO, span, missing).await
+    }
+
+    /// The same over a table that takes so long to show its rows.
+    async fn repair_within(
+        &mut self,
+        latency: Duration,
+        span: Span,
+        missing: Missing,
+    ) -> Option<(Repaired, Result<(), ReconcileError>)> {
         let tick = Tick { patience: Patience::ONCE, standby_max: 2 * TTL, late_gives_way: &|| false };
+        let table = self.link.clone();
+        let mut repairing = Repairing::new(Audit { table: &table, latency, others_ship_there: false }, tick);
         let feed = self.feed.as_mut().expect("the process lives");
-        let mut repaired = Repaired::default();
         let work = async {
             feed.source_time().await?;
-            feed.repair(span, missing, tick, &mut repaired).await
+            feed.repair(span, missing, &mut repairing).await
         };
         let outcome = tokio::select! {
             biased;
@@ -75,7 +88,7 @@ impl Process {
         if outcome.is_none() {
             self.feed = None;
         }
-        outcome.map(|outcome| (repaired, outcome))
+        outcome.map(|outcome| (repairing.done, outcome))
     }
 
     async fn compare(&mut self, span: Span) -> Result<Option<Compared>, ReconcileError> {
@@ -141,7 +154,8 @@ async fn a_refused_repair_leaves_no_trace() {
     let (span, missing) = (world.today(), world.missing(&lost));
     world.on_post(|_| crate::sink::Outcome::Refuse(404));
     let (repaired, outcome) = world.start().repair(span, missing.clone()).await.unwrap();
-    assert!(matches!(outcome, Err(Trouble::Undeliverable { .. })), "{outcome:?}");
+    let refused = |error: &ReconcileError| matches!(error, ReconcileError::Trouble(Trouble::Undeliverable { .. }));
+    assert!(outcome.as_ref().is_err_and(refused), "{outcome:?}");
     assert_eq!(repaired, Repaired::default());
     assert_eq!(world.missing(&lost), missing);
     assert!(world.open_intent().is_none() && world.checkpoint().in_doubt.batches == 0);
@@ -179,7 +193,8 @@ async fn a_range_without_an_end_ends_the_audit() {
     let stuck = world.start().compare(span).await.unwrap_err();
     assert!(matches!(stuck, ReconcileError::Trouble(Trouble::Stuck(_))), "{stuck}");
     let (repaired, outcome) = world.start().repair(span, missing).await.unwrap();
-    assert!(matches!(outcome, Err(Trouble::Stuck(_))), "{outcome:?}");
+    let is_stuck = |error: &ReconcileError| matches!(error, ReconcileError::Trouble(Trouble::Stuck(_)));
+    assert!(outcome.as_ref().is_err_and(is_stuck), "{outcome:?}");
     assert_eq!((repaired, world.requests().len() - asked), (Repaired::default(), 200));
 }
 
@@ -219,7 +234,9 @@ async fn without_a_position_of_its_own_nothing_is_compared_or_repaired() {
     let settled = process.feed.as_mut().unwrap().settle_open_batch(tick).await.unwrap_err();
     assert!(no_position(&settled), "{settled}");
     let (_, outcome) = world.start().repair(span, missing).await.unwrap();
-    assert!(no_position(outcome.as_ref().unwrap_err()), "{outcome:?}");
+    let of_position =
+        |error: &ReconcileError| matches!(error, ReconcileError::Trouble(trouble) if no_position(trouble));
+    assert!(outcome.as_ref().is_err_and(of_position), "{outcome:?}");
     assert_eq!(world.state().effects(), effects);
 
     world.state().store.blobs = kept;
@@ -228,4 +245,51 @@ async fn without_a_position_of_its_own_nothing_is_compared_or_repaired() {
     world.state().store.set(crate::world::CHECKPOINT, elsewhere.encode().unwrap());
     let compared = world.start().compare(span).await.unwrap_err();
     assert!(matches!(compared, ReconcileError::Trouble(Trouble::Misfit { .. })), "{compared}");
+}
+
+/// Fault: rows take ten minutes to show, or never do. Shows: the second batch of a repair waits for the first, half an hour at most; then the repair stops, and what it shipped is recorded.
+#[tokio::test(start_paused = true)]
+async fn fm_59_the_second_batch_of_a_repair_waits_until_the_first_is_seen() {
+    let latency = 15 * MINUTE;
+    for (shows_after, shipped, least, most) in
+        [(10 * MINUTE, LOST + 1, 10 * MINUTE, 12 * MINUTE), (48 * HOUR, ROWS_MAX, 30 * MINUTE, 31 * MINUTE)]
+    {
+        let (mut world, lost) = scene(Order::Insertion).await;
+        {
+            let mut state = world.state();
+            state.sink.shows_after = shows_after;
+            state.sink.ingested.retain(|(uuid, _)| !lost.contains(uuid));
+        }
+        let (span, missing, begun) = (world.today(), world.missing(&world.still_missing(&lost)), Instant::now());
+        let (repaired, outcome) = world.start().repair_within(latency, span, missing).await.unwrap();
+        let took = begun.elapsed();
+        assert_eq!((repaired.shipped, outcome.is_ok()), (shipped as u64, shipped > ROWS_MAX), "{outcome:?}");
+        assert!((least..most).contains(&took), "{took:?}");
+        assert!(matches!(outcome, Ok(()) | Err(ReconcileError::Unseen { rows: ROWS_MAX, .. })), "{outcome:?}");
+        world.every_copy_is_traceable();
+        assert!(world.open_intent().is_none());
+    }
+}
+
+/// Fault: an event of a second 60, whose row has no time to be found by. Shows: a comparison leaves it out, and a repair ships it no second time.
+#[tokio::test(start_paused = true)]
+async fn fm_49_an_event_whose_time_no_row_can_hold_is_not_judged() {
+    let mut world = World::new(Order::Insertion);
+    world.start().good().await;
+    let minute = world.state().now().format("%Y-%m-%dT%H:%M").to_string();
+    world.on_page(move |_| {
+        let item = |second: &str| format!(r#"{{"uuid":"OF{second}","timestamp":"{minute}:{second}Z"}}"#);
+        let (odd, whole) = (item("60"), item("00"));
+        Some(Reply::Body(format!(r#"{{"cursor":"c","has_more":false,"items":[{odd},{whole}]}}"#)))
+    });
+    tokio::time::sleep(2 * MINUTE).await;
+    {
+        let mut state = world.state();
+        let now = state.now();
+        state.sink.beat(now);
+    }
+    let span = world.today();
+    let compared = world.start().compare(span).await.unwrap().expect("few events");
+    let missing: Vec<EventId> = compared.missing.keys().map(|key| key.id).collect();
+    assert_eq!(missing, [EventId::of_uuid("OF00")]);
 }

@@ -1,10 +1,12 @@
 //! Items that are no good events: each ships once, counted, and its neighbours are whole.
 
 use crate::log::Log;
+use crate::recovery::dies_in_its_post;
 use crate::source::{Order, Reply};
-use crate::world::{MINUTE, World};
+use crate::world::{HOUR, MINUTE, World};
 use serde_json::{Value, json};
 use sha2::Digest;
+use std::collections::VecDeque;
 
 const AT: &str = r#""timestamp":"2026-11-22T09:59:00Z""#;
 
@@ -105,4 +107,55 @@ async fn fm_21_of_two_contents_of_one_uuid_the_first_ships_and_both_are_told() {
     assert_eq!(told.len(), 1);
     assert_eq!([&told[0]["kept"], &told[0]["dropped"]], [&json!(sha256(&first)), &json!(sha256(&second))]);
     assert!(told[0]["id"].is_string() && told[0]["feed"] == "default/itemusages");
+}
+
+fn at_hour(uuid: &str, hour: u32) -> String {
+    format!(r#"{{"uuid":"{uuid}","timestamp":"2026-11-22T{hour:02}:59:59Z"}}"#)
+}
+
+/// The first page has these items, the next one those, and so on; then there are none.
+fn pages(world: &World, pages: impl IntoIterator<Item = Vec<String>>) {
+    let mut pages: VecDeque<_> = pages.into_iter().collect();
+    world.on_page(move |_| {
+        let items = pages.pop_front().unwrap_or_default().join(",");
+        Some(Reply::Body(format!(r#"{{"cursor":"c","has_more":false,"items":[{items}]}}"#)))
+    });
+}
+
+const MOVED: &str = "one uuid has events in two hours: this one ships as an event of its own";
+
+/// Fault: one uuid under two hours, on one page and then on a later one; read again afterwards. Shows: a row for each hour, each counted and told once.
+#[tokio::test(start_paused = true)]
+async fn fm_58_one_uuid_under_two_hours_ships_twice_and_is_told() {
+    let (log, mut world) = (Log::listen(), World::new(Order::Insertion));
+    let page = vec![at_hour("A", 8), at_hour("B", 8), at_hour("A", 9)];
+    let later = vec![at_hour("B", 9), at_hour("A", 8), at_hour("C", 9)];
+    pages(&world, [page.clone(), later.clone(), page, later]);
+    let mut process = world.start();
+    for _ in 0..4 {
+        process.good().await;
+        tokio::time::sleep(MINUTE).await;
+    }
+    let rows = posted(&world);
+    let of = |uuid: &str| rows.iter().filter(|row| row["uuid_s"] == uuid).count();
+    assert_eq!((of("A"), of("B"), of("C"), rows.len()), (2, 2, 1, 5));
+    assert_eq!(world.checkpoint().totals.moved, 2);
+    let told = log.said(MOVED);
+    assert_eq!((told.len(), &told[0]["hour"], &told[1]["hour"]), (2, &json!("2026112209"), &json!("2026112209")));
+    assert!(told.iter().all(|line| line["id"].is_string() && line["feed"] == "default/itemusages"));
+}
+
+/// Fault: a batch is in doubt, and its event comes back under another hour alone. Shows: the old one is gone, the new one ships, told and counted once.
+#[tokio::test(start_paused = true)]
+async fn fm_58_an_event_in_doubt_that_comes_back_under_another_hour_is_told() {
+    let (log, mut world) = (Log::listen(), World::new(Order::Insertion));
+    pages(&world, [vec![at_hour("A", 8)]]);
+    dies_in_its_post(&mut world, true).await;
+    tokio::time::sleep(HOUR).await;
+    world.on_page(|_| Some(Reply::Body(format!(r#"{{"cursor":"c","has_more":false,"items":[{}]}}"#, at_hour("A", 9)))));
+    world.start().good().await;
+    world.start().good().await;
+    let checkpoint = world.checkpoint();
+    assert_eq!((checkpoint.totals.moved, checkpoint.in_doubt.gone), (1, 1));
+    assert_eq!((world.rows_of("A"), log.said(MOVED).len()), (2, 1));
 }

@@ -136,6 +136,10 @@ pub(crate) struct Table {
     pub(crate) shows_after: Duration,
     /// Whether the table answers no question.
     pub(crate) is_silent: bool,
+    /// Whether its answers hold no row, as behind a right that was limited or lost.
+    pub(crate) is_hidden: bool,
+    /// When each health row was taken.
+    beats: Vec<Time>,
     pub(crate) health: Vec<serde_json::Value>,
     /// What happens to health rows; they are taken when none is set.
     pub(crate) health_hook: Option<Box<dyn FnMut() -> Outcome + Send>>,
@@ -174,6 +178,8 @@ impl Table {
             accounts: HashMap::new(),
             shows_after: Duration::ZERO,
             is_silent: false,
+            is_hidden: false,
+            beats: Vec::new(),
             health,
             health_hook: None,
             posts,
@@ -213,6 +219,7 @@ impl Table {
             if matches!(outcome, Outcome::Accept | Outcome::LoseReply) {
                 let health: Vec<serde_json::Value> =
                     serde_json::from_slice(&body.json).expect("a body is a JSON array");
+                self.beats.resize(self.beats.len() + health.len(), now);
                 self.health.extend(health);
             }
             return outcome;
@@ -251,8 +258,39 @@ impl Table {
     }
 }
 
+impl Table {
+    /// A heartbeat of the account that the table shows from now on.
+    pub(crate) fn beat(&mut self, now: Time) {
+        self.beats.push(now);
+    }
+
+    /// When the newest row was taken that is shown at `now`. The feed's events are all of one account, and so are its heartbeats.
+    fn newest(&self, now: Time) -> Option<Time> {
+        let shown = self.ingested.iter().map(|(_, at)| *at).filter(|at| *at <= now);
+        shown.chain(self.beats.iter().copied()).max().filter(|_| !self.is_hidden)
+    }
+}
+
+fn silent() -> TableError {
+    let (attempted, on) = ("read the rows".into(), "memory".into());
+    TableError { attempted, on, failure: Failure::Interrupted, remedy: None, cause: None }
+}
+
 #[async_trait]
 impl table::Table for Link {
+    async fn newest(&self, _: Option<&str>, _: Duration) -> Result<Option<Duration>, TableError> {
+        let asked = |state: &mut State| {
+            let now = state.now();
+            let newest = state.sink.newest(now).map(|at| (now - at).to_std().unwrap_or_default());
+            (!state.sink.is_silent).then_some(newest)
+        };
+        self.call(asked).await.ok_or_else(silent)
+    }
+
+    fn when_blind(&self) -> &'static str {
+        "look"
+    }
+
     async fn ids(&self, question: &Question<'_>) -> Result<Ids, TableError> {
         let asked = |state: &mut State| {
             let now = state.now();
@@ -260,7 +298,8 @@ impl table::Table for Link {
                 (Some(wanted), Some(named)) => wanted == named,
                 _ => true,
             };
-            let shown = state.sink.ingested.iter().filter(|(uuid, at)| *at <= now && is_of(uuid));
+            let is_shown = |at: &Time| *at <= now && !state.sink.is_hidden;
+            let shown = state.sink.ingested.iter().filter(|(uuid, at)| is_shown(at) && is_of(uuid));
             let hour_of = |uuid: &str| {
                 let event = state.source.events.iter().find(|event| event.uuid == uuid && !event.is_odd);
                 Hour::of(event.map(|event| event.timestamp))
@@ -268,13 +307,7 @@ impl table::Table for Link {
             let key = |uuid: &str| EventKey { hour: hour_of(uuid), id: EventId::of_uuid(uuid) };
             (!state.sink.is_silent).then(|| shown.map(|(uuid, _)| key(uuid)).collect::<Vec<_>>())
         };
-        let shown = self.call(asked).await.ok_or_else(|| TableError {
-            attempted: "read the rows".into(),
-            on: "memory".into(),
-            failure: Failure::Interrupted,
-            remedy: None,
-            cause: None,
-        })?;
+        let shown = self.call(asked).await.ok_or_else(silent)?;
         let mut ids = Ids::default();
         for key in shown {
             if question.only.is_none_or(|only| only.contains(&key.id)) {

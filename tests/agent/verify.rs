@@ -12,10 +12,15 @@ use std::time::Duration;
 
 const AFTER: Duration = Duration::from_secs(15 * 60);
 
-fn verifying(order: Order) -> World {
+pub(crate) fn verifying(order: Order) -> World {
     let mut world = World::new(order);
     world.settings.verify_after = Some(AFTER);
-    world.state().sink.shows_after = Duration::from_secs(10 * 60);
+    {
+        let mut state = world.state();
+        let now = state.now();
+        state.sink.shows_after = Duration::from_secs(10 * 60);
+        state.sink.beat(now);
+    }
     world
 }
 
@@ -159,4 +164,49 @@ async fn a_batch_that_breaks_every_connection_is_halved_though_each_doubt_is_loo
     process.good().await;
     assert_eq!(copies_of_any(&world), [1; 4]);
     world.nothing_is_lost();
+}
+
+/// Fault: the reply to a POST is lost, and the right to read is limited meanwhile: answers without rows. Shows: the batch waits as behind a silent table, and is found when it can be seen again; hidden for half an hour it is sent again, traceably.
+#[tokio::test(start_paused = true)]
+async fn fm_59_a_table_that_shows_nothing_says_nothing_of_a_batch_in_doubt() {
+    for is_lasting in [false, true] {
+        let mut world = verifying(Order::Insertion);
+        world.add(3);
+        world.posts_end([Outcome::LoseReply]);
+        let mut process = world.start();
+        process.bad().await;
+        world.heal();
+        world.state().sink.is_hidden = true;
+        tokio::time::sleep(18 * MINUTE).await;
+        for _ in 0..10 {
+            let Trouble::Unverifiable { why, .. } = process.bad().await else { panic!("it cannot be seen") };
+            assert!(why.contains("shows no row of this account of the last day, not even a heartbeat"), "{why}");
+            tokio::time::sleep(3 * MINUTE).await;
+        }
+        world.state().sink.is_hidden = is_lasting;
+        process.good().await;
+        let copies = if is_lasting { 2 } else { 1 };
+        assert_eq!(copies_of_any(&world), vec![copies; 3]);
+        assert!(ledger(&world).values().all(|attempt| *attempt as usize >= copies), "each copy is traceable");
+        world.nothing_is_lost();
+    }
+}
+
+/// Fault: the rows of a batch in doubt never arrived, and the last heartbeat is older than a day. Shows: no row of before speaks for the table.
+#[tokio::test(start_paused = true)]
+async fn fm_59_a_heartbeat_of_two_days_ago_is_no_witness() {
+    let mut world = verifying(Order::Insertion);
+    tokio::time::sleep(48 * HOUR).await;
+    world.add(3);
+    dies_in_its_post(&mut world, false).await;
+    tokio::time::sleep(HOUR).await;
+    let mut process = world.start();
+    assert!(matches!(process.bad().await, Trouble::Unverifiable { .. }));
+    {
+        let mut state = world.state();
+        let now = state.now();
+        state.sink.beat(now);
+    }
+    process.good().await;
+    assert_eq!((copies_of_any(&world), world.state().sink.posts.len()), (vec![1; 3], 2));
 }

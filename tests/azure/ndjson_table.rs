@@ -8,6 +8,7 @@ use opship::table::ndjson::NdjsonTable;
 use opship::table::{Ids, Question, Span, Table, When};
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::Duration;
 
 const STREAM: &str = "Custom-OnePasswordEventLogs_CL";
 const FILE: &str = "OnePasswordEventLogs_CL.ndjson";
@@ -77,6 +78,22 @@ async fn rows_are_found_by_the_time_they_were_written_too() {
     assert_eq!(table.ids(&later).await.unwrap(), Ids::default());
 }
 
+/// Fault: rows whose time the column cannot hold, and a look-up of their batch by both times. Shows: they are found by the time they were taken.
+#[tokio::test]
+async fn fm_49_a_row_without_a_time_is_found_among_its_batch() {
+    let dir = tempfile::tempdir().unwrap();
+    let timeless = r#"{"log_source":"auditevents","uuid_s":"A"}"#.to_owned();
+    ship(dir.path(), &[timeless, row("B", "auditevents", "2026-11-22T12:00:00Z", "")]).await;
+    let table = NdjsonTable::new(dir.path(), STREAM);
+    let (hour, now) = (chrono::TimeDelta::hours(1), chrono::Utc::now());
+    let When::Happened(happened) = hour_of_ten() else { panic!() };
+    let both = |from, until| When::Both { happened, ingested: Span { from, until } };
+    let found = table.ids(&question(both(now - hour, now + hour))).await.unwrap();
+    assert_eq!(copies(&found), of(&[("A", 1)]));
+    assert_eq!(table.ids(&question(both(now + hour, now + hour * 2))).await.unwrap(), Ids::default());
+    assert_eq!(table.ids(&question(hour_of_ten())).await.unwrap(), Ids::default());
+}
+
 #[tokio::test]
 async fn a_torn_last_line_is_no_row_and_rotated_files_are_read_as_well() {
     let dir = tempfile::tempdir().unwrap();
@@ -114,4 +131,20 @@ async fn a_file_that_is_missing_or_holds_no_rows_is_an_error_and_not_an_empty_ta
         let error = crate::said(&error);
         assert!(error.contains(why), "{error}");
     }
+}
+
+#[tokio::test]
+async fn the_newest_row_of_an_account_may_be_a_heartbeat_and_is_nobody_else_s() {
+    let dir = tempfile::tempdir().unwrap();
+    let health = |account: &str| format!(r#"{{"log_source":"healthevents","account_uuid":"{account}"}}"#);
+    let event = row("A", "auditevents", "2020-11-22T10:00:00Z", "ONE");
+    ship(dir.path(), &[health("TWO"), event, r#"{"log_source":"healthevents"}"#.to_owned()]).await;
+    let table = NdjsonTable::new(dir.path(), STREAM);
+    let newest = async |account: Option<&str>| table.newest(account, Duration::ZERO).await.unwrap();
+    for account in [Some("ONE"), Some("TWO"), None] {
+        assert!(newest(account).await.is_some_and(|age| age < Duration::from_secs(600)), "{account:?}");
+    }
+    assert_eq!(newest(Some("THREE")).await, None);
+    std::fs::remove_file(dir.path().join(FILE)).unwrap();
+    assert!(table.newest(None, Duration::ZERO).await.is_err(), "a file that is missing is no table without rows");
 }

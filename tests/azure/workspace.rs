@@ -10,6 +10,7 @@ use opship::table::{Column, Held, Question, Span, Table, TableError, When};
 use serde_json::{Value, json};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 const WORKSPACE: &str = "00000000-0000-0000-0000-00000000000a";
 const FIRST: &str = "SYNTHETICAAAAAAAAAAAAAAAAA";
@@ -98,6 +99,7 @@ async fn a_question_by_event_time_is_sent_as_the_api_wants_it_and_its_answer_is_
         bench.queries(),
         ["OnePasswordEventLogs_CL\n\
           | where log_source == \"itemusages\"\n\
+          | where TimeGenerated >= datetime(2026-11-19T10:00:00.000000Z)\n\
           | where timestamp >= datetime(2026-11-22T10:00:00.000000Z) and timestamp < datetime(2026-11-22T11:00:00.000000Z)\n\
           | extend hour = bin(timestamp, 1h), ingested = ingestion_time()\n\
           | summarize copies = count(), ingested = min(ingested) by uuid_s, hour"]
@@ -116,7 +118,9 @@ async fn a_question_may_narrow_account_ingestion_and_ids() {
     assert_eq!(ids.ids(), only);
     assert!(ids.held.keys().all(|key| key.hour == Hour::Odd));
     let query = &bench.queries()[0];
-    assert!(query.contains("\n| where timestamp >= datetime(2026-11-22T10:00:00.000000Z) and"), "{query}");
+    let timeless = "timestamp < datetime(2026-11-22T11:00:00.000000Z)) or isnull(timestamp)\n";
+    assert!(query.contains("\n| where (timestamp >= datetime(2026-11-22T10:00:00.000000Z) and"), "{query}");
+    assert!(query.contains(timeless), "{query}");
     assert!(
         query.contains("\n| where ingestion_time() >= datetime(2026-11-22T10:00:00.123456Z) and ingestion_time() <")
     );
@@ -225,4 +229,62 @@ async fn the_columns_of_the_table_are_asked_by_its_schema() {
     let expected = [column("TimeGenerated", "datetime"), column("uuid_s", "string")];
     assert_eq!(bench.table.columns().await.unwrap(), expected);
     assert_eq!(bench.queries(), ["OnePasswordEventLogs_CL\n| getschema\n| project ColumnName, ColumnType"]);
+}
+
+#[tokio::test]
+async fn the_newest_row_of_an_account_is_asked_for_by_the_service_s_own_clock() {
+    let answer = json!([["2026-11-22T10:00:00.5Z", "2026-11-22T10:01:00Z"]]);
+    let bench = Bench::new(move |_, _| reply(200, rows(&["newest", "asked"], answer.clone()))).await;
+    let within = Duration::from_secs(3600);
+    let newest = bench.table.newest(Some("ACCOUNT\"1"), within).await.unwrap();
+    assert_eq!(newest, Some(Duration::from_millis(59_500)));
+    bench.table.newest(None, within).await.unwrap();
+    let query = |whose: &str| {
+        format!(
+            "OnePasswordEventLogs_CL\n| where TimeGenerated >= ago(262800s)\n| where {whose}\n| extend ingested = ingestion_time()\
+             \n| summarize newest = max(ingested)\n| extend asked = now()"
+        )
+    };
+    assert_eq!(bench.queries(), [query(r#"account_uuid == "ACCOUNT\"1""#), query("isempty(account_uuid)")]);
+}
+
+/// Fault: the newest row is asked for, and the answer has no row, a row without a time, a time ahead, is partial or of another shape. Shows: what says nothing is nothing seen, what is not whole is an error.
+#[tokio::test]
+async fn fm_59_an_answer_without_a_time_shows_no_row() {
+    let of = |row: Value| rows(&["newest", "asked"], row);
+    let asked = "2026-11-22T10:01:00Z";
+    for (body, newest) in [
+        (of(json!([])), None),
+        (of(json!([[null, asked]])), None),
+        (of(json!([["", asked]])), None),
+        (of(json!([["2026-11-22T10:02:00Z", asked]])), Some(Duration::ZERO)),
+    ] {
+        let answer = body.clone();
+        let bench = Bench::new(move |_, _| reply(200, answer.clone())).await;
+        assert_eq!(bench.table.newest(Some("A"), Duration::ZERO).await.unwrap(), newest, "{body}");
+    }
+    let seen = of(json!([[asked, asked]]));
+    for body in
+        [partial(&seen), of(json!([[asked]])), of(json!([[asked, null]])), rows(&COLUMNS, json!([])), String::new()]
+    {
+        let answer = body.clone();
+        let bench = Bench::new(move |_, _| reply(200, answer.clone())).await;
+        let error = bench.table.newest(Some("A"), Duration::ZERO).await.unwrap_err();
+        assert!(said(&error).contains("look for a row of the account"), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn every_question_for_rows_bounds_the_time_at_which_they_were_generated() {
+    let bench = Bench::new(|_, _| reply(200, rows(&COLUMNS, json!([])))).await;
+    let ingested = Span { from: at("2026-11-20T12:00:00Z"), until: at("2026-11-23T00:00:00Z") };
+    for (when, from) in [
+        (When::Happened(hour_of_ten()), "2026-11-19T10:00:00.000000Z"),
+        (When::Ingested(ingested), "2026-11-17T12:00:00.000000Z"),
+        (When::Both { happened: hour_of_ten(), ingested }, "2026-11-17T12:00:00.000000Z"),
+    ] {
+        bench.table.ids(&asked(when)).await.unwrap();
+        let query = bench.queries().pop().unwrap();
+        assert!(query.contains(&format!("\n| where TimeGenerated >= datetime({from})\n")), "{query}");
+    }
 }

@@ -79,6 +79,7 @@ mod tls;
 mod tokens;
 #[cfg(target_os = "linux")]
 mod units;
+mod unseen;
 mod verify;
 mod versions;
 mod weight;

@@ -190,3 +190,38 @@ async fn the_control_api_loses_rows_and_tells_which() {
     assert_eq!(post("/sim/reader/grant").await.0, 204);
     assert!(bench.table().await.columns().await.is_ok());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_kept_back_by_source_without_an_error_and_the_newest_of_an_account_is_told() {
+    let bench = Bench::start(Options::default()).await;
+    let health = json!({ "log_source": "healthevents", "account_uuid": "OTHER" });
+    bench.post_rows(json!([row(STREAM, FIRST), health])).await;
+    let table = bench.table().await;
+    let account = row(STREAM, FIRST)["account_uuid"].as_str().map(str::to_owned);
+    let newest = async |account: Option<&str>| table.newest(account, Duration::from_secs(60)).await.unwrap();
+    assert!(newest(account.as_deref()).await.is_some() && newest(Some("OTHER")).await.is_some());
+    assert_eq!(newest(Some("NOBODY")).await, None);
+    let hide = |source: Option<&str>| What::HideRows { source: source.map(str::to_owned) };
+    bench.world().add_fault(Fault::new(Target::Query, hide(Some("itemusages")))).unwrap();
+    assert_eq!(copies(&table, &asked(hour_of_ten())).await, of(&[]));
+    assert!(newest(Some("OTHER")).await.is_some());
+    bench.world().add_fault(Fault::new(Target::Query, hide(None))).unwrap();
+    assert_eq!(newest(Some("OTHER")).await, None);
+    bench.world().clear_faults();
+    assert_eq!(copies(&table, &asked(hour_of_ten())).await, of(&[(FIRST, 1)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_without_a_time_is_found_among_its_batch_and_under_no_hour() {
+    let bench = Bench::start(Options::default()).await;
+    let mut timeless = row(STREAM, FIRST);
+    timeless.as_object_mut().unwrap().remove("timestamp");
+    bench.post_rows(json!([timeless, row(STREAM, SECOND)])).await;
+    let (table, now) = (bench.table().await, bench.world().now());
+    let When::Happened(happened) = hour_of_ten() else { panic!() };
+    let both = |from, until| asked(When::Both { happened, ingested: Span { from, until } });
+    let hour = TimeDelta::hours(1);
+    assert_eq!(copies(&table, &both(now - hour, now + hour)).await, of(&[(FIRST, 1), (SECOND, 1)]));
+    assert_eq!(copies(&table, &both(now + hour, now + hour * 2)).await, of(&[]));
+    assert_eq!(copies(&table, &asked(hour_of_ten())).await, of(&[(SECOND, 1)]));
+}
