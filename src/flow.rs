@@ -4,6 +4,7 @@ pub mod checkpoint;
 pub mod decode;
 pub mod dedupe;
 pub mod envelope;
+pub mod identity;
 pub mod map;
 pub mod pack;
 pub mod planted;

@@ -15,6 +15,7 @@ mod disk;
 pub mod file;
 pub mod ledger;
 mod locks;
+pub mod owners;
 mod probe;
 pub mod survey;
 

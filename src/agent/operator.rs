@@ -42,6 +42,7 @@ impl Feed {
                 Some(loaded.version)
             }
         };
+        self.own(&fresh.fingerprints).await?;
         self.checkpoints.save(&mut fresh, version.as_ref(), self.date).await?;
         if reship {
             self.ledger.retire_all().await?;
@@ -65,6 +66,7 @@ impl Feed {
         }
         let mut cp = loaded.checkpoint;
         cp.fingerprints = fingerprints;
+        self.own(&cp.fingerprints).await?;
         self.checkpoints.save(&mut cp, Some(&loaded.version), self.date).await?;
         Ok(cp)
     }

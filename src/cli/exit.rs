@@ -131,7 +131,7 @@ pub(super) fn advice(error: &CliError) -> Option<&'static str> {
 pub(crate) fn exit_of(trouble: &Trouble) -> Exit {
     match trouble {
         Trouble::Stopped => Exit::Done,
-        Trouble::Misfit { .. } | Trouble::Store(CheckpointError::TooNew { .. }) => Exit::Usage,
+        Trouble::Misfit { .. } | Trouble::Twin(_) | Trouble::Store(CheckpointError::TooNew { .. }) => Exit::Usage,
         Trouble::Unauthorized { .. } => Exit::Credentials,
         _ => Exit::Failed,
     }

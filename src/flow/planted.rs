@@ -60,6 +60,8 @@ pub enum Bug {
     KeepStaleLedger,
     /// The same event twice on a page is two rows (A).
     ShipRepeats,
+    /// An entry ships although another one of the same account does (A).
+    IgnoreOwner,
     /// A heartbeat is posted although a feed of the account is in trouble (V).
     HeartbeatInTrouble,
 }
@@ -94,6 +96,7 @@ impl Bug {
         Self::SplitMovesEarly,
         Self::KeepStaleLedger,
         Self::ShipRepeats,
+        Self::IgnoreOwner,
     ];
 }
 

@@ -32,6 +32,7 @@ mod storage;
 mod store;
 mod sweeps;
 mod ticks;
+mod twins;
 mod verify;
 mod weather;
 mod world;

@@ -87,6 +87,8 @@ pub(crate) struct Table {
     pub(crate) begun_at_stop: Option<usize>,
     /// POSTs that were taken without the sender hearing of it.
     pub(crate) doubts: u64,
+    /// Rule and stream, for the checkpoint's fingerprint.
+    pub(crate) place: String,
 }
 
 impl Table {
@@ -108,6 +110,7 @@ impl Table {
             begun: 0,
             begun_at_stop: None,
             doubts: 0,
+            place: "dcr-test/Custom-OnePasswordEventLogs_CL".into(),
         }
     }
 
@@ -230,6 +233,6 @@ impl Sink for Link {
     }
 
     fn place(&self) -> String {
-        "dcr-test/Custom-OnePasswordEventLogs_CL".into()
+        self.state().sink.place.clone()
     }
 }

@@ -19,6 +19,8 @@ use opship::flow::window::Widths;
 use opship::flow::{AccountName, FeedId, Stream, Time};
 use opship::source::PageRequest;
 use opship::store::dead_letters::DeadLetter;
+use opship::store::owners::Owners;
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -76,6 +78,8 @@ pub(crate) struct World {
     pub(crate) standby_max: Duration,
     pub(crate) crashes: u64,
     pub(crate) stream: Stream,
+    /// The feeds of the configuration, for what a refused entry is told.
+    pub(crate) configured: BTreeSet<FeedId>,
     started: u64,
 }
 
@@ -111,7 +115,8 @@ impl World {
         };
         let state = Arc::new(Mutex::new(state));
         let (patience, standby_max) = (Patience::RUN, Duration::ZERO);
-        Self { state, settings, patience, standby_max, crashes: 0, stream: Stream::ItemUsages, started: 0 }
+        let (stream, configured) = (Stream::ItemUsages, BTreeSet::new());
+        Self { state, settings, patience, standby_max, crashes: 0, stream, configured, started: 0 }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -135,15 +140,21 @@ impl World {
 
     /// A new process with an owner of its own.
     pub(crate) fn start(&mut self) -> Process {
+        self.start_as("default")
+    }
+
+    /// A process of this entry of the configuration.
+    pub(crate) fn start_as(&mut self, entry: &str) -> Process {
         self.started += 1;
         let link = Link::new(self.state.clone());
-        let account = AccountName::parse("default").expect("a legal name");
+        let account = AccountName::parse(entry).expect("a legal name");
         let edge = Arc::new(link.clone());
         let owner = format!("owner-{}", self.started);
         let panel: Arc<Panel> = Arc::default();
         let feed = Feed::new(Parts {
             panel: panel.clone(),
             table: Some(edge.clone()),
+            owners: Arc::new(Owners::new(edge.clone(), self.configured.clone())),
             id: FeedId { account: account.clone(), stream: self.stream },
             account: Arc::new(Account::new(account, self.patience)),
             source: edge.clone(),
