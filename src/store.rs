@@ -17,6 +17,7 @@ pub mod ledger;
 mod locks;
 pub mod owners;
 mod probe;
+pub mod rename;
 pub mod survey;
 
 /// A `/`-separated name inside the store: segments of `[A-Za-z0-9._-]`, no empty, `.` or `..` segment.

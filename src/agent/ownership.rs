@@ -32,7 +32,9 @@ impl Feed {
     pub(super) async fn owned_by_other(&mut self) -> Result<Option<Trouble>, Trouble> {
         let fingerprints = self.introduce().await?;
         let claim = self.claim(&fingerprints)?;
-        Ok(self.owners.look(&claim).await?.map(|twin| Trouble::Twin(Box::new(twin))))
+        let owner = self.owners.owner_of(&claim).await?;
+        let twin = owner.and_then(|owner| self.owners.rule(&claim, &owner));
+        Ok(twin.map(|twin| Trouble::Twin(Box::new(twin))))
     }
 
     async fn own_as(&mut self, claim: &Claim) -> Result<(), Trouble> {

@@ -6,6 +6,7 @@ use crate::flow::planted::{self, Bug};
 use crate::flow::retry::Pace;
 use crate::flow::{AccountName, FeedId, Stream, Time};
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -87,6 +88,14 @@ impl Checkpoints {
 
     pub(super) fn previous_key(feed: &FeedId) -> Key {
         Key::new(format!("{}{}/{}.prev.json", Self::FOLDER, feed.account, feed.stream))
+    }
+
+    /// Every feed that has a checkpoint, or a fallback copy of one.
+    ///
+    /// # Errors
+    /// The store cannot be listed.
+    pub async fn feeds(store: &dyn Store) -> Result<BTreeSet<FeedId>, StoreError> {
+        Ok(store.list(Self::FOLDER).await?.iter().filter_map(|listed| Self::feed_of(&listed.key)).collect())
     }
 
     /// Whose checkpoint, or fallback copy of it, a key names.

@@ -132,6 +132,11 @@ impl fmt::Display for Twin {
 }
 
 impl Twin {
+    /// Two entries of one configuration.
+    pub fn of_configured(feed: &FeedId, owner: AccountName) -> Self {
+        Self { feed: feed.clone(), owner, rival: Rival::Configured }
+    }
+
     /// What the operator should do.
     pub fn remedy(&self) -> String {
         let (FeedId { account, stream }, owner) = (&self.feed, &self.owner);
@@ -214,23 +219,22 @@ impl Owners {
         Err(lost.unwrap_or(StoreError::Conflict { key }).into())
     }
 
-    /// The same without writing: `None` also where nobody ships it yet.
+    /// The owner by its document, else by the checkpoints, without writing; `None` where nobody ships it yet.
     ///
     /// # Errors
     /// As [`Owners::claim`].
-    pub async fn look(&self, claim: &Claim) -> Result<Option<Twin>, CheckpointError> {
-        let key = claim.key();
-        Ok(match self.read(claim, &key).await? {
-            Stored::Owner(owner) => self.rule(claim, &owner),
+    pub async fn owner_of(&self, claim: &Claim) -> Result<Option<Owner>, CheckpointError> {
+        match self.read(claim, &claim.key()).await? {
+            Stored::Owner(owner) => Ok(Some(owner)),
             Stored::Nothing | Stored::Damaged { .. } => {
                 let entry = self.by_checkpoints(claim).await?;
-                entry.and_then(|entry| self.rule(claim, &Owner::new(claim, entry, Time::MIN_UTC)))
+                Ok(entry.map(|entry| Owner::new(claim, entry, Time::MIN_UTC)))
             }
-        })
+        }
     }
 
-    /// What is refused to a feed because another entry of the configuration has it.
-    pub fn twin_of(&self, feed: &FeedId, owner: AccountName) -> Twin {
+    /// What is refused to a feed because another entry has it.
+    fn twin_of(&self, feed: &FeedId, owner: AccountName) -> Twin {
         let is_configured = |stream: Stream| self.configured.contains(&FeedId { account: owner.clone(), stream });
         let rival = match () {
             () if is_configured(feed.stream) => Rival::Configured,
@@ -240,7 +244,8 @@ impl Owners {
         Twin { feed: feed.clone(), owner, rival }
     }
 
-    fn rule(&self, claim: &Claim, owner: &Owner) -> Option<Twin> {
+    /// What follows from an owner for who claims the same; `None`: it may ship.
+    pub fn rule(&self, claim: &Claim, owner: &Owner) -> Option<Twin> {
         match &owner.moving_to {
             Some(to) => {
                 let (feed, owner, rival) = (claim.feed.clone(), owner.entry.clone(), Rival::Moving { to: to.clone() });

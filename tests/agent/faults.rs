@@ -55,13 +55,14 @@ kinds! {
     EventOdd,
     TwoReplicas,
     ThreeReplicas,
+    TwinEntry,
 }
 
 impl Kind {
     /// Circumstances make a run harder; only faults count towards the faults that each run must have.
     fn is_circumstance(self) -> bool {
-        use Kind::{EventFuture, EventLate, EventOdd, Outage, Restart, ThreeReplicas, TwoReplicas};
-        matches!(self, Restart | Outage | EventLate | EventFuture | EventOdd | TwoReplicas | ThreeReplicas)
+        use Kind::{EventFuture, EventLate, EventOdd, Outage, Restart, ThreeReplicas, TwinEntry, TwoReplicas};
+        matches!(self, Restart | Outage | EventLate | EventFuture | EventOdd | TwoReplicas | ThreeReplicas | TwinEntry)
     }
 }
 

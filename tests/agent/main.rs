@@ -20,6 +20,7 @@ mod oracle;
 mod planted;
 mod points;
 mod recovery;
+mod renames;
 mod repair;
 mod replicas;
 mod scenes;

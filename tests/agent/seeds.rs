@@ -7,6 +7,7 @@ use crate::faults::Kind;
 use crate::figures::{FAULTS_MIN, Figures};
 use crate::source::Order;
 use crate::store::TTL;
+use crate::twins::Intruder;
 use crate::weather::{Backup, Weather};
 use crate::world::{HOUR, MINUTE, Process, World};
 use opship::flow::planted::{self, Bug};
@@ -58,6 +59,7 @@ struct Run {
     dice: Dice,
     weather: Weather,
     processes: Vec<Process>,
+    intruder: Option<Intruder>,
     backup: Backup,
     ticks: u64,
     long_outages: u32,
@@ -100,7 +102,8 @@ impl Run {
             _ => {}
         }
         let processes = (0..replicas).map(|_| world.start()).collect();
-        Self { world, dice, weather, processes, backup: Backup::default(), ticks: 0, long_outages: 0 }
+        let (intruder, backup) = (Intruder::of(seed), Backup::default());
+        Self { world, dice, weather, processes, intruder, backup, ticks: 0, long_outages: 0 }
     }
 
     async fn go(mut self) -> Figures {
@@ -114,6 +117,9 @@ impl Run {
                 self.weather.befall(&mut self.world, process, &mut self.dice, is_calm);
             }
             self.tick().await;
+            if let Some(intruder) = &mut self.intruder {
+                intruder.try_its_luck(&mut self.world).await;
+            }
             self.pause().await;
             self.ticks += 1;
         }

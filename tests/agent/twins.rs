@@ -1,5 +1,7 @@
 //! Two entries of the configuration that are one 1Password account: one ships, the other is refused, whatever became of the store.
 
+use crate::dice::Dice;
+use crate::faults::Kind;
 use crate::log::Log;
 use crate::source::{BOTH, Order};
 use crate::store::{Blob, Fault, Op};
@@ -343,4 +345,51 @@ async fn the_document_names_no_uuid_and_no_token() {
     assert!(text.contains(r#""entry":"default""#) && text.contains(r#""stream":"itemusages""#), "{text}");
     assert!(!text.contains("ACCOUNT") && !key.contains("ACCOUNT"), "{key}: {text}");
     assert!(matches!(Checkpoint::decode(text.as_bytes()), Decoded::Corrupt(_)), "it is no checkpoint");
+}
+
+/// A second entry of the same account in a seeded run: it tries its luck now and then, and must never have any.
+pub(crate) struct Intruder {
+    dice: Dice,
+    process: Option<Process>,
+}
+
+impl Intruder {
+    /// One seed in eight has one. Dice of its own: the other runs stay as they were.
+    pub(crate) fn of(seed: u64) -> Option<Self> {
+        let mut dice = Dice::new(seed ^ 0x2e);
+        dice.one_in(8).then_some(Self { dice, process: None })
+    }
+
+    /// Once the first entry has begun: before that it may lawfully be the second that ships.
+    pub(crate) async fn try_its_luck(&mut self, world: &mut World) {
+        let has_position =
+            world.stored_bytes().is_some_and(|bytes| matches!(Checkpoint::decode(&bytes), Decoded::Good(_)));
+        let is_known = world.owners().iter().any(|(_, blob)| blob.bytes.ends_with(b"}"));
+        if !self.dice.one_in(3) || !(has_position || is_known) {
+            return;
+        }
+        if has_position && self.dice.one_in(3) {
+            self.lose_the_document(world);
+        }
+        let lives = self.process.take().filter(|process| process.feed.is_some() && !self.dice.one_in(4));
+        let mut process = lives.unwrap_or_else(|| world.start_as("second"));
+        if self.dice.one_in(4) {
+            process.link.die_at_wait(1 + self.dice.below(16));
+        }
+        let begun = world.state().sink.begun;
+        let end = process.tick().await;
+        assert!(!matches!(end, Some(Ok(_))), "A: a second entry of the account shipped");
+        assert_eq!(world.state().sink.begun, begun, "A: a second entry of the account posted");
+        world.assert_nothing_of("second");
+        world.state().struck.by(Kind::TwinEntry);
+        self.process = Some(process);
+    }
+
+    fn lose_the_document(&mut self, world: &World) {
+        let lost = world.owners();
+        world.forget_owners();
+        if self.dice.one_in(2) {
+            lost.iter().for_each(|(key, _)| world.state().store.set(key, b"{\"format\":".to_vec()));
+        }
+    }
 }

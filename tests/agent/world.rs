@@ -296,7 +296,7 @@ impl Process {
 }
 
 /// What the work comes to, unless the process dies in it.
-async fn alive<T>(link: &Link, work: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn alive<T>(link: &Link, work: impl Future<Output = T>) -> Option<T> {
     let mut work = pin!(link.dying_at_a_wait(work));
     loop {
         tokio::select! {
