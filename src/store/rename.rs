@@ -8,7 +8,7 @@ use super::checkpoints::{CheckpointError, Checkpoints, Found, Loaded};
 use super::dead_letters::DeadLetter;
 use super::owners::{self, Claim, Owner, Unreadable};
 use super::{Expect, Key, Store, StoreError, Version};
-use crate::flow::checkpoint::Checkpoint;
+use crate::flow::checkpoint::{Checkpoint, Decoded};
 use crate::flow::identity::Identity;
 use crate::flow::{AccountName, FeedId, Time};
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -208,10 +208,10 @@ impl<'a> Rename<'a> {
                 Checkpoint { write_id: there.write_id.clone(), written_at: there.written_at, ..copy } == *there
             })
         };
-        let stands = match self.checkpoints.load(self.to).await? {
-            Found::Good(loaded) => !is_ours(&loaded.checkpoint),
-            Found::Nothing { previous: None } => false,
-            Found::Nothing { previous: Some(_) } | Found::Replaced { .. } => true,
+        // Looked at, not loaded: that would put aside what cannot be read.
+        let stands = match self.store.get(&Checkpoints::key(self.to)).await? {
+            Some(object) => !matches!(Checkpoint::decode(&object.bytes), Decoded::Good(there) if is_ours(&there)),
+            None => self.store.get(&Checkpoints::previous_key(self.to)).await?.is_some(),
         };
         let ledger = format!("ledger/{}/", self.to);
         if stands || (!is_begun && !documents.is_empty() && !self.store.list(&ledger).await?.is_empty()) {
