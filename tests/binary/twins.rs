@@ -17,7 +17,7 @@ const SOON: Duration = Duration::from_secs(60);
 
 impl World {
     /// A second entry with the token of the first.
-    fn twin(&mut self, name: &str) -> &mut Self {
+    pub fn twin(&mut self, name: &str) -> &mut Self {
         let (there, variable) = (self.sim.base_url().to_owned(), name.to_uppercase());
         self.set(&format!("OPSHIP_ACCOUNTS__{variable}__TOKEN"), "env:OP_EVENTS_TOKEN");
         self.set(&format!("OPSHIP_ACCOUNTS__{variable}__EVENTS_URL"), there)
