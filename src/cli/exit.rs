@@ -41,7 +41,7 @@ impl Exit {
             ),
             Self::DeadLetters => ("done, with dead letters", "`opship dead-letters list` says which and why"),
             Self::Usage => (
-                "usage, configuration, a checkpoint of another account or destination, or an account that another entry ships",
+                "usage, configuration, or a checkpoint of another account, destination or entry",
                 "correct it; trying again does not help",
             ),
             Self::Credentials => ("credentials refused (`once`, `check` and `reconcile`)", "a new token, or a role"),

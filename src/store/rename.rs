@@ -278,7 +278,9 @@ impl<'a> Rename<'a> {
         copy: impl Fn(Key, Key) -> F,
     ) -> Result<usize, RenameError> {
         let listed = self.store.list(&format!("{top}{}/", self.from)).await?;
-        let each = listed.iter().map(|entry| copy(entry.key.clone(), self.key_of(top, &entry.key)));
+        // Where folders are listed as such they are empty; nothing that is empty has anything to say.
+        let listed = listed.iter().filter(|entry| entry.len > 0);
+        let each = listed.map(|entry| copy(entry.key.clone(), self.key_of(top, &entry.key)));
         let copied: Vec<()> = stream::iter(each).buffer_unordered(PARALLEL).try_collect().await?;
         Ok(copied.len())
     }
@@ -375,7 +377,8 @@ impl<'a> Rename<'a> {
         keys.sort_by_key(|key| *key == Checkpoints::key(self.from));
         for top in ["ledger/", "dead-letters/", "backfill/"] {
             let listed = self.store.list(&format!("{top}{}/", self.from)).await?;
-            keys.extend(listed.into_iter().map(|entry| entry.key));
+            // Backwards: where folders are listed as such, what is in them goes first.
+            keys.extend(listed.into_iter().rev().map(|entry| entry.key));
         }
         for key in &keys {
             self.store.delete(key).await?;
