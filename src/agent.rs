@@ -13,6 +13,7 @@ mod letters;
 mod moment;
 mod moved;
 mod operator;
+mod ownership;
 mod packing;
 mod parcel;
 mod position;
@@ -49,12 +50,14 @@ use crate::store::backfills::Backfills;
 use crate::store::checkpoints::Checkpoints;
 use crate::store::dead_letters::DeadLetters;
 use crate::store::ledger::Ledger;
-use crate::store::{Store, Version};
+use crate::store::owners::Owners;
+use crate::store::{Key, Store, Version};
 use crate::table::Table;
 use again::Way;
 use board::Panel;
 use delivery::Delivered;
 use health::Account;
+use ownership::Me;
 use packing::Packing;
 use parcel::Parcel;
 use position::{Jitter, Position};
@@ -76,6 +79,7 @@ pub struct Feed {
     ledger: Ledger,
     dead_letters: DeadLetters,
     backfills: Backfills,
+    owners: Arc<Owners>,
     settings: Arc<Settings>,
     /// Fires when the process is asked to end: no new poll, no new intent, sleeps end.
     stop: CancellationToken,
@@ -104,6 +108,10 @@ pub struct Feed {
     told_bare: bool,
     /// When another process was last noticed.
     company: Option<Instant>,
+    /// Who the account is; none before the first introduction.
+    me: Option<Me>,
+    /// The document that named this entry as the owner when it was last looked at.
+    owned: Option<Key>,
 }
 
 /// What a tick may use.
@@ -136,6 +144,8 @@ pub struct Parts {
     pub source: Arc<dyn Source>,
     pub sink: Arc<dyn Sink>,
     pub store: Arc<dyn Store>,
+    /// Shared by all feeds of the process.
+    pub owners: Arc<Owners>,
     /// Random per process start: names this process in intents.
     pub owner: String,
     pub settings: Arc<Settings>,
@@ -149,7 +159,7 @@ pub struct Parts {
 
 impl Feed {
     pub fn new(parts: Parts) -> Self {
-        let Parts { id, account, source, sink, store, owner, settings, stop, seed, panel, table } = parts;
+        let Parts { id, account, source, sink, store, owners, owner, settings, stop, seed, panel, table } = parts;
         let sink_fingerprint = Fingerprints::new("", None, &sink.place()).sink;
         Self {
             ledger: Ledger::new(store.clone(), &id, &sink_fingerprint),
@@ -166,6 +176,9 @@ impl Feed {
             last_seen: None,
             told_bare: false,
             company: None,
+            me: None,
+            owned: None,
+            owners,
             id,
             account,
             source,

@@ -1,5 +1,6 @@
 //! Where events come from: the contract that every source keeps. One file per source.
 
+use crate::flow::identity::TokenHash;
 use crate::flow::{Cursor, Stream, Time, retry::Failure};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -50,6 +51,8 @@ pub struct Answer {
 pub struct Introspection {
     /// Absent before API 1.4.1 unless the token's claims name it.
     pub account_uuid: Option<String>,
+    /// Of the token that was introduced: it stands for an account that nothing names.
+    pub token: TokenHash,
     /// Streams the token may read, as the API names them.
     pub features: Vec<String>,
     /// When the token expires, from its claims, where it says so.

@@ -16,7 +16,9 @@ mod disk;
 pub mod file;
 pub mod ledger;
 mod locks;
+pub mod owners;
 mod probe;
+pub mod rename;
 mod room;
 pub mod survey;
 

@@ -25,6 +25,7 @@ use crate::source::events_api::{EventsApi, Setup};
 use crate::source::token::Allow;
 use crate::store::azure_blob::AzureBlobStore;
 use crate::store::file::FileStore;
+use crate::store::owners::Owners;
 use crate::store::{Store, StoreError, prove_versions};
 use crate::table::ndjson::NdjsonTable;
 use crate::table::workspace::{Place, Workspace};
@@ -204,6 +205,7 @@ impl Outside {
         let table = if verify { Some(self.table()?) } else { None };
         let (mut feeds, mut health) = (Vec::new(), BTreeMap::new());
         let board = self.board();
+        let owners = Arc::new(self.owners(store.clone()));
         for (account_name, account) in &self.config.accounts {
             let source = self.source(account_name)?;
             board.shows(account_name, source.clone());
@@ -224,6 +226,7 @@ impl Outside {
                     source: source.clone(),
                     sink: sink.clone(),
                     store: store.clone(),
+                    owners: owners.clone(),
                     owner: name.clone(),
                     settings: Arc::new(self.settings(*stream, &redact)),
                     stop: stop.clone(),
@@ -232,6 +235,11 @@ impl Outside {
             }
         }
         Ok(Agent { feeds, health, stop, board })
+    }
+
+    /// Which entry ships what, by the documents of an opened store.
+    pub fn owners(&self, store: Arc<dyn Store>) -> Owners {
+        Owners::new(store, feeds(&self.config).collect())
     }
 
     /// Whether `filter.redact` changes a column, by its place among the columns.
@@ -265,12 +273,15 @@ impl Outside {
     }
 }
 
+/// Every feed that is configured.
+fn feeds(config: &Config) -> impl Iterator<Item = FeedId> {
+    config.accounts.iter().flat_map(|(account, settings)| {
+        settings.streams.iter().map(|stream| FeedId { account: account.clone(), stream: *stream })
+    })
+}
+
 fn board(config: &Config) -> Board {
-    let feeds = |(account, settings): (&AccountName, &config::Account)| {
-        let id = |stream: &Stream| FeedId { account: account.clone(), stream: *stream };
-        settings.streams.iter().map(id).collect::<Vec<_>>()
-    };
-    Board::new(config.accounts.iter().flat_map(feeds), config.schedule.timer.clone())
+    Board::new(feeds(config), config.schedule.timer.clone())
 }
 
 fn wants_azure(config: &Config) -> bool {

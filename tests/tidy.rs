@@ -44,7 +44,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 const EDGE: &[&str] = &["flow", "http", "azure", "config", "secret"];
 /// Parts of `store` that are typed documents over the trait, not a store.
-const DOCUMENTS: &[&str] = &["backfills", "checkpoints", "dead_letters", "ledger"];
+const DOCUMENTS: &[&str] = &["backfills", "checkpoints", "dead_letters", "ledger", "owners", "rename"];
 const EDGES: &[&str] = &["source", "sink", "store", "table"];
 
 struct Source {

@@ -114,13 +114,18 @@ impl Feed {
         if self.position.is_none()
             && matches!(self.checkpoints.load(&self.id).await?, Found::Nothing { previous: None })
         {
-            return Err(self.has_no_position());
+            return Err(self.has_no_position().await);
         }
         self.load(tick).await?;
         self.recover(tick).await.map(drop)
     }
 
-    pub(super) fn has_no_position(&self) -> Trouble {
+    /// Why there is none: nothing was started yet, or another entry of the account ships.
+    pub(super) async fn has_no_position(&mut self) -> Trouble {
+        match self.owned_by_other().await {
+            Ok(None) => {}
+            Ok(Some(trouble)) | Err(trouble) => return trouble,
+        }
         let what = format!("{} has no position yet", self.id);
         let remedy = "start `opship run` or `opship once` first, then repeat this command".into();
         Trouble::Halted { what, remedy }

@@ -58,7 +58,7 @@ impl Feed {
         let span = &backfill.span;
         if backfill.dry_run {
             if !self.checkpoints.is_there(&self.id).await? {
-                return Err(self.has_no_position());
+                return Err(self.has_no_position().await);
             }
             return Ok(Progress::new(&self.id, fingerprints, span.clone()));
         }

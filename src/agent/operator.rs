@@ -43,6 +43,7 @@ impl Feed {
                 Some(loaded.version)
             }
         };
+        self.own(&fresh.fingerprints).await?;
         self.checkpoints.save(&mut fresh, version.as_ref(), self.date).await?;
         if reship {
             self.ledger.retire_all().await?;
@@ -70,6 +71,7 @@ impl Feed {
             cp.ledger = None;
         }
         cp.fingerprints = fingerprints;
+        self.own(&cp.fingerprints).await?;
         self.checkpoints.save(&mut cp, Some(&loaded.version), self.date).await?;
         Ok(cp)
     }

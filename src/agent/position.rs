@@ -1,5 +1,6 @@
 //! load and settle: the checkpoint in memory, and when it goes back to the store.
 
+use super::ownership::Me;
 use super::trouble::{Trouble, chain};
 use super::{Feed, Tick};
 use crate::config::Lookback;
@@ -158,12 +159,15 @@ impl Feed {
                 ),
             });
         }
-        Ok(Fingerprints::new(&self.source.place(), who.account_uuid.as_deref(), &self.sink.place()))
+        let fingerprints = Fingerprints::new(&self.source.place(), who.account_uuid.as_deref(), &self.sink.place());
+        self.me = Some(Me { fingerprints: fingerprints.clone(), token: who.token });
+        Ok(fingerprints)
     }
 
     async fn load_once(&mut self, fingerprints: &Fingerprints) -> Result<Loaded, Trouble> {
         match self.checkpoints.load(&self.id).await? {
             Found::Good(mut loaded) if loaded.checkpoint.fingerprints.fits(fingerprints) => {
+                self.own_still(&loaded).await?;
                 self.notice_a_step_back(&mut loaded.checkpoint);
                 Ok(*loaded)
             }
@@ -211,6 +215,7 @@ impl Feed {
     }
 
     async fn create(&mut self, mut cp: Checkpoint, over: Option<Version>) -> Result<Loaded, Trouble> {
+        self.own(&cp.fingerprints).await?;
         let version = self.checkpoints.save(&mut cp, over.as_ref(), self.date).await?;
         self.ledger.forget();
         Ok(Loaded { checkpoint: cp, version, age: Duration::ZERO, is_guessed: false })

@@ -99,7 +99,7 @@ impl Feed {
     async fn belongs_here(&mut self) -> Result<(), Trouble> {
         let now = self.introduce().await?;
         match self.checkpoints.load(&self.id).await? {
-            Stored::Nothing { previous: None } => Err(self.has_no_position()),
+            Stored::Nothing { previous: None } => Err(self.has_no_position().await),
             Stored::Good(loaded) if !loaded.checkpoint.fingerprints.fits(&now) => {
                 let stored = Box::new(loaded.checkpoint.fingerprints.clone());
                 Err(Trouble::Misfit { stored, now: Box::new(now) })

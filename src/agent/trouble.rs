@@ -9,6 +9,7 @@ use crate::sink::SinkError;
 use crate::source::SourceError;
 use crate::store::StoreError;
 use crate::store::checkpoints::CheckpointError;
+use crate::store::owners::Twin;
 use std::time::Duration;
 
 /// How often a feed that waits for a person tries again.
@@ -79,6 +80,9 @@ pub enum Trouble {
          if the change is meant, run `opship checkpoint adopt`"
     )]
     Misfit { stored: Box<Fingerprints>, now: Box<Fingerprints> },
+    /// Another entry of the configuration, or a former name of this one, ships the same stream of the same account.
+    #[error("{0}: {remedy}", remedy = .0.remedy())]
+    Twin(Box<Twin>),
 }
 
 /// What a feed waits for, in one word.
@@ -129,7 +133,8 @@ impl Trouble {
             | Self::Sink(_)
             | Self::Undeliverable { .. }
             | Self::Store(_)
-            | Self::Misfit { .. } => false,
+            | Self::Misfit { .. }
+            | Self::Twin(_) => false,
         }
     }
 
@@ -139,7 +144,7 @@ impl Trouble {
             Self::Standby { left } => STANDBY_PAUSE.min(*left),
             Self::CoolingDown { left } | Self::Verifying { left } => *left,
             Self::Unauthorized { again, .. } => *again,
-            Self::Halted { .. } | Self::Undeliverable { .. } | Self::Misfit { .. } => HALTED_PAUSE,
+            Self::Halted { .. } | Self::Undeliverable { .. } | Self::Misfit { .. } | Self::Twin(_) => HALTED_PAUSE,
             Self::Lost => LOST_PAUSE,
             Self::Clock(_) => OPINION_PAUSE,
             Self::Stopped
@@ -166,7 +171,7 @@ impl Trouble {
             Self::Sink(_) | Self::CoolingDown { .. } | Self::Unverifiable { .. } => Waiting::Sink,
             Self::Verifying { .. } => Waiting::Table,
             Self::Store(_) => Waiting::Store,
-            Self::Halted { .. } | Self::Undeliverable { .. } | Self::Misfit { .. } => Waiting::Person,
+            Self::Halted { .. } | Self::Undeliverable { .. } | Self::Misfit { .. } | Self::Twin(_) => Waiting::Person,
         }
     }
 
@@ -178,6 +183,7 @@ impl Trouble {
             Self::Misfit { stored, now } => {
                 format!("the checkpoint belongs elsewhere: it has {stored}, this configuration has {now}")
             }
+            Self::Twin(twin) => twin.to_string(),
             other => chain(other),
         }
     }
@@ -210,6 +216,7 @@ impl Trouble {
                 agent and run `opship checkpoint adopt`"
                     .into()
             }
+            Self::Twin(twin) => twin.remedy(),
             Self::Rejected(_) => REQUEST_REFUSED.into(),
             Self::TooLarge(_) | Self::Malformed(_) => {
                 "nothing yet: smaller or repeated reads usually help; if it stays, \
@@ -331,7 +338,9 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::{AccountName, FeedId, Stream};
     use crate::store::Key;
+    use crate::store::owners::Rival;
 
     fn status(status: u16) -> Failure {
         Failure::Status { status, code: String::new(), message: String::new(), retry_after: None }
@@ -343,6 +352,15 @@ mod tests {
 
     fn sink(failure: Failure) -> SinkError {
         SinkError { attempted: "post 3 rows".into(), on: "https://there".into(), failure, cause: None }
+    }
+
+    fn name(text: &str) -> AccountName {
+        AccountName::parse(text).unwrap()
+    }
+
+    fn twin(rival: Rival) -> Trouble {
+        let feed = FeedId { account: name("second"), stream: Stream::ItemUsages };
+        Trouble::Twin(Box::new(Twin { feed, owner: name("first"), rival }))
     }
 
     fn each() -> Vec<Trouble> {
@@ -362,6 +380,10 @@ mod tests {
             Trouble::Halted { what: "no feature".into(), remedy: "give it".into() },
             Trouble::Undeliverable { what: "no rule".into(), remedy: "make one".into() },
             Trouble::Misfit { stored: prints("a"), now: prints("b") },
+            twin(Rival::Configured),
+            twin(Rival::OtherStreams),
+            twin(Rival::Elsewhere),
+            twin(Rival::Moving { to: name("new") }),
             StoreError::Conflict { key: Key::new("k") }.into(),
             StoreError::Refused { attempted: "read", on: "k".into(), remedy: "chmod it".into(), cause: None }.into(),
             Trouble::Store(CheckpointError::TooNew { key: Key::new("k"), writer: "w".into(), min_reader: 9 }),
@@ -390,6 +412,10 @@ mod tests {
             (Trouble::Source(source(Failure::NotConnected)), "http.proxy"),
             (Trouble::Source(source(status(404))), "accounts.NAME.events_url"),
             (StoreError::Conflict { key: Key::new("k") }.into(), "store.path"),
+            (twin(Rival::Configured), "leave itemusages to accounts.first"),
+            (twin(Rival::OtherStreams), "opship checkpoint rename first second --stream itemusages"),
+            (twin(Rival::Elsewhere), "opship checkpoint rename first second"),
+            (twin(Rival::Moving { to: name("new") }), "opship checkpoint rename first new"),
             (StoreError::Locked { on: "k".into(), holder: "process 1".into(), seconds: 1 }.into(), "hung"),
         ] {
             assert!(trouble.remedy().contains(names), "{}", trouble.remedy());

@@ -1,5 +1,6 @@
-//! `opship checkpoint show|reset|adopt`.
+//! `opship checkpoint show|reset|adopt|rename`.
 
+use super::rename::{RenameArgs, rename};
 use super::{CliError, Exit, Output, Which, print};
 use crate::agent::Feed;
 use crate::config::Config;
@@ -28,12 +29,17 @@ pub(super) enum CheckpointCommand {
     },
     /// Accept that the account or the destination has changed
     Adopt(Which),
+    /// The account has another name in the configuration: its position, ledger and dead letters go with it
+    ///
+    /// Stop opship first. Killed in the middle it goes on when the same command is given again; neither name ships until then.
+    Rename(RenameArgs),
 }
 
 pub(super) async fn checkpoint(config: &Config, command: CheckpointCommand, output: Output) -> Result<Exit, CliError> {
     let outside = Outside::new(config).await?;
     let store = outside.store().await?;
     match command {
+        CheckpointCommand::Rename(args) => rename(config, store, &args).await,
         CheckpointCommand::Show(which) => {
             let feeds = selected(config, &which)?;
             let mut text = String::new();

@@ -103,14 +103,18 @@ fn plan(config: Config, outside: Arc<Outside>, trouble: Option<WireError>, from:
     let store = keeping.works(store_connection.iter().chain(credential));
 
     let elsewhere: Vec<Pending> = rule_connection.iter().chain(&store_connection).cloned().collect();
-    let (mut accounts, mut states, mut connections) = (Vec::new(), Vec::new(), elsewhere.clone());
-    for (name, account) in &config.accounts {
-        let subject = Arc::new(Subject::new(name, account, &outside, &clocks));
+    let (mut accounts, mut introduced, mut connections) = (Vec::new(), Vec::new(), elsewhere.clone());
+    let subject = |(name, account)| Arc::new(Subject::new(name, account, &outside, &clocks));
+    let subjects = Arc::new(config.accounts.iter().map(subject).collect::<Vec<_>>());
+    for subject in subjects.iter() {
         let steps = subject.steps(identity.as_ref(), proxy.as_ref(), &elsewhere);
         connections.push(steps.connection.clone());
-        states.push(keeping.state(&subject, &store, &steps.account));
+        introduced.push(steps.account.clone());
         accounts.extend(steps.in_order());
     }
+    // Two entries may be one account: that is known when each has said who it is.
+    let state = |subject| keeping.state(subject, &subjects, &store, &introduced);
+    let states: Vec<Pending> = subjects.iter().map(state).collect();
     let clock = clock(&clocks, &connections);
 
     all.extend(proxy.iter().cloned());

@@ -5,11 +5,12 @@ use super::doctor::plural;
 use super::doctor_network::{Clocks, Place, long};
 use super::doctor_source::Subject;
 use super::doctor_step::{Finding, Pending, Plan};
+use super::doctor_twins::{Subjects, told as twins_told, twin, unread};
 use crate::agent::chain;
 use crate::config::{self, Config, Lookback};
 use crate::flow::FeedId;
 use crate::flow::checkpoint::{Checkpoint, Decoded, Fingerprints};
-use crate::store::checkpoints::{Checkpoints, Loaded};
+use crate::store::checkpoints::{CheckpointError, Checkpoints, Loaded};
 use crate::store::{Store, StoreError};
 use crate::wire::{Ground, Outside, WireError};
 use chrono::TimeDelta;
@@ -99,16 +100,22 @@ impl Keeping {
     }
 
     /// What stands in the store for an account.
-    pub(super) fn state(&self, subject: &Arc<Subject>, store: &Pending, account: &Pending) -> Pending {
-        let (config, outside, subject) = (self.config.clone(), self.outside.clone(), subject.clone());
-        let plan = Plan::new("state", subject.name.as_str()).needs([store]).after([account]);
+    pub(super) fn state(
+        &self,
+        subject: &Arc<Subject>,
+        all: &Subjects,
+        store: &Pending,
+        accounts: &[Pending],
+    ) -> Pending {
+        let (config, outside, subject, all) = (self.config.clone(), self.outside.clone(), subject.clone(), all.clone());
+        let plan = Plan::new("state", subject.name.as_str()).needs([store]).after(accounts);
         plan.run(async move {
             match outside.store_as_it_is().await {
-                Ok(Some(store)) => match stood(&store, &subject, &outside, &config).await {
+                Ok(store) => match stood(store.as_ref(), &subject, &all, &outside, &config).await {
                     Ok(finding) => finding,
-                    Err(error) => refused(&config, &error),
+                    Err(CheckpointError::Store(error)) => refused(&config, &error),
+                    Err(error) => unread(error),
                 },
-                Ok(None) => Finding::ok(first_start(&config)),
                 Err(WireError::Store(error)) => refused(&config, &error),
                 Err(error) => Finding::fail(Exit::Usage, chain(&error), "correct [store]"),
             }
@@ -227,11 +234,16 @@ struct Stand {
 }
 
 async fn stood(
-    store: &Arc<dyn Store>,
+    store: Option<&Arc<dyn Store>>,
     subject: &Subject,
+    all: &Subjects,
     outside: &Outside,
     config: &Config,
-) -> Result<Finding, StoreError> {
+) -> Result<Finding, CheckpointError> {
+    if let Some(twin) = twin(subject, all, outside, store).await? {
+        return Ok(twins_told(&twin));
+    }
+    let Some(store) = store else { return Ok(Finding::ok(first_start(config))) };
     let place = subject.source.as_ref().map(|source| source.place()).unwrap_or_default();
     let uuid = subject.who.get().and_then(|who| who.account_uuid.as_deref());
     let now = outside.sink_place().ok().map(|sink| Fingerprints::new(&place, uuid, &sink));

@@ -41,7 +41,7 @@ impl Exit {
             ),
             Self::DeadLetters => ("done, with dead letters", "`opship dead-letters list` says which and why"),
             Self::Usage => (
-                "usage, configuration, or a checkpoint of another account or destination",
+                "usage, configuration, or a checkpoint of another account, destination or entry",
                 "correct it; trying again does not help",
             ),
             Self::Credentials => ("credentials refused (`once`, `check` and `reconcile`)", "a new token, or a role"),
@@ -132,7 +132,7 @@ pub(super) fn advice(error: &CliError) -> Option<&'static str> {
 pub(crate) fn exit_of(trouble: &Trouble) -> Exit {
     match trouble {
         Trouble::Stopped => Exit::Done,
-        Trouble::Misfit { .. } | Trouble::Store(CheckpointError::TooNew { .. }) => Exit::Usage,
+        Trouble::Misfit { .. } | Trouble::Twin(_) | Trouble::Store(CheckpointError::TooNew { .. }) => Exit::Usage,
         Trouble::Unauthorized { .. } => Exit::Credentials,
         _ => Exit::Failed,
     }

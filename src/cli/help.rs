@@ -91,6 +91,13 @@ const EXAMPLES: &[(&str, &[Example])] = &[
         ],
     ),
     (
+        "checkpoint rename",
+        &[
+            ("opship checkpoint rename acme acme-eu", "accounts.acme is called accounts.acme-eu now"),
+            ("opship checkpoint rename acme acme-eu --stream itemusages", "one stream moved to another entry"),
+        ],
+    ),
+    (
         "dead-letters",
         &[
             ("opship dead-letters list", "which events could not be shipped whole, and why"),

@@ -68,6 +68,8 @@ pub enum Bug {
     SetAsideAtOnce,
     /// No empty frame proves that the ledger takes appends: one that takes none lets each start post the open batch again (A).
     SkipEmptyFrame,
+    /// An entry ships although another one of the same account does (A).
+    IgnoreOwner,
     /// A heartbeat is posted although a feed of the account is in trouble (V).
     HeartbeatInTrouble,
     /// A table that shows no row counts as empty: `reconcile --repair` ships again what a right hides (D).
@@ -108,6 +110,7 @@ impl Bug {
         Self::BelieveEveryDate,
         Self::SetAsideAtOnce,
         Self::SkipEmptyFrame,
+        Self::IgnoreOwner,
     ];
 }
 

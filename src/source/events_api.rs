@@ -4,6 +4,7 @@ use super::budget::Budget;
 use super::token::{self, Allow, Claims, TokenError};
 use super::{Answer, BudgetLeft, Introspection, Lane, PageRequest, Source, SourceError};
 use crate::config::{Account, ApiVersion};
+use crate::flow::identity::TokenHash;
 use crate::flow::{AccountName, Stream, Time, retry::Failure};
 use crate::http::{self, BODY_BYTES_MAX, REQUEST_DEADLINE};
 use crate::secret::{SecretError, SecretReader};
@@ -45,6 +46,7 @@ struct Credential {
     header: HeaderValue,
     base: Url,
     claims: Claims,
+    hash: TokenHash,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -152,7 +154,7 @@ impl EventsApi {
         let mut header = HeaderValue::try_from(format!("Bearer {text}")).map_err(|_| refused(TokenError::Garbled))?;
         header.set_sensitive(true);
         *self.base.lock().unwrap_or_else(PoisonError::into_inner) = Some(base.clone());
-        Ok(Arc::new(Credential { header, base, claims }))
+        Ok(Arc::new(Credential { header, base, claims, hash: TokenHash::of(text) }))
     }
 
     fn unaddressed(&self, why: TokenError) -> CredentialError {
@@ -245,7 +247,7 @@ impl Source for EventsApi {
             lane: Lane::Live,
         };
         let (answer, credential) = self.ask(&question).await?;
-        introspection(&answer, &credential.claims).map_err(|what| SourceError {
+        introspection(&answer, &credential).map_err(|what| SourceError {
             attempted: question.attempted,
             on: format!("{}{path}", credential.base.as_str().trim_end_matches('/')),
             failure: Failure::Malformed(what.into()),
@@ -309,7 +311,7 @@ fn rfc3339(time: Time) -> String {
 }
 
 /// Reads both shapes whatever was asked: version 1 writes `Features`, version 2 `features` (and `account_uuid` since 1.4.1).
-fn introspection(answer: &Answer, claims: &Claims) -> Result<Introspection, &'static str> {
+fn introspection(answer: &Answer, credential: &Credential) -> Result<Introspection, &'static str> {
     #[derive(Deserialize)]
     struct Shape {
         #[serde(alias = "Features")]
@@ -317,11 +319,13 @@ fn introspection(answer: &Answer, claims: &Claims) -> Result<Introspection, &'st
         #[serde(alias = "AccountUUID")]
         account_uuid: Option<String>,
     }
+    let claims = &credential.claims;
     let said = |body: &Bytes| serde_json::from_slice::<Shape>(body);
     let shape = said(&answer.body).map_err(|_| "it is not an introspection of a token")?;
     let features = shape.features.or_else(|| Some(claims.features.clone()).filter(|features| !features.is_empty()));
     Ok(Introspection {
         account_uuid: shape.account_uuid.filter(|uuid| !uuid.is_empty()).or_else(|| claims.account_uuid.clone()),
+        token: credential.hash.clone(),
         features: features.ok_or("it names no features")?,
         expires: claims.expires,
         date: answer.date,

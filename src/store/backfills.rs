@@ -158,6 +158,12 @@ impl Backfills {
     }
 }
 
+/// The document under another name; `None` when it is not one that this program can read.
+pub(super) fn renamed(bytes: &[u8], from: &FeedId, to: &FeedId) -> Option<Vec<u8>> {
+    let progress = decode(bytes, from).ok()?;
+    KIND.seal(&Progress { account: to.account.clone(), ..progress }).ok()
+}
+
 enum Unreadable {
     Corrupt(String),
     TooNew { writer: String, min_reader: u32 },

@@ -4,9 +4,9 @@ use super::{Expect, Holder, Key, Object, Store, StoreError, Version};
 use crate::flow::checkpoint::{Checkpoint, Decoded, INTENT_TTL};
 use crate::flow::planted::{self, Bug};
 use crate::flow::retry::Pace;
-use crate::flow::{FeedId, Time};
+use crate::flow::{AccountName, FeedId, Stream, Time};
 use bytes::Bytes;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -84,12 +84,31 @@ impl Checkpoints {
         &self.owner
     }
 
+    pub(super) const FOLDER: &str = "checkpoints/";
+
     pub fn key(feed: &FeedId) -> Key {
-        Key::new(format!("checkpoints/{}/{}.json", feed.account, feed.stream))
+        Key::new(format!("{}{}/{}.json", Self::FOLDER, feed.account, feed.stream))
     }
 
-    fn previous_key(feed: &FeedId) -> Key {
-        Key::new(format!("checkpoints/{}/{}.prev.json", feed.account, feed.stream))
+    pub(super) fn previous_key(feed: &FeedId) -> Key {
+        Key::new(format!("{}{}/{}.prev.json", Self::FOLDER, feed.account, feed.stream))
+    }
+
+    /// Every feed that has a checkpoint, or a fallback copy of one.
+    ///
+    /// # Errors
+    /// The store cannot be listed.
+    pub async fn feeds(store: &dyn Store) -> Result<BTreeSet<FeedId>, StoreError> {
+        Ok(store.list(Self::FOLDER).await?.iter().filter_map(|listed| Self::feed_of(&listed.key)).collect())
+    }
+
+    /// Whose checkpoint, or fallback copy of it, a key names.
+    pub(super) fn feed_of(key: &Key) -> Option<FeedId> {
+        let (account, name) = key.as_str().strip_prefix(Self::FOLDER)?.split_once('/')?;
+        let name = name.strip_suffix(".json")?;
+        let name = name.strip_suffix(".prev").unwrap_or(name);
+        let stream = Stream::ALL.into_iter().find(|stream| stream.as_str() == name)?;
+        Some(FeedId { account: AccountName::parse(account)?, stream })
     }
 
     /// Reads the checkpoint. An unreadable one is copied aside first, so that nothing is overwritten unseen.

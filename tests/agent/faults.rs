@@ -68,14 +68,15 @@ kinds! {
     HostClockBehind,
     PageWithoutItems,
     PageKeyWrong,
+    TwinEntry,
 }
 
 impl Kind {
     /// Circumstances make a run harder; only faults count towards the faults that each run must have. One poisoned row is refused many
     /// times.
     fn is_circumstance(self) -> bool {
-        use Kind::{EventFuture, EventLate, EventOdd, Outage, Restart, ThreeReplicas, TwoReplicas};
-        matches!(self, Restart | Outage | EventLate | EventFuture | EventOdd | TwoReplicas | ThreeReplicas)
+        use Kind::{EventFuture, EventLate, EventOdd, Outage, Restart, ThreeReplicas, TwinEntry, TwoReplicas};
+        matches!(self, Restart | Outage | EventLate | EventFuture | EventOdd | TwoReplicas | ThreeReplicas | TwinEntry)
             || self.is_poison()
     }
 

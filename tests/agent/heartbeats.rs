@@ -192,7 +192,7 @@ async fn fm_60_an_accepted_batch_of_the_account_clears_the_notice() {
     assert_eq!(account.waiting(), 2);
     account.world.add(2);
     let shown_on = account.board.panel(&FeedId { account: name(), stream: Stream::ItemUsages });
-    account.world.start_shown_on(shown_on).good().await;
+    account.world.start_shown_on("default", shown_on).good().await;
     assert_eq!(account.waiting(), 0, "{:?}", account.status());
     account.well_for(MINUTE).await;
     assert_eq!(account.waiting(), 2);

@@ -81,7 +81,7 @@ async fn a_dead_owner_of_a_file_store_is_replaced_at_once() {
     world.add(3);
     let mut process = world.start();
     world.posts_end([Outcome::Hang { accepted: true }]);
-    process.link.at_step(18, Mishap::Crash);
+    process.link.at_step(24, Mishap::Crash);
     process.tick().await;
     world.crashes += 1;
     world.state().store.gone.push(process.owner.clone());

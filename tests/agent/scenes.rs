@@ -246,7 +246,7 @@ pub(crate) const READING: &[Scene] = &[
             world.add(9);
         })
     })
-    .stopped_at(9)
+    .stopped_at(15)
     .idle(),
 ];
 
@@ -256,14 +256,14 @@ pub(crate) const DELIVERY: &[Scene] = &[
             world.add(9);
         })
     })
-    .stopped_at(24),
+    .stopped_at(30),
     Scene::of("a SIGTERM while a POST hangs", |world| {
         Box::pin(async {
             world.add(3);
             world.posts_end([Outcome::Hang { accepted: true }]);
         })
     })
-    .stopped_at(20),
+    .stopped_at(26),
     Scene::of("the reply to a POST is lost", |world| {
         Box::pin(async {
             world.add(3);

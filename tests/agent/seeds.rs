@@ -7,6 +7,7 @@ use crate::faults::Kind;
 use crate::figures::{FAULTS_MIN, Figures};
 use crate::source::Order;
 use crate::store::TTL;
+use crate::twins::Intruder;
 use crate::weather::{Backup, Sealing, Weather};
 use crate::world::{HOUR, MINUTE, Process, World};
 use crate::wrong_times::Clocks;
@@ -60,6 +61,7 @@ struct Run {
     weather: Weather,
     clocks: Clocks,
     processes: Vec<Process>,
+    intruder: Option<Intruder>,
     backup: Backup,
     ticks: u64,
     long_outages: u32,
@@ -106,8 +108,8 @@ impl Run {
         }
         let clocks = Clocks::of(&world, seed);
         let processes = (0..replicas).map(|_| world.start()).collect();
-        let (backup, sealing) = (Backup::default(), Sealing::of(seed));
-        Self { world, dice, weather, clocks, processes, backup, ticks: 0, long_outages: 0, sealing }
+        let (intruder, backup, sealing) = (Intruder::of(seed), Backup::default(), Sealing::of(seed));
+        Self { world, dice, weather, clocks, processes, intruder, backup, ticks: 0, long_outages: 0, sealing }
     }
 
     async fn go(mut self) -> Figures {
@@ -123,6 +125,9 @@ impl Run {
             }
             self.sealing.strike(&mut self.world, &mut self.processes);
             self.tick().await;
+            if let Some(intruder) = &mut self.intruder {
+                intruder.try_its_luck(&mut self.world).await;
+            }
             self.pause().await;
             self.ticks += 1;
         }

@@ -165,6 +165,8 @@ pub(crate) struct Table {
     pub(crate) doubts: u64,
     /// Seals that the ledger gets right after the next POST.
     pub(crate) then_seal: u64,
+    /// Rule and stream, for the checkpoint's fingerprint.
+    pub(crate) place: String,
 }
 
 impl Table {
@@ -195,6 +197,7 @@ impl Table {
             begun_at_stop: None,
             doubts: 0,
             then_seal: 0,
+            place: "dcr-test/Custom-OnePasswordEventLogs_CL".into(),
         }
     }
 
@@ -354,6 +357,6 @@ impl Sink for Link {
     }
 
     fn place(&self) -> String {
-        "dcr-test/Custom-OnePasswordEventLogs_CL".into()
+        self.state().sink.place.clone()
     }
 }

@@ -5,6 +5,7 @@ use crate::link::Link;
 use crate::world::State;
 use async_trait::async_trait;
 use chrono::TimeDelta;
+use opship::flow::identity::TokenHash;
 use opship::flow::retry::Failure;
 use opship::flow::{Stream, Time};
 use opship::source::{Answer, Introspection, Lane, PageRequest, Source, SourceError};
@@ -142,6 +143,8 @@ pub(crate) struct Archive {
     pub(crate) covered: HashSet<String>,
     pub(crate) hook: Option<Hook>,
     pub(crate) features: Vec<String>,
+    /// What the introspection says.
+    pub(crate) account_uuid: Option<String>,
     cursors: HashMap<String, Reading>,
     epoch: u64,
     /// The events in the source's order, as (place, index).
@@ -163,6 +166,7 @@ impl Archive {
             covered: HashSet::new(),
             hook: None,
             features: vec!["auditevents".into(), "itemusages".into()],
+            account_uuid: Some("ACCOUNT".into()),
             cursors: HashMap::new(),
             epoch: 0,
             sorted: Vec::new(),
@@ -279,8 +283,11 @@ fn error(failure: Failure) -> SourceError {
 #[async_trait]
 impl Source for Link {
     async fn introspect(&self) -> Result<Introspection, SourceError> {
-        let (date, features) = self.call(|state| (state.answer_date(), state.source.features.clone())).await;
-        Ok(Introspection { account_uuid: Some("ACCOUNT".into()), features, expires: None, date })
+        let said =
+            |state: &mut State| (state.answer_date(), state.source.features.clone(), state.source.account_uuid.clone());
+        let (date, features, account_uuid) = self.call(said).await;
+        let token = TokenHash::of("the token of this account");
+        Ok(Introspection { account_uuid, token, features, expires: None, date })
     }
 
     async fn page(&self, _: Stream, request: &PageRequest, lane: Lane) -> Result<Answer, SourceError> {

@@ -316,7 +316,7 @@ async fn fm_29_a_checkpoint_for_newer_readers_stands_untouched() {
     let mut world = World::new(Order::Insertion);
     world.add(3);
     world.start().good().await;
-    let newer = for_newer_readers(&world.state().store.blobs[CHECKPOINT].bytes);
+    let newer = for_newer_readers("opship-checkpoint", &world.state().store.blobs[CHECKPOINT].bytes);
     world.state().store.set(CHECKPOINT, newer.clone());
     let (asked, effects) = (world.requests().len(), world.state().effects());
     let trouble = world.start().bad().await;
@@ -327,13 +327,13 @@ async fn fm_29_a_checkpoint_for_newer_readers_stands_untouched() {
 }
 
 /// The document as version 9.9.9 would have sealed it for readers of format 2.
-fn for_newer_readers(document: &[u8]) -> Vec<u8> {
+pub(crate) fn for_newer_readers(format: &str, document: &[u8]) -> Vec<u8> {
     use sha2::Digest;
     let text = String::from_utf8(document.to_vec()).expect("text");
     let (_, body) = text.split_once(r#""body":"#).expect("a body");
     let body = body.strip_suffix('}').expect("the end");
-    let sum = sha2::Sha256::digest(format!("opship-checkpoint\n2\n2\nopship/9.9.9\n{body}"));
+    let sum = sha2::Sha256::digest(format!("{format}\n2\n2\nopship/9.9.9\n{body}"));
     let sum: String = sum.iter().map(|byte| format!("{byte:02x}")).collect();
-    let head = r#""format":"opship-checkpoint","version":2,"min_reader":2,"writer":"opship/9.9.9""#;
+    let head = format!(r#""format":"{format}","version":2,"min_reader":2,"writer":"opship/9.9.9""#);
     format!(r#"{{{head},"checksum":"{sum}","body":{body}}}"#).into_bytes()
 }

@@ -20,6 +20,8 @@ use opship::flow::window::Widths;
 use opship::flow::{AccountName, FeedId, Stream, Time};
 use opship::source::PageRequest;
 use opship::store::dead_letters::DeadLetter;
+use opship::store::owners::Owners;
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -96,6 +98,8 @@ pub(crate) struct World {
     pub(crate) standby_max: Duration,
     pub(crate) crashes: u64,
     pub(crate) stream: Stream,
+    /// The feeds of the configuration, for what a refused entry is told.
+    pub(crate) configured: BTreeSet<FeedId>,
     started: u64,
 }
 
@@ -133,7 +137,8 @@ impl World {
         };
         let state = Arc::new(Mutex::new(state));
         let (patience, standby_max) = (Patience::RUN, Duration::ZERO);
-        Self { state, settings, patience, standby_max, crashes: 0, stream: Stream::ItemUsages, started: 0 }
+        let (stream, configured) = (Stream::ItemUsages, BTreeSet::new());
+        Self { state, settings, patience, standby_max, crashes: 0, stream, configured, started: 0 }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -157,18 +162,24 @@ impl World {
 
     /// A new process with an owner of its own.
     pub(crate) fn start(&mut self) -> Process {
-        self.start_shown_on(Arc::default())
+        self.start_as("default")
     }
 
-    pub(crate) fn start_shown_on(&mut self, panel: Arc<Panel>) -> Process {
+    /// A process of this entry of the configuration.
+    pub(crate) fn start_as(&mut self, entry: &str) -> Process {
+        self.start_shown_on(entry, Arc::default())
+    }
+
+    pub(crate) fn start_shown_on(&mut self, entry: &str, panel: Arc<Panel>) -> Process {
         self.started += 1;
         let link = Link::new(self.state.clone());
-        let account = AccountName::parse("default").expect("a legal name");
+        let account = AccountName::parse(entry).expect("a legal name");
         let edge = Arc::new(link.clone());
         let owner = format!("owner-{}", self.started);
         let feed = Feed::new(Parts {
             panel: panel.clone(),
             table: Some(edge.clone()),
+            owners: Arc::new(Owners::new(edge.clone(), self.configured.clone())),
             id: FeedId { account: account.clone(), stream: self.stream },
             account: Arc::new(Account::new(account, self.patience, self.host_clock())),
             source: edge.clone(),
@@ -359,7 +370,7 @@ impl Process {
 }
 
 /// What the work comes to, unless the process dies in it.
-async fn alive<T>(link: &Link, work: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn alive<T>(link: &Link, work: impl Future<Output = T>) -> Option<T> {
     let mut work = pin!(link.dying_at_a_wait(work));
     loop {
         tokio::select! {

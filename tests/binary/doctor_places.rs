@@ -239,6 +239,18 @@ pub fn folders() -> Vec<Case> {
                 world
             },
         ),
+        case(
+            "a second entry has a token of the same account",
+            "FAIL state second",
+            64,
+            &["accounts.default", "accounts.second", "each event would arrive twice", "remove one of the two entries"],
+            async {
+                let mut world = World::file(history(30)).await;
+                world.once().await.exits(0);
+                world.twin("second");
+                world
+            },
+        ),
     ]
 }
 

@@ -2,6 +2,7 @@
 
 use crate::world::*;
 use opship::config::ApiVersion;
+use opship::flow::identity::TokenHash;
 use opship::flow::{Cursor, Stream, Time, retry::Failure};
 use opship::source::{Introspection, Lane, PageRequest, Source};
 use serde_json::json;
@@ -82,6 +83,7 @@ async fn both_shapes_of_introspection_are_read_from_both_versions() {
             let source = source(&TokenFile::new(&token), Some(&world.url), api);
             let expected = Introspection {
                 account_uuid: Some(account.into()),
+                token: TokenHash::of(&token),
                 features: features.clone(),
                 expires: Some(time("2026-09-21T14:13:20Z")),
                 date: time("2026-11-22T10:00:00Z"),

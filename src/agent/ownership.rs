@@ -1,0 +1,60 @@
+//! own: the entry of the configuration that ships this stream of this account to this destination is this one, and no other.
+
+use super::Feed;
+use super::trouble::Trouble;
+use crate::flow::checkpoint::Fingerprints;
+use crate::flow::identity::{Identity, TokenHash};
+use crate::flow::planted::{self, Bug};
+use crate::store::checkpoints::Loaded;
+use crate::store::owners::Claim;
+
+/// Who the account is by the latest introduction.
+pub(super) struct Me {
+    pub fingerprints: Fingerprints,
+    pub token: TokenHash,
+}
+
+impl Feed {
+    /// Before anything is posted from a position: asked again after each write of another process, and never by an idle tick.
+    pub(super) async fn own_still(&mut self, loaded: &Loaded) -> Result<(), Trouble> {
+        let claim = self.claim(&loaded.checkpoint.fingerprints)?;
+        let is_known = self.owned.as_ref() == Some(&claim.key()) && self.last_seen.as_ref() == Some(&loaded.version);
+        if is_known { Ok(()) } else { self.own_as(&claim).await }
+    }
+
+    /// Before a position is created or adopted: a second entry of one account must not begin, nor one that was renamed go on.
+    pub(super) async fn own(&mut self, fingerprints: &Fingerprints) -> Result<(), Trouble> {
+        let claim = self.claim(fingerprints)?;
+        self.own_as(&claim).await
+    }
+
+    /// Without writing: the other entry that ships what this feed would.
+    pub(super) async fn owned_by_other(&mut self) -> Result<Option<Trouble>, Trouble> {
+        let fingerprints = self.introduce().await?;
+        let claim = self.claim(&fingerprints)?;
+        let owner = self.owners.owner_of(&claim).await?;
+        let twin = owner.and_then(|owner| self.owners.rule(&claim, &owner));
+        Ok(twin.map(|twin| Trouble::Twin(Box::new(twin))))
+    }
+
+    async fn own_as(&mut self, claim: &Claim) -> Result<(), Trouble> {
+        self.owned = None;
+        match self.owners.claim(claim, self.date).await? {
+            Some(twin) if !planted::is(Bug::IgnoreOwner) => {
+                self.position = None;
+                Err(Trouble::Twin(Box::new(twin)))
+            }
+            Some(_) | None => {
+                self.owned = Some(claim.key());
+                Ok(())
+            }
+        }
+    }
+
+    /// An account that was named once stays named, whatever the introduction leaves out now.
+    fn claim(&self, stored: &Fingerprints) -> Result<Claim, Trouble> {
+        let Some(me) = &self.me else { return Err(Trouble::Lost) };
+        let account = Identity::new([&me.fingerprints, stored], &me.token);
+        Ok(Claim { feed: self.id.clone(), account, sink: me.fingerprints.sink.clone() })
+    }
+}
