@@ -69,6 +69,7 @@ impl Weather {
             dice: Dice::new(seed ^ 0x51),
             odds: self.sink,
             storm: None,
+            is_of_long_bodies: false,
             calm_until: None,
             alone: HashMap::new(),
             is_verified: world.settings.verify_after.is_some(),
@@ -152,6 +153,8 @@ struct Wind {
     dice: Dice,
     odds: u64,
     storm: Option<u64>,
+    /// The storm strikes bodies of several rows alone, as a line does on which long requests break or time out.
+    is_of_long_bodies: bool,
     calm_until: Option<Instant>,
     /// How often each row was refused alone without an answer.
     alone: HashMap<String, u32>,
@@ -174,6 +177,9 @@ impl Wind {
             kind =
                 kind.filter(|kind| !is_doubtful(*kind) || self.calm_until.is_none_or(|until| until <= Instant::now()));
         }
+        if kind != last {
+            self.is_of_long_bodies = kind.is_some_and(is_doubtful) && self.dice.one_in(2);
+        }
         self.storm = kind;
         kind.filter(|kind| self.may_meet(*kind, rows))
             .map_or(Outcome::Accept, |kind| post_trouble(kind, &mut self.dice))
@@ -182,7 +188,7 @@ impl Wind {
     fn may_meet(&mut self, kind: u64, rows: &[String]) -> bool {
         match rows {
             // Nothing is too large that is empty; and what is refused alone for its size is refused for good.
-            [] | [_] if kind == TOO_LARGE => false,
+            [] | [_] if kind == TOO_LARGE || self.is_of_long_bodies => false,
             // A verifying agent tries a row again hours later, with no state but a count: a third refusal sets it aside.
             [row] if self.is_verified && is_doubtful(kind) => {
                 let times = self.alone.entry(row.clone()).or_default();
