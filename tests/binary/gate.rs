@@ -87,6 +87,8 @@ impl Gate {
         url.set_query(parts.uri.query());
         let mut headers = parts.headers;
         headers.remove(header::HOST);
+        // A connection for each request: on a busy machine the service has often hung up on one that rested.
+        headers.insert(header::CONNECTION, header::HeaderValue::from_static("close"));
         let Ok(body) = to_bytes(body, BODY_BYTES_MAX).await else {
             // A process that is killed in the middle of a request: nobody waits for the answer.
             return Response::new(Body::empty());

@@ -19,7 +19,9 @@ fn is_append_to_the_ledger(request: &Parts) -> bool {
 
 /// A world whose ledger takes no appends while the switch is on. Blobs can be created all the same, as such policies have it.
 async fn sealable() -> (World, Arc<AtomicBool>) {
-    let world = World::behind_a_gate(Kind::Blob, history(90)).await;
+    // Two hours, so that a batch has few segments.
+    let span = Duration::from_secs(7200);
+    let world = World::behind_a_gate(Kind::Blob, Options { history_span: span, ..history(90) }).await;
     let sealed = Arc::new(AtomicBool::new(false));
     let is_on = sealed.clone();
     world

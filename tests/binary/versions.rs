@@ -2,9 +2,10 @@
 
 use crate::agent::wait_until;
 use crate::world::{Kind, World, history};
+use opship::sim::Options;
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(90);
+const SOON: Duration = Duration::from_secs(240);
 const CONDITIONS: [(&str, &str); 3] = [
     ("if-none-match", "ignores If-None-Match"),
     ("if-match", "ignores If-Match"),
@@ -13,7 +14,9 @@ const CONDITIONS: [(&str, &str); 3] = [
 const REMEDY: &str = "point store.container_url at the storage account itself";
 
 async fn without(condition: &'static str) -> World {
-    let world = World::behind_a_gate(Kind::Blob, history(90)).await;
+    // Two hours, so that a batch has few segments.
+    let span = Duration::from_secs(7200);
+    let world = World::behind_a_gate(Kind::Blob, Options { history_span: span, ..history(90) }).await;
     world.gate.rules(move |request| {
         request.headers.remove(condition);
         None
