@@ -276,6 +276,23 @@ mod tests {
         assert!(board.hung().is_empty(), "a stopped feed has nothing left to do");
     }
 
+    /// Fault: the host's clock is set back by forty days after a tick began, and the feed then stands still. Shows: it hangs after its time, not after forty days more, and its next tick is no further away than the timer's.
+    #[tokio::test(start_paused = true)]
+    async fn fm_47_a_feed_that_stands_still_hangs_though_the_clock_was_set_back() {
+        let (board, panel) = board(Timer::Every(MINUTE));
+        panel.tick_began();
+        if let Some(began) = &mut held(&panel.view).tick_began {
+            began.at += MINUTE * 60 * 24 * 40;
+        }
+        panel.tick_ended(&Ok(Drained::default()), Duration::ZERO);
+        let now = Moment::now();
+        assert!(board.next_tick(&panel.view(), now).is_some_and(|next| next <= now.at + MINUTE));
+        tokio::time::advance(MINUTE).await;
+        assert!(board.hung().is_empty());
+        tokio::time::advance(STILL_MAX + MINUTE).await;
+        assert_eq!(board.hung().len(), 1);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn trouble_outside_is_no_reason_to_hang() {
         let (board, panel) = board(Timer::Every(MINUTE));

@@ -290,7 +290,7 @@ impl Health {
     async fn refused(&self, state: &mut State, error: SinkError) {
         let (account, what) = (&self.account.name, chain(&error));
         let Some(trouble) = state.refused.count(error) else {
-            return tracing::warn!(%account, error = what, "a health row was not accepted: one more is tried");
+            return tracing::warn!(account = %account, error = what, "a health row was not accepted: one more is tried");
         };
         self.panel.waits(&trouble);
         self.told_by_silence(state).await;

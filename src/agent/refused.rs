@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 /// So many refusals in a row are no accident, whatever they say.
 const TIMES: u32 = 2;
-/// The next one is tried no sooner.
+/// The next one is tried no sooner, and not before the time that the destination asks for.
 const PAUSE: Duration = Duration::from_secs(60);
 /// A trouble row that may have arrived is posted so often at most: each copy keeps the published "no health rows" rule quiet for an hour.
 const DOUBTS_MAX: u32 = 3;
@@ -21,7 +21,7 @@ pub(super) struct Refused {
     times: u32,
     /// Of these, rows that may have arrived.
     doubts: u32,
-    at: Option<Instant>,
+    not_before: Option<Instant>,
     /// The remedy that was logged.
     said: Option<String>,
 }
@@ -29,7 +29,7 @@ pub(super) struct Refused {
 impl Refused {
     /// Whether the next health row may be posted yet.
     pub(super) fn may_try(&self) -> bool {
-        self.at.is_none_or(|at| at.elapsed() >= PAUSE)
+        self.not_before.is_none_or(|at| Instant::now() >= at)
     }
 
     /// Whether the row of the last refusals was posted often enough, because it may have arrived each time.
@@ -41,7 +41,8 @@ impl Refused {
     pub(super) fn count(&mut self, error: SinkError) -> Option<Trouble> {
         self.times = self.times.saturating_add(1);
         self.doubts += u32::from(error.failure.may_have_arrived());
-        self.at = Some(Instant::now());
+        let asked = if let Failure::Status { retry_after, .. } = &error.failure { *retry_after } else { None };
+        self.not_before = Some(Instant::now() + asked.unwrap_or_default().max(PAUSE));
         let is_a_no = matches!(error.failure, Failure::Status { status: 401 | 403, .. });
         (is_a_no || self.times >= TIMES).then(|| trouble(error))
     }

@@ -111,9 +111,13 @@ async fn keep_ticking(mut armed: Armed, mut pulls: watch::Receiver<u64>, timer: 
 
 fn tell(timer: &Timer, was_late: bool) {
     if was_late {
-        tracing::debug!(?timer, "again no tick came by the host's clock");
+        tracing::debug!(scope = "schedule.cron", ?timer, "again no tick came by the host's clock");
     } else {
-        tracing::warn!(?timer, "no tick came in twice its time: was the clock of this host set back? ticking on");
+        tracing::warn!(
+            scope = "schedule.cron",
+            ?timer,
+            "no tick came in twice its time: was the clock of this host set back? ticking on"
+        );
     }
 }
 

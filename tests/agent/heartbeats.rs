@@ -169,6 +169,15 @@ async fn fm_60_heartbeats_refused_twice_in_a_row_by_anything_make_the_account_wa
     }
 }
 
+/// Fault: heartbeats answered by 429 with a time to wait of five minutes. Shows: the next one is tried no sooner.
+#[tokio::test(start_paused = true)]
+async fn fm_60_a_rule_that_says_when_to_come_again_is_left_alone_until_then() {
+    let account = account();
+    let posted = account.answers([Outcome::Busy(5 * MINUTE)]);
+    account.well_for(16 * MINUTE).await;
+    assert_eq!((posted.load(Ordering::Relaxed), account.waiting()), (4, 2));
+}
+
 /// Fault: trouble rows that the rule refuses. Shows: the account waits for that too; the row comes, once, when the rule takes it.
 #[tokio::test(start_paused = true)]
 async fn fm_60_trouble_rows_that_are_refused_count_as_well() {

@@ -3,6 +3,7 @@
 use crate::agent::Agent;
 use crate::units::{ONCE, SERVICE, Unit, packaged};
 use crate::world::{World, history};
+use opship::sim::{Fault, Refusal, Target, What};
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -163,6 +164,21 @@ async fn a_run_by_the_timer_ships_and_leaves_the_rest_to_the_next_and_then_the_s
     host.unit = Unit::read(SERVICE);
     let agent = host.starts();
     host.hears_until(WELL).await;
+    agent.stop().await.exits(0);
+    host.world.assert_exactly_once();
+}
+
+/// Fault: the rule refuses the heartbeats while there is nothing to ship. Shows: systemd's status line stops saying that all is well.
+#[tokio::test]
+async fn fm_60_systemd_hears_that_the_health_rows_are_refused() {
+    let host = Host::with(SERVICE).await;
+    let agent = host.starts();
+    host.hears_until(WELL).await;
+    agent.stop().await.exits(0);
+    host.was_told();
+    host.world.fault(Fault::new(Target::Ingestion, What::Status(Refusal::status(403))));
+    let agent = host.starts();
+    host.hears_until("STATUS=All 3 feeds are held up and tries again by itself: waits for the destination.").await;
     agent.stop().await.exits(0);
     host.world.assert_exactly_once();
 }
