@@ -35,7 +35,7 @@ fn is_written_plainly(raw: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use crate::flow::decode;
-    use crate::flow::map::{Changes, Mapper};
+    use crate::flow::map::{Changes, Mapper, Stub};
     use crate::flow::redact::Redact;
     use crate::flow::{EventId, EventKey, Hour, Stream};
     use serde_json::{Value, json};
@@ -77,7 +77,7 @@ mod tests {
             assert_eq!(found["action"], "view");
             let (redact, mut out) = (Redact::default(), Vec::new());
             let mapper = Mapper { stream: Stream::ItemUsages, account_uuid: None, redact: &redact };
-            mapper.stub(&decode::item(&event(timestamp)), "why", &mut out);
+            mapper.stub(&decode::item(&event(timestamp)), Stub::Ids, "why", &mut out);
             let stub: Value = serde_json::from_slice(&out).unwrap();
             assert_eq!((&stub["timestamp"], &stub["details"]["opship"]["timestamp"]), (&Value::Null, &json!(text)));
         }

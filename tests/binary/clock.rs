@@ -149,14 +149,7 @@ async fn fm_15_clocks_of_the_servers_that_jump_lose_nothing() {
 #[tokio::test]
 async fn fm_46_one_wrong_time_at_the_first_start_is_waited_out() {
     let ahead = |world: &World, count| {
-        world.fault(Fault {
-            on: Target::Introspect,
-            body: None,
-            from: 1,
-            count: Some(count),
-            probability: None,
-            what: What::WrongDate { days: 400 },
-        });
+        world.fault(Fault { count: Some(count), ..Fault::new(Target::Introspect, What::WrongDate { days: 400 }) });
     };
     let whole = async {
         let world = World::file(history(40)).await;
