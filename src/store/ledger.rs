@@ -34,8 +34,8 @@ pub struct Ledger {
     index: Option<HashMap<Hour, Hourly>>,
     /// Nobody has compared what was last found there with what the checkpoint says yet.
     is_unchecked: bool,
-    /// Torn tails that were read since then: they were listed, and are cut.
-    torn: Stock,
+    /// Torn tails as read: they are listed, until an append cuts them where the store can.
+    torn: HashMap<Hour, Stock>,
     is_loss_told: bool,
     /// Its segments took an append of this process before its first POST.
     is_proven: bool,
@@ -59,7 +59,7 @@ impl Ledger {
     pub fn new(store: Arc<dyn Store>, feed: &FeedId, sink_fingerprint: &str) -> Self {
         let prefix = format!("ledger/{}/{}/{sink_fingerprint}", feed.account, feed.stream);
         let (segments, index) = (HashMap::new(), None);
-        let torn = Stock::default();
+        let torn = HashMap::new();
         Self { store, prefix, segments, index, is_unchecked: false, torn, is_loss_told: false, is_proven: false }
     }
 
@@ -109,16 +109,16 @@ impl Ledger {
             .try_collect()
             .await?;
         self.index = Some(index);
-        for (hour, segment) in read {
-            self.torn.add(segment.torn);
-            self.keep(hour, segment);
-        }
+        read.into_iter().for_each(|(hour, segment)| self.keep(hour, segment));
         Ok(())
     }
 
     /// Takes over what a read or an append has shown of an hour.
     fn keep(&mut self, hour: Hour, segment: Segment) {
         let stock = segment.stock();
+        if segment.torn.bytes > 0 {
+            self.torn.insert(hour, segment.torn);
+        }
         if let Some(index) = &mut self.index
             && (stock.segments > 0 || index.contains_key(&hour))
         {

@@ -1,7 +1,7 @@
 //! How frames come into the ledger, and how it shows beforehand that it takes them.
 
 use super::frame::{Frame, frames};
-use super::{Ledger, PARALLEL, PARTS_MAX, SEGMENT_IDS_MAX, Segment};
+use super::{Ledger, PARALLEL, PARTS_MAX, SEGMENT_IDS_MAX, Segment, Stock};
 use crate::flow::planted::{self, Bug};
 use crate::flow::{EventId, EventKey, Hour};
 use crate::store::{Key, StoreError};
@@ -171,6 +171,8 @@ impl Ledger {
                 // Unreadable and not to be cut: the rest of the part is lost to us, go on in the next one.
                 if now.len() == torn && segment.part < PARTS_MAX {
                     tracing::error!(segment = %key, bytes = torn, remedy = "look at the disk; expect duplicates of that hour", "ledger segment has an unreadable tail: events in it may be shipped again");
+                    let segments = u64::from(segment.part_len == 0);
+                    segment.torn.add(Stock { segments, bytes: torn as u64 });
                     segment.roll();
                 }
             }

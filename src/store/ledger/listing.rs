@@ -20,6 +20,11 @@ impl Stock {
         self.segments += other.segments;
         self.bytes += other.bytes;
     }
+
+    const fn without(self, other: Self) -> Self {
+        let segments = self.segments.saturating_sub(other.segments);
+        Self { segments, bytes: self.bytes.saturating_sub(other.bytes) }
+    }
 }
 
 /// The parts of one hour.
@@ -62,11 +67,11 @@ impl Ledger {
         self.stock().filter(|_| !self.is_unchecked)
     }
 
-    /// What stands in the store where the last listing was not compared with the checkpoint yet, torn tails too. [`Ledger::is_checked`]
-    /// follows.
+    /// What stands in the store where the last listing was not compared with the checkpoint yet, with every torn tail that the
+    /// checkpoint may count. [`Ledger::is_checked`] follows.
     pub fn unchecked_stock(&self) -> Option<Stock> {
         let mut stock = self.stock().filter(|_| self.is_unchecked)?;
-        stock.add(self.torn);
+        self.torn.values().for_each(|torn| stock.add(*torn));
         Some(stock)
     }
 
@@ -89,11 +94,11 @@ impl Ledger {
             if hour_is_old && (parts.youngest > keep || planted::is(Bug::RetireByEventTime)) {
                 retiring.hours.push((*hour, parts.hourly.last_part));
             } else {
-                retiring.left.add(parts.hourly.stock);
+                retiring.left.add(self.whole(*hour, parts.hourly).stock);
             }
         }
-        (self.is_unchecked, self.torn) = (true, Stock::default());
-        self.index = Some(hourly(listed));
+        self.is_unchecked = true;
+        self.index = Some(self.hourly(listed));
         Ok(retiring)
     }
 
@@ -109,6 +114,7 @@ impl Ledger {
                 deleted += 1;
             }
             self.segments.remove(hour);
+            self.torn.remove(hour);
             if let Some(index) = &mut self.index {
                 index.remove(hour);
             }
@@ -134,8 +140,8 @@ impl Ledger {
     /// A listing to work with; nobody has compared it yet.
     pub(super) async fn look(&mut self) -> Result<HashMap<Hour, Hourly>, StoreError> {
         let listed = self.list().await?;
-        (self.is_unchecked, self.torn) = (true, Stock::default());
-        Ok(hourly(listed))
+        self.is_unchecked = true;
+        Ok(self.hourly(listed))
     }
 
     async fn list(&self) -> Result<HashMap<Hour, Parts>, StoreError> {
@@ -156,8 +162,14 @@ impl Ledger {
         }
         Ok(hours)
     }
-}
 
-fn hourly(listed: HashMap<Hour, Parts>) -> HashMap<Hour, Hourly> {
-    listed.into_iter().map(|(hour, parts)| (hour, parts.hourly)).collect()
+    fn hourly(&self, listed: HashMap<Hour, Parts>) -> HashMap<Hour, Hourly> {
+        listed.into_iter().map(|(hour, parts)| (hour, self.whole(hour, parts.hourly))).collect()
+    }
+
+    /// Without the tail that is known to be torn: what was once found without it must not be listed with it again.
+    fn whole(&self, hour: Hour, hourly: Hourly) -> Hourly {
+        let torn = self.torn.get(&hour).copied().unwrap_or_default();
+        Hourly { stock: hourly.stock.without(torn), ..hourly }
+    }
 }
