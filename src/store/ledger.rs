@@ -10,6 +10,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+#[path = "elsewhere.rs"]
+mod elsewhere;
+use elsewhere::Sieve;
+
 /// Segments asked or appended at once.
 const PARALLEL: usize = 16;
 /// Ids kept in memory beyond what a page needs: about 6 MB.
@@ -20,8 +24,6 @@ const SEGMENT_IDS_MAX: usize = 200_000;
 const PARTS_MAX: u32 = 100;
 /// Reads of a moving end before an append is given up.
 const APPEND_TRIES: u32 = 8;
-/// Looks into other hours for the new events of a page.
-const LOOKS_MAX: usize = 10_000;
 const HEAD_BYTES: usize = 20;
 const ID_BYTES: usize = 16;
 const CRC_BYTES: usize = 4;
@@ -34,6 +36,8 @@ pub struct Ledger {
     /// The parts that exist, by hour, as of the last listing; none: must be listed before use.
     index: Option<HashMap<Hour, u32>>,
     is_loss_told: bool,
+    /// Of the ids in memory; none until it is asked, and again when ids left memory.
+    sieve: Option<Sieve>,
 }
 
 /// One hour as known: its ids with the highest attempt seen, and where its last part ends.
@@ -56,13 +60,14 @@ impl Ledger {
     /// A new sink starts with an empty ledger: its fingerprint is part of the path.
     pub fn new(store: Arc<dyn Store>, feed: &FeedId, sink_fingerprint: &str) -> Self {
         let prefix = format!("ledger/{}/{}/{sink_fingerprint}", feed.account, feed.stream);
-        Self { store, prefix, segments: HashMap::new(), index: None, is_loss_told: false }
+        Self { store, prefix, segments: HashMap::new(), index: None, is_loss_told: false, sieve: None }
     }
 
     /// Drops what is in memory: another process may have appended.
     pub fn forget(&mut self) {
         self.segments.clear();
         self.index = None;
+        self.sieve = None;
     }
 
     /// Segments in the store as of the last listing (parts of an hour counted each), and ids in memory.
@@ -104,6 +109,7 @@ impl Ledger {
             .buffer_unordered(PARALLEL)
             .try_collect()
             .await?;
+        self.sift(read.iter().flat_map(|(_, segment)| segment.ids.keys()));
         self.segments.extend(read);
         self.index = Some(index);
         Ok(())
@@ -114,27 +120,9 @@ impl Ledger {
         self.segments.get(&key.hour)?.ids.get(&key.id).copied()
     }
 
-    /// Those of these keys whose id is known under another hour, as far as memory has it: nothing is read. The nearest hours are looked
-    /// into, at most [`LOOKS_MAX`] times in all, so that a page of a thousand new events costs no more than one of twenty.
-    pub fn elsewhere(&self, keys: &[EventKey]) -> Vec<EventKey> {
-        if keys.is_empty() {
-            return Vec::new();
-        }
-        let mut hours: Vec<Hour> =
-            self.segments.iter().filter(|(_, segment)| !segment.ids.is_empty()).map(|(hour, _)| *hour).collect();
-        hours.sort_unstable();
-        let nearest = (LOOKS_MAX / keys.len()).max(1);
-        let is_elsewhere = |key: &&EventKey| {
-            let place = hours.partition_point(|hour| *hour < key.hour);
-            let from = place.saturating_sub(nearest / 2).min(hours.len().saturating_sub(nearest));
-            let others = hours.iter().skip(from).take(nearest).filter(|hour| **hour != key.hour);
-            others.filter_map(|hour| self.segments.get(hour)).any(|segment| segment.ids.contains_key(&key.id))
-        };
-        keys.iter().filter(is_elsewhere).copied().collect()
-    }
-
     /// Records that the sink accepted these ids. Durable when it returns; repeating it is harmless.
     pub async fn append(&mut self, batch_id: [u8; 16], attempt: u32, keys: &[EventKey]) -> Result<(), StoreError> {
+        self.sift(keys.iter().map(|key| &key.id));
         let mut by_hour: BTreeMap<Hour, Vec<EventId>> = BTreeMap::new();
         for key in keys {
             by_hour.entry(key.hour).or_default().push(key.id);
@@ -328,6 +316,7 @@ impl Ledger {
         if held + self.segments.len() <= CACHED_IDS_MAX {
             return;
         }
+        self.sieve = None;
         self.segments.retain(|hour, segment| {
             let keep = needed.contains(hour) || held <= CACHED_IDS_MAX / 2;
             held -= if keep { 0 } else { segment.ids.len() };
