@@ -227,7 +227,7 @@ impl Feed {
     }
 
     /// What of a page is new, and which of that the ledger knows all the same.
-    pub(super) fn sort(&self, page: &Page<'_>, way: &Way<'_>) -> (Sorted, Option<Arc<Known>>) {
+    pub(super) fn sort(&mut self, page: &Page<'_>, way: &Way<'_>) -> (Sorted, Option<Arc<Known>>) {
         if matches!(way.pick, Pick::Unknown) {
             let mut sorted = dedupe::sort(&page.items, |key| self.ledger.attempt(key).is_some());
             self.notice_moved(page, &mut sorted);

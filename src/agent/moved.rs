@@ -19,7 +19,7 @@ pub(super) fn moved_from(page: &Page<'_>, missing: &HashSet<EventKey>) -> Vec<Ev
 
 impl Feed {
     /// Adds what the hours in memory know of the page's new items.
-    pub(super) fn notice_moved(&self, page: &Page<'_>, sorted: &mut Sorted) {
+    pub(super) fn notice_moved(&mut self, page: &Page<'_>, sorted: &mut Sorted) {
         let new = sorted.new.iter().filter_map(|place| Some((*place, page.items.get(*place)?)));
         let new: Vec<(usize, EventKey)> =
             new.filter(|(_, item)| item.has_uuid).map(|(place, item)| (place, item.key)).collect();

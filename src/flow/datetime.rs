@@ -14,7 +14,7 @@ const LEAP: u32 = 1_000_000_000;
 /// RFC 3339 says more than a `datetime` can hold, and the service makes an empty cell of the rest, without a word. The moment stays what
 /// it is for identity and windows, whatever the column can hold.
 pub fn holds(raw: &str, time: Option<Time>) -> bool {
-    time.is_some_and(|time| is_in_range(time)) && is_written_plainly(raw)
+    time.is_some_and(is_in_range) && is_written_plainly(raw)
 }
 
 fn is_in_range(time: Time) -> bool {

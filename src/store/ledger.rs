@@ -1,6 +1,7 @@
 //! The ledger: the ids already accepted by the sink, in append-only segments by event hour.
 
 mod append;
+mod elsewhere;
 mod frame;
 mod listing;
 
@@ -8,6 +9,7 @@ pub use listing::{Retiring, Stock};
 
 use super::{Key, Store, StoreError};
 use crate::flow::{EventId, EventKey, FeedId, Hour};
+use elsewhere::Sieve;
 use frame::{Frame, frames};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use listing::Hourly;
@@ -22,8 +24,6 @@ const CACHED_IDS_MAX: usize = 150_000;
 const SEGMENT_IDS_MAX: usize = 200_000;
 /// Parts an hour may have: 20 million ids.
 const PARTS_MAX: u32 = 100;
-/// Looks into other hours for the new events of a page.
-const LOOKS_MAX: usize = 10_000;
 
 /// Which ids the sink has accepted, and in which attempt.
 pub struct Ledger {
@@ -39,6 +39,8 @@ pub struct Ledger {
     is_loss_told: bool,
     /// Its segments took an append of this process before its first POST.
     is_proven: bool,
+    /// Of the ids in memory; none until it is asked, and again when ids left memory.
+    sieve: Option<Sieve>,
 }
 
 /// One hour as known: its ids with the highest attempt seen, and where its last part ends.
@@ -60,13 +62,24 @@ impl Ledger {
         let prefix = format!("ledger/{}/{}/{sink_fingerprint}", feed.account, feed.stream);
         let (segments, index) = (HashMap::new(), None);
         let torn = HashMap::new();
-        Self { store, prefix, segments, index, is_unchecked: false, torn, is_loss_told: false, is_proven: false }
+        Self {
+            store,
+            prefix,
+            segments,
+            index,
+            is_unchecked: false,
+            torn,
+            is_loss_told: false,
+            is_proven: false,
+            sieve: None,
+        }
     }
 
     /// Drops what is in memory: another process may have appended.
     pub fn forget(&mut self) {
         self.segments.clear();
         self.index = None;
+        self.sieve = None;
     }
 
     /// Segments in the store as of the last listing (parts of an hour counted each), and ids in memory.
@@ -109,6 +122,7 @@ impl Ledger {
             .try_collect()
             .await?;
         self.index = Some(index);
+        self.sift(read.iter().flat_map(|(_, segment)| segment.ids.keys()));
         read.into_iter().for_each(|(hour, segment)| self.keep(hour, segment));
         Ok(())
     }
@@ -132,25 +146,6 @@ impl Ledger {
     /// The highest attempt under which a key was accepted. Only for keys that were loaded.
     pub fn attempt(&self, key: &EventKey) -> Option<u32> {
         self.segments.get(&key.hour)?.ids.get(&key.id).copied()
-    }
-
-    /// Those of these keys whose id is known under another hour, as far as memory has it: nothing is read. The nearest hours are looked
-    /// into, at most [`LOOKS_MAX`] times in all, so that a page of a thousand new events costs no more than one of twenty.
-    pub fn elsewhere(&self, keys: &[EventKey]) -> Vec<EventKey> {
-        if keys.is_empty() {
-            return Vec::new();
-        }
-        let mut hours: Vec<Hour> =
-            self.segments.iter().filter(|(_, segment)| !segment.ids.is_empty()).map(|(hour, _)| *hour).collect();
-        hours.sort_unstable();
-        let nearest = (LOOKS_MAX / keys.len()).max(1);
-        let is_elsewhere = |key: &&EventKey| {
-            let place = hours.partition_point(|hour| *hour < key.hour);
-            let from = place.saturating_sub(nearest / 2).min(hours.len().saturating_sub(nearest));
-            let others = hours.iter().skip(from).take(nearest).filter(|hour| **hour != key.hour);
-            others.filter_map(|hour| self.segments.get(hour)).any(|segment| segment.ids.contains_key(&key.id))
-        };
-        keys.iter().filter(is_elsewhere).copied().collect()
     }
 
     async fn read(&self, hour: Hour, last_part: u32) -> Result<Segment, StoreError> {
@@ -185,6 +180,7 @@ impl Ledger {
         if held + self.segments.len() <= CACHED_IDS_MAX {
             return;
         }
+        self.sieve = None;
         self.segments.retain(|hour, segment| {
             let keep = needed.contains(hour) || held <= CACHED_IDS_MAX / 2;
             held -= if keep { 0 } else { segment.ids.len() };

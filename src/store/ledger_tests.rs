@@ -292,8 +292,13 @@ async fn fm_58_an_id_under_another_hour_in_memory_is_found() {
     let (near, far, same, new) = (at(101, 100), at(190, 3), at(7, 7), at(7, 9_999));
     let odd = EventKey { hour: Hour::Odd, id: near.id };
     assert_eq!(ledger.elsewhere(&[near, far, same, new, odd]), [near, far, odd]);
-    let many: Vec<EventKey> = (0..LOOKS_MAX as u128 / 10).map(|n| at(100, 10_000 + n)).chain([near, far]).collect();
-    assert_eq!(ledger.elsewhere(&many), [near], "ten hours each, the nearest");
+    let next: Vec<EventKey> = (0..100).map(|n| at(n + 1, u128::from(n))).collect();
+    assert_eq!(ledger.elsewhere(&next), next);
+    let distant: Vec<EventKey> = (0..100).map(|n| at(n + 100, u128::from(n))).collect();
+    assert_eq!(ledger.elsewhere(&distant), [], "twenty hours are looked into for each of a hundred");
+    ledger.append([2; 16], 1, &[new]).await.unwrap();
+    let later = at(9, 9_999);
+    assert_eq!(ledger.elsewhere(&[later]), [later], "what was appended since is known");
     assert_eq!(ledger.elsewhere(&[]), []);
     ledger.forget();
     assert_eq!(ledger.elsewhere(&[near]), [], "nothing is read for it");

@@ -96,7 +96,7 @@ async fn fm_59_a_table_with_a_heartbeat_alone_can_be_repaired() {
 #[tokio::test]
 async fn fm_59_a_row_from_before_the_batch_is_no_witness() {
     let mut world = World::file(history(40)).await;
-    let file = world.to_files();
+    let file = world.ndjson_rows();
     world.once().await.exits(0);
     let text = std::fs::read_to_string(&file).unwrap();
     let heartbeat = text.lines().find(|line| line.contains(HEALTH)).unwrap();
@@ -117,7 +117,7 @@ async fn fm_59_a_row_from_before_the_batch_is_no_witness() {
 #[tokio::test]
 async fn fm_59_another_account_s_row_is_no_witness() {
     let mut world = World::file(history(40)).await;
-    let file = world.to_files();
+    let file = world.ndjson_rows();
     world.once().await.exits(0);
     let text = std::fs::read_to_string(&file).unwrap();
     let heartbeat = text.lines().find(|line| line.contains(HEALTH)).unwrap();
@@ -132,7 +132,7 @@ async fn fm_59_another_account_s_row_is_no_witness() {
 
 impl World {
     /// A folder in place of the rule; returns the file of the rows.
-    fn to_files(&mut self) -> PathBuf {
+    fn ndjson_rows(&mut self) -> PathBuf {
         let folder = self.home.path().join("rows");
         for key in ["ENDPOINT", "DCR_IMMUTABLE_ID"] {
             self.unset(&format!("OPSHIP_SINK__{key}"));

@@ -24,6 +24,7 @@ struct Entry {
 impl Ledger {
     /// Records that the sink accepted these ids. Durable when it returns; repeating it is harmless.
     pub async fn append(&mut self, batch_id: [u8; 16], attempt: u32, keys: &[EventKey]) -> Result<(), StoreError> {
+        self.sift(keys.iter().map(|key| &key.id));
         self.write(keys, |ids| Entry { frame: Frame { batch_id, attempt, ids }, room: 0 }).await
     }
 
