@@ -4,7 +4,7 @@ use super::Feed;
 use super::health::Account;
 use super::trouble::Trouble;
 use crate::flow::Time;
-use crate::flow::clock::{Clocks, SECOND_OPINION_AFTER, in_words};
+use crate::flow::clock::{APART_MAX, Clocks, SECOND_OPINION_AFTER, in_words};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -71,6 +71,13 @@ impl Account {
 impl Feed {
     pub(super) fn clocks(&self) -> Clocks {
         self.account.clocks(self.date)
+    }
+
+    /// The clocks at this moment: by the last answer, unless that was long ago.
+    pub(super) fn clocks_now(&self) -> Clocks {
+        let now = self.account.clocks_now();
+        let is_fresh = (now.date - self.date).abs().to_std().is_ok_and(|age| age <= APART_MAX);
+        if is_fresh { Clocks { date: self.date, ..now } } else { now }
     }
 
     /// Hears the time of an answer, the `asked`-th to this request. `false`: the same must be asked for once more. A run that ends by

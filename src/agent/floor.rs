@@ -34,7 +34,7 @@ impl Feed {
     }
 
     fn first_from(&self, fingerprints: &Fingerprints, lookback: Lookback) -> Result<Checkpoint, Trouble> {
-        let clocks = self.account.clocks_now();
+        let clocks = self.clocks_now();
         let now = clocks.earlier();
         let floor = match (lookback, clocks.disagree()) {
             (Lookback::Back(by), _) => window::earlier(now, by),
@@ -55,7 +55,7 @@ impl Feed {
         fingerprints: &Fingerprints,
         started: Instant,
     ) -> Result<bool, Trouble> {
-        let clocks = self.account.clocks_now();
+        let clocks = self.clocks_now();
         if cp.floor <= window::later(clocks.date, APART_MAX) {
             return Ok(false);
         }

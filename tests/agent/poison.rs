@@ -171,6 +171,7 @@ async fn fm_52_a_verifying_agent_gets_past_poisoned_rows_from_run_to_run() {
     for refusal in POISONED {
         let (mut world, uuids) = world_of(Order::Insertion, 12);
         world.settings.verify_after = Some(15 * MINUTE);
+        world.beats_hourly();
         for poison in [&uuids[3], &uuids[8]] {
             world.poison(poison, refusal.clone());
         }
@@ -188,6 +189,7 @@ async fn fm_52_a_verifying_agent_gets_past_poisoned_rows_from_run_to_run() {
 async fn fm_52_two_refusals_hours_apart_set_no_row_aside() {
     let (mut world, _) = world_of(Order::Insertion, 1);
     world.settings.verify_after = Some(15 * MINUTE);
+    world.beats_hourly();
     world.posts_end([Outcome::Break, Outcome::Refuse(500)]);
     for _ in 0..2 {
         assert!(matches!(world.start().bad().await, Trouble::Verifying { .. }));

@@ -270,7 +270,7 @@ impl Table {
     /// When the newest row was taken that is shown at `now`. The feed's events are all of one account, and so are its heartbeats.
     fn newest(&self, now: Time) -> Option<Time> {
         let shown = self.ingested.iter().map(|(_, at)| *at).filter(|at| *at <= now);
-        shown.chain(self.beats.iter().copied()).max().filter(|_| !self.is_hidden)
+        shown.chain(self.beats.iter().copied().filter(|at| *at <= now)).max().filter(|_| !self.is_hidden)
     }
 }
 

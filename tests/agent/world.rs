@@ -280,6 +280,13 @@ impl World {
         });
     }
 
+    /// Heartbeats of the account, one an hour for the next ten days: another process ships its other streams.
+    pub(crate) fn beats_hourly(&self) {
+        let mut state = self.state();
+        let now = state.now();
+        (0..240).for_each(|hour| state.sink.beat(now + TimeDelta::hours(hour)));
+    }
+
     pub(crate) fn heal(&self) {
         let mut state = self.state();
         state.source.hook = None;

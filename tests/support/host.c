@@ -12,9 +12,9 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Seconds, in the file FAKE_CLOCK: the test moves the clock of a living process by writing it. */
-static long long shift(void) {
-    const char *path = getenv("FAKE_CLOCK");
+/* Seconds, in the file that this variable names: the test moves the clock of a living process by writing it. */
+static long long shift(const char *name) {
+    const char *path = getenv(name);
     char text[32] = {0};
     if (!path) return 0;
     int file = open(path, O_RDONLY | O_CLOEXEC);
@@ -26,7 +26,9 @@ static long long shift(void) {
 
 int clock_gettime(clockid_t id, struct timespec *at) {
     int failed = syscall(SYS_clock_gettime, id, at);
-    if (!failed && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE)) at->tv_sec += shift();
+    if (!failed && (id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE)) at->tv_sec += shift("FAKE_CLOCK");
+    /* FAKE_UPTIME: time that passes, forward alone. The wall goes with it. */
+    if (!failed && id != CLOCK_PROCESS_CPUTIME_ID && id != CLOCK_THREAD_CPUTIME_ID) at->tv_sec += shift("FAKE_UPTIME");
     return failed;
 }
 
