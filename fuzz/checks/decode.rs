@@ -25,15 +25,17 @@ fn a_page_is_read_as_its_json_says(text: &str) {
         |name: &str| members.iter().filter(|(key, _)| key == name).map(|(_, value)| *value).collect::<Vec<_>>();
     let (cursors, mores, lists) = (values("cursor"), values("has_more"), values("items"));
     if cursors.len() > 1 || mores.len() > 1 || lists.len() > 1 {
+        assert!(page.is_err(), "a key that is there twice is a failed request");
         return;
     }
     let cursor = cursors.first().and_then(|value| json::text(value));
     let cursor = cursor.filter(|text| !text.is_empty() && text.len() <= CURSOR_BYTES_MAX);
     let has_more = mores.first().and_then(|value| value.parse::<bool>().ok());
-    let items = lists.first().map_or(Some(Vec::new()), |value| match *value {
+    let items = lists.first().and_then(|value| match *value {
         "null" => Some(Vec::new()),
         list => serde_json::from_str::<Vec<&RawValue>>(list).ok(),
     });
+    let items = items.filter(|items| items.len() <= decode::ITEMS_MAX);
     let (Some(cursor), Some(has_more), Some(items)) = (cursor, has_more, items) else {
         assert!(page.is_err(), "an answer without cursor, has_more or a list is a failed request");
         return;
