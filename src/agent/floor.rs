@@ -67,12 +67,14 @@ impl Feed {
         }
         if !self.account.is_sure_of_the_time() {
             self.account.forget();
+            let remedy = "nothing: the feed starts anew as soon as a second answer, a minute later, agrees on the time";
+            let unsure = Trouble::Halted { what, remedy: remedy.into() };
             if self.account.ends_by_itself() && started.elapsed() < SURE_WAIT_MAX {
-                self.rest(OPINION_PAUSE).await?;
+                // Asked to end meanwhile, it says what it waited for: nothing was shipped, and that is no success.
+                self.rest(OPINION_PAUSE).await.map_err(|_| unsure)?;
                 return Ok(true);
             }
-            let remedy = "nothing: the feed starts anew as soon as a second answer, a minute later, agrees on the time";
-            return Err(Trouble::Halted { what, remedy: remedy.into() });
+            return Err(unsure);
         }
         let fresh = self.first(fingerprints)?;
         tracing::error!(feed = %self.id, stored = %cp.floor, floor = %fresh.floor, remedy = "nothing: it is mended; find out whose clock was wrong at the first start",
