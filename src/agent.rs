@@ -22,6 +22,7 @@ pub mod reconcile;
 mod recovery;
 mod refusals;
 mod refused;
+mod remedy;
 pub mod repair;
 mod replay;
 pub mod run;

@@ -135,15 +135,16 @@ pub fn cause_of(error: reqwest::Error) -> Box<dyn std::error::Error + Send + Syn
     WrongDates { now, cause: error }.into()
 }
 
-fn is_about_dates(error: &(dyn std::error::Error + 'static)) -> bool {
+fn is_about_dates(mut error: &(dyn std::error::Error + 'static)) -> bool {
     use rustls::CertificateError::{Expired, ExpiredContext, NotValidYet, NotValidYetContext};
-    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    let inner = inner.and_then(|error| error.downcast_ref::<rustls::Error>());
-    let tls = error.downcast_ref::<rustls::Error>().or(inner);
+    // An I/O error gives its cause to nobody but who asks by name, and the connector puts one into another.
+    while let Some(inner) = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        error = inner;
+    }
     let dates = |error: &rustls::CertificateError| {
         matches!(error, Expired | ExpiredContext { .. } | NotValidYet | NotValidYetContext { .. })
     };
-    matches!(tls, Some(rustls::Error::InvalidCertificate(error)) if dates(error))
+    matches!(error.downcast_ref(), Some(rustls::Error::InvalidCertificate(error)) if dates(error))
 }
 
 /// What a failed send means: nothing sent, or nobody knows.

@@ -7,9 +7,9 @@ use crate::flow::FeedId;
 use crate::flow::checkpoint::BatchKind;
 use std::time::Duration;
 
-/// A feed is well for so long after its last good tick, or for three ticks where that is longer.
-const GOOD_FOR: Duration = Duration::from_secs(600);
-const GOOD_FOR_TICKS: u32 = 3;
+/// A feed is well for so long after its last good tick, or for two ticks where that is longer.
+const GOOD_FOR: Duration = Duration::from_secs(300);
+const GOOD_FOR_TICKS: u32 = 2;
 /// Requests that fail within a tick are worth a word after so long.
 const RETRYING_FOR: Duration = Duration::from_secs(30);
 
@@ -54,9 +54,10 @@ impl Seen<'_> {
     }
 
     /// Why the feed may not be called ready. A tick that takes long is no reason while pages and batches go through; what a person
-    /// must repair is one at once, and health rows that are refused have had their second try. Nor is a batch in doubt that waits for its look-up, as `delivery.on_in_doubt` asks: that ends by itself.
+    /// must repair is one at once, and health rows that are refused have had their second try. A batch in doubt that waits for its
+    /// look-up, as `delivery.on_in_doubt` asks, has its time from the start on: that most often ends by itself.
     pub fn not_ready(&self) -> Option<String> {
-        let view = self.view;
+        let Self { view, board, .. } = *self;
         match self.health() {
             Health::Standby => return None,
             Health::Stopped => return Some("stopped".into()),
@@ -70,24 +71,24 @@ impl Seen<'_> {
         if self.of_account().is_some() {
             return self.reason();
         }
-        if view.trouble.as_ref().is_some_and(|notice| notice.waiting == Waiting::Table) {
-            return None;
-        }
+        let looks_up = view.trouble.as_ref().is_some_and(|notice| notice.waiting == Waiting::Table);
         let reason = self.reason();
-        let Some(last_good) = view.last_good else {
+        let Some(last_good) = view.last_good.or(looks_up.then_some(board.started)) else {
             return Some(reason.unwrap_or_else(|| "starting: no tick has been completed yet".into()));
         };
         if self.health() == Health::Broken {
             return reason;
         }
-        let good_for = GOOD_FOR.max(self.board.ticks_take(GOOD_FOR_TICKS));
+        let good_for = GOOD_FOR.max(board.ticks_take(GOOD_FOR_TICKS));
         let shows_life = if view.trouble.is_none() && view.retrying.is_none() { view.progress } else { None };
         let good = last_good.age(self.now);
         if shows_life.map_or(good, |progress| progress.age(self.now).min(good)) <= good_for {
             return None;
         }
         let why = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
-        Some(format!("the last good tick was at {}{why}", self.short(last_good)))
+        let since =
+            if view.last_good.is_some() { "the last good tick was at" } else { "no good tick since the start at" };
+        Some(format!("{since} {}{why}", self.short(last_good)))
     }
 
     /// What the feed waits for and why.
@@ -100,7 +101,14 @@ impl Seen<'_> {
             return Some("another process ships this feed".into());
         }
         let retrying = view.retrying.as_ref().filter(|_| self.retries_for_long())?;
-        Some(format!("{}, tried again {} times since {}", retrying.what, retrying.times, self.short(retrying.since)))
+        let times = if retrying.times == 1 { "once".into() } else { format!("{} times", retrying.times) };
+        Some(format!("{}, failed {times} since {}", retrying.what, self.short(retrying.since)))
+    }
+
+    fn remedy(&self) -> Option<String> {
+        let retrying = self.view.retrying.as_ref().filter(|_| self.retries_for_long());
+        let remedy = self.notice().map(|notice| notice.remedy.clone());
+        remedy.or_else(|| retrying.map(|retrying| retrying.remedy.into()))
     }
 
     /// The same in a word of ours.
@@ -135,7 +143,7 @@ impl Seen<'_> {
             health: self.health(),
             since: Some(self.since().shown(now)),
             reason: self.reason(),
-            remedy: self.notice().map(|notice| notice.remedy.clone()),
+            remedy: self.remedy(),
             last_good: view.last_good.map(|good| good.shown(now)),
             next_tick: board.next_tick(view, now),
             lag_seconds: view.covered.map(|covered| covered.age(now).as_secs()),

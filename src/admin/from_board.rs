@@ -61,7 +61,8 @@ pub fn summary(feeds: &[FeedStatus]) -> String {
         Health::CatchingUp => format!("All is well: {who} {is} catching up."),
         Health::Starting => format!("{who} {is} starting: no tick has been completed yet."),
         Health::Stopped => format!("{who} {is} stopped."),
-        Health::Waiting => format!("{who} {is} held up and tries again by itself: {why}."),
+        Health::Waiting if same == 1 => format!("{who} is held up and tries again by itself: {why}."),
+        Health::Waiting => format!("{who} are held up and try again by themselves: {why}."),
         Health::Broken => format!("{who} {} a person: {why}.", if same == 1 { "needs" } else { "need" }),
         Health::Silent => {
             format!("{who} {} silent, is opship running? {why}.", if same == 1 { "is" } else { "are" })

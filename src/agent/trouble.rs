@@ -1,10 +1,11 @@
 //! Why a tick did not complete, and what follows from it: for the exit code, the next try, the health row and the operator.
 
 use super::clock::OPINION_PAUSE;
+use super::remedy;
 use crate::flow::checkpoint::Fingerprints;
 use crate::flow::clock::Doubted;
 use crate::flow::decode::DecodeError;
-use crate::flow::retry::{Edge, Failure, REQUEST_REFUSED, Verdict, verdict};
+use crate::flow::retry::{Failure, REQUEST_REFUSED};
 use crate::sink::SinkError;
 use crate::source::SourceError;
 use crate::store::StoreError;
@@ -228,9 +229,9 @@ impl Trouble {
                 replaced"
                     .into()
             }
-            Self::Source(error) => source_remedy(&error.failure).into(),
-            Self::Sink(error) => sink_remedy(&error.failure).into(),
-            Self::Store(error) => store_remedy(error),
+            Self::Source(error) => remedy::of_source(&error.failure).into(),
+            Self::Sink(error) => remedy::of_sink(&error.failure).into(),
+            Self::Store(error) => remedy::of_store(error),
         }
     }
 
@@ -244,61 +245,6 @@ impl Trouble {
             Waiting::Sink => Some(("delivery_failed", "Rows not accepted")),
             Waiting::Store => Some(("checkpoint_failed", "Position not writable")),
             Waiting::Person => Some(("configuration_failed", "Needs an operator")),
-        }
-    }
-}
-
-fn source_remedy(failure: &Failure) -> &'static str {
-    match verdict(Edge::Source, failure) {
-        Verdict::Unauthorized { remedy, .. } | Verdict::Halt { remedy } => remedy,
-        Verdict::Rejected => REQUEST_REFUSED,
-        Verdict::Retry { .. } | Verdict::Reauthenticate | Verdict::Split | Verdict::DeadLetter => match failure {
-            Failure::NotConnected | Failure::Interrupted => {
-                "it is tried again by itself; check the network, DNS, the firewall and http.proxy towards 1Password, and \
-                 run `opship check`"
-            }
-            _ => "nothing: it is tried again by itself and nothing is lost; if it stays, look at status.1password.com",
-        },
-    }
-}
-
-fn sink_remedy(failure: &Failure) -> &'static str {
-    match verdict(Edge::Sink, failure) {
-        Verdict::Halt { remedy } | Verdict::Unauthorized { remedy, .. } => remedy,
-        Verdict::Retry { .. } | Verdict::Reauthenticate | Verdict::Split | Verdict::DeadLetter | Verdict::Rejected => {
-            match failure {
-                Failure::Status { status: 401 | 403, .. } => {
-                    "give the identity the role Monitoring Metrics Publisher on the data collection rule; a new assignment \
-                 takes up to 30 minutes to spread"
-                }
-                Failure::NoCredential => {
-                    "check the Azure identity: azure.credential and, where it needs them, azure.client_id and \
-                 azure.tenant_id; `opship check` asks for a token"
-                }
-                Failure::NotConnected | Failure::Interrupted => {
-                    "it is tried again by itself; check the network, DNS, the firewall and http.proxy towards sink.endpoint, \
-                 and run `opship check`"
-                }
-                Failure::Local => "make room and check the permissions below sink.path; it is tried again by itself",
-                _ => {
-                    "nothing: it is tried again by itself and nothing is lost; if it stays, look at the health of Azure Monitor"
-                }
-            }
-        }
-    }
-}
-
-fn store_remedy(error: &CheckpointError) -> String {
-    match error {
-        CheckpointError::Store(StoreError::Refused { remedy, .. }) => remedy.clone(),
-        CheckpointError::Store(StoreError::Locked { .. }) => StoreError::UNLOCK.into(),
-        CheckpointError::Store(StoreError::Unfit { .. }) => StoreError::FIT.into(),
-        CheckpointError::TooNew { .. } => "upgrade this opship to the version that wrote it, or newer".into(),
-        CheckpointError::Lost(_) => Trouble::Lost.remedy(),
-        CheckpointError::Store(_) | CheckpointError::Unwritable { .. } => {
-            "nothing is posted meanwhile and it is tried again by itself; check store.container_url or store.path, room on \
-             the disk, the network and http.proxy, and run `opship check`"
-                .into()
         }
     }
 }
@@ -344,6 +290,10 @@ mod tests {
 
     fn status(status: u16) -> Failure {
         Failure::Status { status, code: String::new(), message: String::new(), retry_after: None }
+    }
+
+    fn azures(status: u16) -> Failure {
+        Failure::Status { status, code: "OperationFailed".into(), message: String::new(), retry_after: None }
     }
 
     fn source(failure: Failure) -> SourceError {
@@ -405,7 +355,9 @@ mod tests {
     #[test]
     fn remedies_name_the_setting_or_the_role() {
         for (trouble, names) in [
-            (Trouble::Sink(sink(status(403))), "Monitoring Metrics Publisher"),
+            (Trouble::Sink(sink(azures(403))), "Monitoring Metrics Publisher"),
+            (Trouble::Sink(sink(status(401))), "Monitoring Metrics Publisher"),
+            (Trouble::Sink(sink(status(403))), "firewall"),
             (Trouble::Sink(sink(Failure::NoCredential)), "azure.credential"),
             (Trouble::Sink(sink(Failure::NotConnected)), "sink.endpoint"),
             (Trouble::Sink(sink(Failure::Local)), "sink.path"),

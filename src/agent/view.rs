@@ -3,6 +3,7 @@
 use super::Drained;
 use super::account_panel::AccountView;
 use super::moment::Moment;
+use super::remedy;
 use super::trouble::{Trouble, Waiting};
 use crate::flow::Time;
 use crate::flow::checkpoint::{BatchKind, Checkpoint, InDoubt, Totals};
@@ -103,6 +104,7 @@ pub struct Retrying {
     pub times: u64,
     pub what: String,
     pub waiting: Waiting,
+    pub remedy: &'static str,
 }
 
 /// What the checkpoint says.
@@ -279,7 +281,8 @@ impl View {
         let same = self.retrying.take().filter(|retrying| retrying.waiting == waiting);
         let (since, times) = same.map_or_else(|| (Moment::now(), 0), |retrying| (retrying.since, retrying.times));
         let what = format!("{waiting}: {failure}");
-        self.retrying = Some(Retrying { since, times: times + 1, what, waiting });
+        let remedy = remedy::of(edge, failure);
+        self.retrying = Some(Retrying { since, times: times + 1, what, waiting, remedy });
     }
 
     pub(super) fn introduced(&mut self, expires: Option<Time>) {

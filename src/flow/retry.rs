@@ -257,9 +257,10 @@ impl Patience {
     /// `opship once`: the timer that starts it keeps the pace.
     pub const ONCE: Self =
         Self { attempts_max: 6, total: Duration::from_secs(60), single_wait_max: Duration::from_secs(30) };
-    /// `opship run`: room for the longest `Retry-After` believed.
+    /// `opship run`: room for the longest `Retry-After` believed after an answer that took its time; no more, because it is the end of
+    /// the tick that tells the world that rows do not ship.
     pub const RUN: Self =
-        Self { attempts_max: 6, total: RETRY_AFTER_MAX.saturating_mul(2), single_wait_max: RETRY_AFTER_MAX };
+        Self { attempts_max: 6, total: RETRY_AFTER_MAX.saturating_add(ROLE_PACE), single_wait_max: RETRY_AFTER_MAX };
 
     /// Whether to wait `next_wait` and try again after `attempts_made` attempts in `elapsed`.
     pub fn allows(&self, attempts_made: u32, elapsed: Duration, next_wait: Duration) -> bool {

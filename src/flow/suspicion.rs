@@ -36,7 +36,7 @@ pub fn suspicion(failure: &Failure) -> Option<Suspicion> {
 }
 
 /// Azure's own refusals carry a code; a page of a firewall has none, and common web servers put the words of the status there.
-fn is_azures(code: &str) -> bool {
+pub fn is_azures(code: &str) -> bool {
     !code.is_empty() && !["Forbidden", "Not Found"].contains(&code)
 }
 

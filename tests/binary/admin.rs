@@ -166,7 +166,7 @@ async fn readiness_names_the_reason_of_each_feed_and_comes_back_with_the_source(
     let json: serde_json::Value = serde_json::from_str(&json.body).unwrap();
     assert_eq!((&json["ready"], json["not_ready"].as_array().unwrap().len()), (&false.into(), 3));
     let status = browser.status().await;
-    assert!(!status.ready && status.summary.contains("tries again by itself"), "{}", status.summary);
+    assert!(!status.ready && status.summary.contains("try again by themselves"), "{}", status.summary);
     let feed = &status.feeds[0];
     assert!(
         feed.health == Health::Waiting && feed.remedy.as_ref().is_some_and(|it| it.contains("by itself")),

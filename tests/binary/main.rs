@@ -77,6 +77,7 @@ mod support;
 mod times;
 mod tls;
 mod tokens;
+mod truth;
 mod twins;
 #[cfg(target_os = "linux")]
 mod units;

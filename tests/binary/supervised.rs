@@ -178,7 +178,7 @@ async fn fm_60_systemd_hears_that_the_health_rows_are_refused() {
     host.was_told();
     host.world.fault(Fault::new(Target::Ingestion, What::Status(Refusal::status(403))));
     let agent = host.starts();
-    host.hears_until("STATUS=All 3 feeds are held up and tries again by itself: waits for the destination.").await;
+    host.hears_until("STATUS=All 3 feeds are held up and try again by themselves: waits for the destination.").await;
     agent.stop().await.exits(0);
     host.world.assert_exactly_once();
 }
