@@ -1,5 +1,6 @@
 //! agent: one feed's tick. poll, decode, dedupe, map, pack, intend, deliver, record, commit.
 
+pub mod account;
 mod account_panel;
 mod again;
 mod backfill;
@@ -54,10 +55,10 @@ use crate::store::ledger::Ledger;
 use crate::store::owners::Owners;
 use crate::store::{Key, Store, Version};
 use crate::table::Table;
+use account::Account;
 use again::Way;
 use board::Panel;
 use delivery::Delivered;
-use health::Account;
 use ownership::Me;
 use packing::Packing;
 use parcel::Parcel;

@@ -335,7 +335,7 @@ fn remedy(kind: config::Credential, failure: &Failure) -> &'static str {
             }
         };
     };
-    if let Some((_, remedy)) = ENTRA_REMEDIES.iter().find(|(code, _)| message.contains(code)) {
+    if let Some((_, remedy)) = ENTRA_REMEDIES.iter().find(|(code, _)| message.raw().contains(code)) {
         return remedy;
     }
     match (kind, status) {
@@ -351,10 +351,11 @@ fn remedy(kind: config::Credential, failure: &Failure) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::words::{Shape, Words};
 
     #[test]
     fn an_entra_number_chooses_the_remedy_before_the_status_does() {
-        let message = "AADSTS7000222: The provided client secret keys are expired.".to_owned();
+        let message = Words::said(Shape::Entra, "AADSTS7000222: The provided client secret keys are expired.");
         let failure = Failure::Status { status: 401, code: "invalid_client".into(), message, retry_after: None };
         assert!(remedy(config::Credential::ClientSecret, &failure).contains("expired"));
     }

@@ -18,6 +18,7 @@ pub mod scan;
 pub mod suspicion;
 pub mod totals;
 pub mod window;
+pub mod words;
 
 use chrono::{DateTime, TimeZone, Utc};
 use serde::{Deserialize, Serialize};

@@ -1,12 +1,14 @@
 //! The one HTTP client: redirects off, deadlines, body caps, proxy and private CA, and what its errors mean.
 
 mod glimpse;
+mod refusal;
 
+pub use crate::flow::words::one_line;
 pub use glimpse::{Glimpse, glimpse, proxy_for};
+pub use refusal::{date_of, failure_of_body, failure_of_status};
 
 use crate::config;
-use crate::flow::Time;
-use crate::flow::retry::{Failure, retry_after};
+use crate::flow::retry::Failure;
 use bytes::{Bytes, BytesMut};
 use std::error::Error;
 use std::time::Duration;
@@ -19,8 +21,6 @@ pub const CONNECT_DEADLINE: Duration = Duration::from_secs(20);
 pub const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Largest error answer read.
 pub const ERROR_BODY_BYTES_MAX: usize = 64 * 1024;
-/// Longest message taken over from an error answer.
-const MESSAGE_CHARS_MAX: usize = 512;
 
 /// A client that could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -169,67 +169,4 @@ pub async fn read_body(mut response: reqwest::Response, max: usize) -> Result<By
         body.extend_from_slice(&chunk);
     }
     Ok(body.freeze())
-}
-
-/// The answer's `Date` header.
-pub fn date_of(response: &reqwest::Response) -> Option<Time> {
-    let text = response.headers().get(reqwest::header::DATE)?.to_str().ok()?;
-    chrono::DateTime::parse_from_rfc2822(text).ok().map(|date| date.to_utc())
-}
-
-/// Turns an answer other than success into a [`Failure::Status`]: reads code and message from the error bodies of 1Password
-/// (`{"Error":{"Message"}}`, `{"status","message"}`), Azure (`{"error":{"code","message"}}`, `x-ms-error-code`), or plain text.
-pub async fn failure_of_status(response: reqwest::Response) -> Failure {
-    let status = response.status().as_u16();
-    let now = date_of(&response);
-    let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
-    let retry_after = header("retry-after").and_then(|text| retry_after(&text, now));
-    let mut code = header("x-ms-error-code").unwrap_or_default();
-    let body = read_body(response, ERROR_BODY_BYTES_MAX).await.unwrap_or_default();
-    let mut message = String::from_utf8_lossy(&body).into_owned();
-    if let Ok(value) = serde_json::from_slice::<serde_json::Value>(&body) {
-        let text = |pointer: &str| value.pointer(pointer).and_then(|v| v.as_str()).map(str::to_owned);
-        if let Some(found) = text("/error/code").or_else(|| text("/error")) {
-            code = found;
-        }
-        let found = ["/error/message", "/Error/Message", "/message", "/error_description"].iter().find_map(|p| text(p));
-        message = found.unwrap_or(message);
-        message.push_str(&inner_errors(&value));
-    }
-    Failure::Status { status, code: one_line(&code), message: one_line(&message), retry_after }
-}
-
-/// What Azure says inside `innererror`, outermost first: often the only part that tells what is wrong.
-fn inner_errors(answer: &serde_json::Value) -> String {
-    let mut said = String::new();
-    let mut inner = answer.pointer("/error/innererror");
-    while let Some(error) = inner {
-        let text = |name: &str| error.get(name).and_then(|v| v.as_str()).unwrap_or_default();
-        said.push_str(&format!("; {}: {}", text("code"), text("message")));
-        inner = error.get("innererror");
-    }
-    said
-}
-
-/// Caps a foreign text and escapes what could forge or garble a log line: control and bidirectional characters, line and paragraph
-/// separators.
-pub fn one_line(text: &str) -> String {
-    let garbles =
-        |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let mut line = String::new();
-    for c in text.trim().chars().take(MESSAGE_CHARS_MAX) {
-        if c.is_control() || garbles(c) { line.extend(c.escape_unicode()) } else { line.push(c) }
-    }
-    line
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_foreign_text_stays_on_its_line_whatever_breaks_or_turns_it() {
-        let line = one_line(" a\nb\u{2028}c\u{2029}d\u{202e}e\u{61c}f\u{85}g ");
-        assert_eq!(line, "a\\u{a}b\\u{2028}c\\u{2029}d\\u{202e}e\\u{61c}f\\u{85}g");
-    }
 }

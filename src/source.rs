@@ -53,11 +53,34 @@ pub struct Introspection {
     pub account_uuid: Option<String>,
     /// Of the token that was introduced: it stands for an account that nothing names.
     pub token: TokenHash,
-    /// Streams the token may read, as the API names them.
-    pub features: Vec<String>,
+    pub features: Features,
     /// When the token expires, from its claims, where it says so.
     pub expires: Option<Time>,
-    pub date: Time,
+    /// Of the answer, be it a failed one; none when nothing was answered.
+    pub date: Option<Time>,
+}
+
+/// Streams a token may read, as the API names them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Features {
+    /// By the service.
+    Said(Vec<String>),
+    /// By the token, of which nobody has verified a word: the service decides with each page.
+    Claimed(Vec<String>),
+}
+
+impl Features {
+    /// False only where the service itself says that it may not.
+    pub fn may_read(&self, stream: Stream) -> bool {
+        match self {
+            Self::Said(features) => features.iter().any(|feature| feature == stream.as_str()),
+            Self::Claimed(_) => true,
+        }
+    }
+
+    pub const fn are_claimed(&self) -> bool {
+        matches!(self, Self::Claimed(_))
+    }
 }
 
 /// A request to the source that brought no usable answer.
@@ -69,6 +92,8 @@ pub struct SourceError {
     /// On what: the URL without query, never a secret.
     pub on: String,
     pub failure: Failure,
+    /// The `Date` of a failed answer, where there was one.
+    pub date: Option<Time>,
     #[source]
     pub cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -81,6 +106,9 @@ pub struct SourceError {
 pub trait Source: Send + Sync {
     /// Who am I, what may I read, what time is it.
     async fn introspect(&self) -> Result<Introspection, SourceError>;
+
+    /// What the token says of itself; nothing is sent. For when the service does not say it.
+    async fn claims(&self) -> Result<Introspection, SourceError>;
 
     /// One page. `Ok` means a 200 whose body was read to its end; it may still fail to decode.
     async fn page(&self, stream: Stream, request: &PageRequest, lane: Lane) -> Result<Answer, SourceError>;

@@ -4,9 +4,10 @@ mod look;
 
 pub use look::{Greeting, Ground};
 
+use crate::agent::account::Account;
 use crate::agent::board::Board;
 use crate::agent::clock::HostClock;
-use crate::agent::health::{Account, Health};
+use crate::agent::health::Health;
 use crate::agent::run::Agent;
 use crate::agent::{Feed, Parts, Settings};
 use crate::azure::{self, Tokens, places};

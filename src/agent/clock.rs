@@ -1,7 +1,7 @@
 //! The clocks of an account: the source's, once it is believed, beside this host's.
 
 use super::Feed;
-use super::health::Account;
+use super::account::Account;
 use super::trouble::Trouble;
 use crate::flow::Time;
 use crate::flow::clock::{APART_MAX, Clocks, SECOND_OPINION_AFTER, in_words};

@@ -1,115 +1,24 @@
-//! Who an account is, and the health rows that say how it fares: a heartbeat after good cycles, one row per change into trouble.
+//! The health rows that say how an account fares: a heartbeat after good cycles, one row per change into trouble.
 
+use super::account::Account;
 use super::account_panel::AccountPanel;
-use super::board::Panel;
-use super::clock::HostClock;
-use super::position::until_stopped;
 use super::refused::{self, Refused};
 use super::told::Told;
 use super::trouble::{Trouble, chain};
-use crate::flow::clock::Judge;
 use crate::flow::map::health_row;
 use crate::flow::planted::{self, Bug};
 use crate::flow::redact::Redact;
-use crate::flow::retry::{Edge, Failure, Pace, Patience, Verdict, verdict};
-use crate::flow::{AccountName, Stream, Time};
+use crate::flow::retry::{Failure, Pace, Patience};
+use crate::flow::{Stream, Time};
 use crate::sink::{Body, Sink, SinkError};
-use crate::source::{Introspection, Source, SourceError};
 use crate::store::{Key, Store};
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 /// Deadline of a health row: shorter than a batch's, because the feeds of the account wait for it.
 const POST_DEADLINE: Duration = Duration::from_secs(15);
-
-/// A 1Password account as its token introduces it; shared by its feeds.
-pub struct Account {
-    pub name: AccountName,
-    patience: Patience,
-    who: Mutex<Option<Introspection>>,
-    /// Last known, kept over a forgotten introspection.
-    uuid: Mutex<Option<String>>,
-    pub(super) host: HostClock,
-    /// Of the source's clock: one for all feeds of the account, which hear the same servers.
-    pub(super) judge: Mutex<Judge>,
-}
-
-impl Account {
-    pub fn new(name: AccountName, patience: Patience, host: HostClock) -> Self {
-        Self { name, patience, who: Mutex::new(None), uuid: Mutex::new(None), host, judge: Mutex::default() }
-    }
-
-    /// `once` and the commands: what they don't wait for, their next start has to wait for as well.
-    pub(super) fn ends_by_itself(&self) -> bool {
-        self.patience == Patience::ONCE
-    }
-
-    pub fn uuid(&self) -> Option<String> {
-        self.uuid.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Asks the source who we are, once per process and again after a refused token or a time that was doubted.
-    pub(super) async fn introduce(
-        &self,
-        source: &dyn Source,
-        stop: &CancellationToken,
-        panel: &Panel,
-    ) -> Result<Introspection, Trouble> {
-        if let Some(who) = self.who.lock().unwrap_or_else(PoisonError::into_inner).clone() {
-            return Ok(who);
-        }
-        let asked = until_stopped(stop, Duration::ZERO, self.ask(source, panel));
-        let who = asked.await.unwrap_or(Err(Trouble::Stopped))?;
-        self.hear(who.date)?;
-        if let Some(uuid) = &who.account_uuid {
-            *self.uuid.lock().unwrap_or_else(PoisonError::into_inner) = Some(uuid.clone());
-        }
-        *self.who.lock().unwrap_or_else(PoisonError::into_inner) = Some(who.clone());
-        Ok(who)
-    }
-
-    async fn ask(&self, source: &dyn Source, panel: &Panel) -> Result<Introspection, Trouble> {
-        let (begun, mut attempts, mut pace) = (Instant::now(), 0, Pace::default());
-        loop {
-            attempts += 1;
-            let error = match source.introspect().await {
-                Ok(who) => return Ok(who),
-                Err(error) => error,
-            };
-            panel.failed(Edge::Source, &error.failure);
-            let (wait, error) = match verdict(Edge::Source, &error.failure) {
-                Verdict::Retry { at_least } => (pace.next(0.5, at_least), error),
-                Verdict::Unauthorized { at_least, remedy } => {
-                    return Err(Trouble::Unauthorized { error, remedy, again: at_least });
-                }
-                Verdict::Halt { remedy } => {
-                    return Err(Trouble::Halted { what: chain(&error), remedy: remedy.into() });
-                }
-                Verdict::Rejected | Verdict::Reauthenticate | Verdict::Split | Verdict::DeadLetter => {
-                    return Err(Trouble::Source(error));
-                }
-            };
-            if !self.patience.allows(attempts, begun.elapsed(), wait) {
-                return Err(Trouble::Source(error));
-            }
-            self.log(&error, wait);
-            tokio::time::sleep(wait).await;
-        }
-    }
-
-    fn log(&self, error: &SourceError, wait: Duration) {
-        let wait_ms = wait.as_millis() as u64;
-        tracing::warn!(account = %self.name, wait_ms, error = %chain(error), "the source did not say who we are: trying again");
-    }
-
-    /// After a refused token: ask again.
-    pub(super) fn forget(&self) {
-        *self.who.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-}
 
 /// The health rows of one account.
 pub struct Health {

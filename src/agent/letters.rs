@@ -18,7 +18,9 @@ pub(super) fn in_full(why: &str, error: Option<&SinkError>, event: &str) -> Stri
     let Some(error) = error else { return why.to_owned() };
     let answer = chain(error);
     let answer = match &error.failure {
-        Failure::Status { message, .. } if !message.is_empty() => answer.replace(message, &without(event, message)),
+        Failure::Status { message, .. } if !message.shown().is_empty() => {
+            answer.replace(message.shown(), &without(event, message.shown()))
+        }
         _ => answer,
     };
     format!("{why}: {answer}")
@@ -82,6 +84,7 @@ impl Feed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::words::{Shape, Words};
 
     const EVENT: &str = r#"{"uuid":"U2","details":{"name":"Wendy Appleseed"},"user":{"email":"Wendy@Example.com"},
         "client":{"ip_address":"203.0.113.9"},"location":{"latitude":43.6425}}"#;
@@ -89,7 +92,7 @@ mod tests {
     #[test]
     fn a_reason_has_the_answer_but_nothing_that_it_repeats_of_the_event() {
         let failure = |message: &str| {
-            let (code, message) = ("InvalidPayload".to_owned(), message.to_owned());
+            let (code, message) = ("InvalidPayload".to_owned(), Words::said(Shape::Azure, message));
             let failure = Failure::Status { status: 400, code, message, retry_after: None };
             SinkError { attempted: "post 1 rows".into(), on: "https://wendy.example".into(), failure, cause: None }
         };

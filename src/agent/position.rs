@@ -143,12 +143,9 @@ impl Feed {
             }
         };
         self.panel.introduced(who.expires);
-        // The same introduction serves many ticks: only a new one is news of the clock.
-        if self.introduced != who.date {
-            (self.introduced, self.date) = (who.date, who.date);
-        }
+        self.note_the_time(who.date);
         let stream = self.id.stream;
-        if !who.features.iter().any(|feature| feature == stream.as_str()) {
+        if !who.features.may_read(stream) {
             // A new token may have it.
             self.account.forget();
             return Err(Trouble::Halted {
@@ -162,6 +159,19 @@ impl Feed {
         let fingerprints = Fingerprints::new(&self.source.place(), who.account_uuid.as_deref(), &self.sink.place());
         self.me = Some(Me { fingerprints: fingerprints.clone(), token: who.token });
         Ok(fingerprints)
+    }
+
+    /// The same introduction serves many ticks: only a new one is news of the clock.
+    fn note_the_time(&mut self, date: Option<Time>) {
+        match date {
+            Some(date) if self.introduced == date => {}
+            Some(date) => (self.introduced, self.date) = (date, date),
+            None if self.date > Time::MIN_UTC => {}
+            None => {
+                self.date = self.clocks_now().date;
+                tracing::warn!(feed = %self.id, now = %self.date, "1Password has not told the time yet: this host's clock serves until it does");
+            }
+        }
     }
 
     async fn load_once(&mut self, fingerprints: &Fingerprints) -> Result<Loaded, Trouble> {

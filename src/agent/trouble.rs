@@ -284,20 +284,21 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::words::Words;
     use crate::flow::{AccountName, FeedId, Stream};
     use crate::store::Key;
     use crate::store::owners::Rival;
 
     fn status(status: u16) -> Failure {
-        Failure::Status { status, code: String::new(), message: String::new(), retry_after: None }
+        Failure::Status { status, code: String::new(), message: Words::default(), retry_after: None }
     }
 
     fn azures(status: u16) -> Failure {
-        Failure::Status { status, code: "OperationFailed".into(), message: String::new(), retry_after: None }
+        Failure::Status { status, code: "OperationFailed".into(), message: Words::default(), retry_after: None }
     }
 
     fn source(failure: Failure) -> SourceError {
-        SourceError { attempted: "read a page".into(), on: "https://there".into(), failure, cause: None }
+        SourceError { attempted: "read a page".into(), on: "https://there".into(), failure, date: None, cause: None }
     }
 
     fn sink(failure: Failure) -> SinkError {

@@ -2,6 +2,7 @@
 
 use super::{AzureError, Places, Tokens};
 use crate::flow::retry::Failure;
+use crate::flow::words::Hidden;
 use crate::http::{failure_of, failure_of_status, read_body};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -60,7 +61,10 @@ async fn get(http: &reqwest::Client, tokens: &Tokens, url: &Url) -> Result<Secre
     let request = http.get(address).bearer_auth(token.expose_secret());
     let response = request.send().await.map_err(|error| fail(failure_of(&error), None))?;
     if response.status() != reqwest::StatusCode::OK {
-        return Err(fail(failure_of_status(response).await, None));
+        return Err(fail(
+            failure_of_status(response, &Hidden { secrets: &[token.expose_secret()], body: b"" }).await,
+            None,
+        ));
     }
     let body = read_body(response, SECRET_BYTES_MAX).await.map_err(|failure| fail(failure, None))?;
     // The text of a JSON error may quote the secret.

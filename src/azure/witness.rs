@@ -4,14 +4,18 @@
 //! (Entra's have line breaks) fails to decode, which loses the status too.
 
 use super::{Said, TOKEN_TRIES_MAX, said};
-use crate::flow::retry::{Failure, retry_after};
-use crate::http::one_line;
+use crate::flow::retry::Failure;
+use crate::flow::words::Hidden;
+use crate::http::failure_of_body;
 use azure_core::Error;
 use azure_core::error::ErrorKind;
 use azure_core::http::headers::{HeaderName, Headers};
+use azure_core::http::request::Body;
 use azure_core::http::{AsyncRawResponse, HttpClient, Request};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
+use reqwest::header as http;
+use reqwest::header::HeaderMap;
 use serde_json::Value;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -69,7 +73,7 @@ impl Witness {
         self.note(failure, Some(said(error)));
     }
 
-    async fn read(&self, response: AsyncRawResponse) -> azure_core::Result<AsyncRawResponse> {
+    async fn read(&self, response: AsyncRawResponse, secrets: &[String]) -> azure_core::Result<AsyncRawResponse> {
         let (status, headers, mut stream) = response.deconstruct();
         let mut body = BytesMut::new();
         while let Some(chunk) = stream.next().await {
@@ -83,7 +87,7 @@ impl Witness {
         let body = body.freeze();
         if !status.is_success() {
             let after = headers.get_optional_string(&RETRY_AFTER);
-            let refusal = refusal(u16::from(status), after.as_deref(), &body);
+            let refusal = refusal(u16::from(status), &headers, &body, secrets);
             let wait = if let Failure::Status { retry_after, .. } = &refusal { *retry_after } else { None };
             self.note(refusal, None);
             if wait.is_some_and(|wait| wait > PATIENCE) {
@@ -122,7 +126,7 @@ impl HttpClient for Witness {
     async fn execute_request(&self, request: &Request) -> azure_core::Result<AsyncRawResponse> {
         let last = self.begin();
         let answer = match self.http.execute_request(request).await {
-            Ok(response) => self.read(response).await,
+            Ok(response) => self.read(response, &secrets_of(request)).await,
             Err(error) => {
                 self.broken(&error);
                 Err(error)
@@ -140,30 +144,38 @@ fn gave_up() -> Error {
     Error::with_message(ErrorKind::Other, "the identity endpoint gave no token")
 }
 
-fn refusal(status: u16, after: Option<&str>, body: &Bytes) -> Failure {
-    let retry_after = after.and_then(|text| retry_after(text, None));
-    let (code, message) = match serde_json::from_slice::<Value>(body) {
-        Ok(value) => {
-            let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-            let code = text("/error").or_else(|| text("/error/code"));
-            let message = ["/error_description", "/error/message", "/message", "/Message"].iter().find_map(|p| text(p));
-            (code.unwrap_or_default(), message.unwrap_or_default())
+/// What the endpoint said, without what it repeats of the secrets that it was asked with.
+fn refusal(status: u16, headers: &Headers, body: &Bytes, secrets: &[String]) -> Failure {
+    let mut plain = HeaderMap::new();
+    for (name, value) in headers.iter() {
+        let name = http::HeaderName::from_bytes(name.as_str().as_bytes());
+        if let (Ok(name), Ok(value)) = (name, http::HeaderValue::from_str(value.as_str())) {
+            plain.insert(name, value);
         }
-        Err(_) => (String::new(), plain(&String::from_utf8_lossy(body))),
-    };
-    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
-    Failure::Status { status, code: one_line(&code), message: one_line(&message), retry_after }
+    }
+    let secrets: Vec<&str> = secrets.iter().map(String::as_str).collect();
+    failure_of_body(status, &plain, Some(body), &Hidden { secrets: &secrets, body: b"" })
 }
 
-/// An answer that is not JSON is a gateway's page: its title says what the page says.
-fn plain(text: &str) -> String {
-    if !text.trim_start().starts_with('<') {
-        return text.to_owned();
-    }
-    let lower = text.to_ascii_lowercase();
-    let title = lower.find("<title>").zip(lower.find("</title>")).and_then(|(from, to)| text.get(from + 7..to));
-    format!("an HTML page: {}", title.unwrap_or("without a title"))
+/// The secrets that a request for a token carries: of its form, and of the header by which a managed identity is told from others.
+fn secrets_of(request: &Request) -> Vec<String> {
+    let form = match request.body() {
+        Body::Bytes(bytes) => bytes.clone(),
+        Body::SeekableStream(_) => Bytes::new(),
+    };
+    let in_form = url::form_urlencoded::parse(&form)
+        .filter(|(name, _)| SECRET_FIELDS.contains(&name.as_ref()))
+        .map(|(_, value)| value.into_owned());
+    let in_headers = request
+        .headers()
+        .iter()
+        .filter(|(name, _)| SECRET_HEADERS.contains(&name.as_str()))
+        .map(|(_, value)| value.as_str().to_owned());
+    in_form.chain(in_headers).collect()
 }
+
+const SECRET_FIELDS: [&str; 4] = ["client_secret", "client_assertion", "assertion", "refresh_token"];
+const SECRET_HEADERS: [&str; 3] = ["x-identity-header", "secret", "authorization"];
 
 /// Makes a token answer one that the SDK can decode. Managed identity endpoints owe `expires_on` as text, and `token_type`
 /// and `resource`; those of some platforms and emulators send a number or leave the others out.
@@ -211,9 +223,17 @@ mod tests {
     }
 
     #[test]
-    fn an_html_page_is_reported_by_its_title() {
-        let page = Bytes::from_static(b"<html><TITLE>502 Bad\nGateway</TITLE><body>...</body></html>");
-        let Failure::Status { message, .. } = refusal(502, None, &page) else { panic!("a status") };
-        assert_eq!(message, "an HTML page: 502 Bad Gateway");
+    fn of_an_html_page_only_type_and_length_are_told() {
+        let page = Bytes::from_static(b"<html><TITLE>Hello Wendy</TITLE><body>...</body></html>");
+        let mut headers = Headers::new();
+        headers.insert("content-type", "text/html; charset=utf-8");
+        assert_eq!(refusal(502, &headers, &page, &[]).to_string(), "answered 502: text/html, 55 bytes");
+    }
+
+    #[test]
+    fn a_client_secret_that_is_echoed_is_masked() {
+        let body = br#"{"error":"invalid_client","error_description":"AADSTS7000215: bad s3cr%7Et-of-this-app"}"#;
+        let failure = refusal(401, &Headers::new(), &Bytes::from_static(body), &["s3cr~t-of-this-app".to_owned()]);
+        assert_eq!(failure.to_string(), "answered 401 invalid_client: AADSTS7000215: bad ***");
     }
 }

@@ -184,6 +184,7 @@ fn answered(error: &SinkError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::words::{Shape, Words};
 
     #[test]
     fn a_rule_and_a_stream_are_told_apart_as_far_as_the_answers_go() {
@@ -194,7 +195,7 @@ mod tests {
             gzip_level: 1,
         };
         let of = |status, code: &str, message: &str| {
-            let (code, message) = (code.into(), message.into());
+            let (code, message) = (code.into(), Words::said(Shape::Azure, message));
             let failure = Failure::Status { status, code, message, retry_after: None };
             let error = SinkError { attempted: "probe".into(), on: "there".into(), failure, cause: None };
             not_there(status, &error, &sink).said

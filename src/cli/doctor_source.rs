@@ -3,12 +3,13 @@
 use super::Exit;
 use super::doctor_network::{Clocks, Place, connected, long};
 use super::doctor_step::{Finding, Pending, Plan};
+use crate::agent::account::INTRODUCED_WITHIN;
 use crate::agent::chain;
 use crate::config::Account;
 use crate::flow::retry::{Edge, Failure, Verdict, verdict};
 use crate::flow::{AccountName, Stream, decode};
 use crate::secret::SecretRef;
-use crate::source::{Introspection, Lane, PageRequest, Source, SourceError};
+use crate::source::{Features, Introspection, Lane, PageRequest, Source, SourceError};
 use crate::wire::{Outside, WireError};
 use chrono::TimeDelta;
 use secrecy::SecretString;
@@ -189,15 +190,40 @@ impl Subject {
             Ok(source) => source,
             Err(why) => return Finding::fail(Exit::Usage, why.clone(), "correct the setting"),
         };
-        match source.introspect().await {
+        let introduced = tokio::time::timeout(INTRODUCED_WITHIN, source.introspect()).await;
+        match introduced.unwrap_or_else(|_| Err(unanswered(source))) {
             Ok(who) => {
                 let uuid = who.account_uuid.clone().unwrap_or_else(|| "of no known id".into());
                 let said = format!("1Password accepts the token, of account {uuid}");
                 let _ = self.who.set(who);
                 Finding::ok(said)
             }
-            Err(error) => self.refused(&error),
+            Err(error) => self.without_introspection(source, &error).await,
         }
+    }
+
+    /// A feed needs no introduction: where pages are answered, what the token says of itself serves.
+    async fn without_introspection(&self, source: &Arc<dyn Source>, error: &SourceError) -> Finding {
+        let is_refused = matches!(verdict(Edge::Source, &error.failure), Verdict::Unauthorized { .. });
+        let (Some(stream), false) = (self.account.streams.iter().next(), is_refused) else {
+            return self.refused(error);
+        };
+        let Ok(claims) = source.claims().await else { return self.refused(error) };
+        let now = error.date.unwrap_or_else(chrono::Utc::now);
+        let request = PageRequest::Reset { start: now - PAGE_BACK, limit: 1 };
+        let answers = match source.page(*stream, &request, Lane::Live).await {
+            Ok(_) => true,
+            Err(SourceError { failure: Failure::Status { status: 401 | 403, .. }, .. }) => true,
+            Err(_) => false,
+        };
+        if !answers {
+            return self.refused(error);
+        }
+        let _ = self.who.set(Introspection { date: Some(now), ..claims });
+        Finding::warn(
+            format!("1Password does not introduce the token, and what it says of itself serves: {}", error.failure),
+            "nothing, while the feeds ship; if it stays, look for a proxy that does not let /auth/introspect through",
+        )
     }
 
     fn refused(&self, error: &SourceError) -> Finding {
@@ -243,7 +269,10 @@ impl Subject {
 
     fn features(&self) -> Finding {
         let Some(who) = self.who.get() else { return Finding::skipped("its introspection") };
-        let may = |stream: &&Stream| who.features.iter().any(|feature| feature == stream.as_str());
+        if let Features::Claimed(claimed) = &who.features {
+            return Finding::ok(format!("1Password does not say; the token itself names {}", list(claimed)));
+        }
+        let may = |stream: &&Stream| who.features.may_read(**stream);
         let missing: Vec<_> =
             self.account.streams.iter().filter(|stream| !may(stream)).map(|s| s.to_string()).collect();
         if missing.is_empty() {
@@ -261,10 +290,10 @@ impl Subject {
 
     async fn read(&self, stream: Stream) -> Finding {
         let (Ok(source), Some(who)) = (&self.source, self.who.get()) else { return Finding::skipped("its account") };
-        if !who.features.iter().any(|feature| feature == stream.as_str()) {
+        if !who.features.may_read(stream) {
             return Finding::skipped(&format!("features {}", self.name));
         }
-        let request = PageRequest::Reset { start: who.date - PAGE_BACK, limit: 1 };
+        let request = PageRequest::Reset { start: who.date.unwrap_or_else(chrono::Utc::now) - PAGE_BACK, limit: 1 };
         let answer = match source.page(stream, &request, Lane::Live).await {
             Ok(answer) => answer,
             Err(error @ SourceError { failure: Failure::Status { status: 401 | 403, .. }, .. }) => {
@@ -281,6 +310,11 @@ impl Subject {
             ),
         }
     }
+}
+
+fn unanswered(source: &Arc<dyn Source>) -> SourceError {
+    let attempted = format!("introspect the token (no answer in {} s)", INTRODUCED_WITHIN.as_secs());
+    SourceError { attempted, on: source.place(), failure: Failure::Interrupted, date: None, cause: None }
 }
 
 /// Reads the secret that this key of the configuration names.

@@ -1,5 +1,6 @@
 //! What a failure means and when to try again. The only file that may use the `backoff` crate.
 
+use super::words::{Shape, Words};
 use backoff::backoff::Backoff as _;
 use std::fmt;
 use std::time::Duration;
@@ -16,8 +17,7 @@ pub enum Failure {
         status: u16,
         /// The service's own error code, such as `ContentLengthLimitExceeded`; empty when it gave none.
         code: String,
-        /// The service's own words, capped and with control characters escaped.
-        message: String,
+        message: Words,
         retry_after: Option<Duration>,
     },
     /// The answer was read but cannot be used; what was wrong with it.
@@ -51,7 +51,7 @@ impl fmt::Display for Failure {
                 if !code.is_empty() {
                     write!(f, " {code}")?;
                 }
-                if !message.is_empty() {
+                if !message.shown().is_empty() {
                     write!(f, ": {message}")?;
                 }
                 Ok(())
@@ -74,8 +74,21 @@ pub fn retry_after(text: &str, now: Option<super::Time>) -> Option<Duration> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return Some(text.parse().map_or(RETRY_AFTER_MAX, Duration::from_secs).min(RETRY_AFTER_MAX));
     }
-    let until = chrono::DateTime::parse_from_rfc2822(text).ok()?.to_utc();
-    Some((until - now?).to_std().unwrap_or_default().min(RETRY_AFTER_MAX))
+    Some((http_date(text)? - now?).to_std().unwrap_or_default().min(RETRY_AFTER_MAX))
+}
+
+/// Reads the milliseconds of Azure's `x-ms-retry-after-ms`, clamped the same.
+pub fn after_ms(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    is_number.then(|| text.parse().map_or(RETRY_AFTER_MAX, Duration::from_millis).min(RETRY_AFTER_MAX))
+}
+
+/// A date in any of the three forms of RFC 9110, 5.6.7, or with a numeric zone, as some proxies write it.
+pub fn http_date(text: &str) -> Option<super::Time> {
+    let text = text.trim();
+    let known = httpdate::parse_http_date(text).ok().map(super::Time::from);
+    known.or_else(|| chrono::DateTime::parse_from_rfc2822(text).ok().map(|date| date.to_utc()))
 }
 
 /// Where a failure was observed.
@@ -150,18 +163,23 @@ pub fn verdict(edge: Edge, failure: &Failure) -> Verdict {
             ..300 | 408 | 425 | 429 | 500.. => Verdict::Retry { at_least: *retry_after },
             407 => Verdict::Halt { remedy: PROXY_REFUSED },
             300..500 => match edge {
-                Edge::Source => source_refusal(*status),
-                Edge::Sink => sink_refusal(*status, code, message, *retry_after),
+                Edge::Source => source_refusal(*status, message, *retry_after),
+                Edge::Sink => sink_refusal(*status, code, message.raw(), *retry_after),
                 Edge::Store => store_refusal(*status, *retry_after),
             },
         },
     }
 }
 
-const fn source_refusal(status: u16) -> Verdict {
+fn source_refusal(status: u16, message: &Words, retry_after: Option<Duration>) -> Verdict {
     match status {
         400 | 413 | 422 => Verdict::Rejected,
-        401 | 403 => Verdict::Unauthorized { at_least: HALT_PACE, remedy: TOKEN_REFUSED },
+        401 => Verdict::Unauthorized { at_least: HALT_PACE, remedy: TOKEN_REFUSED },
+        403 if message.shape() == Some(Shape::OnePassword) && retry_after.is_none() => {
+            Verdict::Unauthorized { at_least: HALT_PACE, remedy: TOKEN_REFUSED }
+        }
+        // A challenge page, or a gateway that is busy: nothing that 1Password says of the token.
+        403 => Verdict::Retry { at_least: retry_after },
         // Redirects are not followed (the token would go along), so they end here too.
         _ => Verdict::Halt { remedy: SOURCE_MISSING },
     }
@@ -278,7 +296,8 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn status(status: u16, code: &str, message: &str, retry_after: Option<Duration>) -> Failure {
-        Failure::Status { status, code: code.into(), message: message.into(), retry_after }
+        let message = Words::said(Shape::OnePassword, message);
+        Failure::Status { status, code: code.into(), message, retry_after }
     }
 
     fn bare(code: u16) -> Failure {

@@ -88,9 +88,10 @@ const ALONE_PAUSE: Duration = Duration::from_secs(2);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::words::Words;
 
     fn status(status: u16, code: &str) -> Failure {
-        Failure::Status { status, code: code.into(), message: String::new(), retry_after: None }
+        Failure::Status { status, code: code.into(), message: Words::default(), retry_after: None }
     }
 
     /// Fault: each status, with and without a code of Azure's, and every failure that is no answer. Shows: which may be a row's, and which never are.
@@ -126,7 +127,8 @@ mod tests {
         ] {
             assert_eq!(suspicion(&code), expected, "{code:?}");
         }
-        let busy = Failure::Status { status: 503, code: "".into(), message: "".into(), retry_after: Some(ALONE_PAUSE) };
+        let busy =
+            Failure::Status { status: 503, code: "".into(), message: Words::default(), retry_after: Some(ALONE_PAUSE) };
         assert_eq!(suspicion(&busy), None);
     }
 

@@ -3,6 +3,7 @@
 use super::{Body, Sink, SinkError};
 use crate::azure::Tokens;
 use crate::flow::retry::Failure;
+use crate::flow::words::Hidden;
 use crate::http::{REQUEST_DEADLINE, cause_of, failure_of, failure_of_status};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -90,8 +91,8 @@ impl AzureDcr {
     async fn post(
         &self,
         token: &SecretString,
-        body: Bytes,
-        gzip: bool,
+        json: &Bytes,
+        (body, gzip): (Bytes, bool),
         until: Instant,
     ) -> Result<(), (Failure, Option<Cause>)> {
         let mut request = self
@@ -110,7 +111,10 @@ impl AzureDcr {
             200 | 204 => Ok(()),
             // Neither a yes nor a no of this API: the rows may be in.
             other @ 100..300 => Err((Failure::Malformed(format!("{other} where 204 was expected")), None)),
-            _ => Err((failure_of_status(response).await, None)),
+            _ => {
+                let hidden = Hidden { secrets: &[token.expose_secret()], body: json };
+                Err((failure_of_status(response, &hidden).await, None))
+            }
         }
     }
 
@@ -120,8 +124,8 @@ impl AzureDcr {
         let token = self.tokens.token().await;
         let token = token.map_err(|error| self.error(attempted, Failure::NoCredential, Some(error.into())))?;
         let encoded = self.encode(json).await;
-        let (body, gzip) = encoded.map_err(|error| self.error(attempted, Failure::Local, Some(error)))?;
-        let answer = self.post(&token, body, gzip, until).await;
+        let encoded = encoded.map_err(|error| self.error(attempted, Failure::Local, Some(error)))?;
+        let answer = self.post(&token, json, encoded, until).await;
         answer.map_err(|(failure, cause)| self.error(attempted, failure, cause))
     }
 }

@@ -2,16 +2,17 @@
 
 use super::budget::Budget;
 use super::token::{self, Allow, Claims, TokenError};
-use super::{Answer, BudgetLeft, Introspection, Lane, PageRequest, Source, SourceError};
+use super::{Answer, BudgetLeft, Features, Introspection, Lane, PageRequest, Source, SourceError};
 use crate::config::{Account, ApiVersion};
 use crate::flow::identity::TokenHash;
+use crate::flow::words::Hidden;
 use crate::flow::{AccountName, Stream, Time, retry::Failure};
 use crate::http::{self, BODY_BYTES_MAX, REQUEST_DEADLINE};
 use crate::secret::{SecretError, SecretReader};
 use async_trait::async_trait;
-use bytes::Bytes;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde_json::Value;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 use tokio::{sync::Mutex, time};
@@ -72,11 +73,15 @@ struct Question {
 }
 
 /// A send that failed, before the place is added.
-struct Trouble(Failure, Option<Box<dyn std::error::Error + Send + Sync>>);
+struct Trouble {
+    failure: Failure,
+    date: Option<Time>,
+    cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
 
 impl From<Failure> for Trouble {
     fn from(failure: Failure) -> Self {
-        Self(failure, None)
+        Self { failure, date: None, cause: None }
     }
 }
 
@@ -183,14 +188,18 @@ impl EventsApi {
             // the same is decoded by the client, and the cap counts what comes out.
             .header(ACCEPT_ENCODING, "identity");
         self.budget.take(question.lane).await;
-        let outcome = match time::timeout(self.deadline, exchange(request, question.answer_bytes_max)).await {
+        let token = credential.header.to_str().unwrap_or_default().trim_start_matches("Bearer ");
+        let hidden = Hidden { secrets: &[token], body: question.body.as_deref().unwrap_or_default() };
+        let exchange = exchange(request, question.answer_bytes_max, &hidden);
+        let outcome = match time::timeout(self.deadline, exchange).await {
             Ok(outcome) => outcome,
-            Err(elapsed) => Err(Trouble(Failure::Interrupted, Some(elapsed.into()))),
+            Err(elapsed) => Err(Trouble { cause: Some(elapsed.into()), ..Failure::Interrupted.into() }),
         };
-        outcome.map_err(|Trouble(failure, cause)| SourceError {
+        outcome.map_err(|Trouble { failure, date, cause }| SourceError {
             attempted: question.attempted.clone(),
             on: url,
             failure,
+            date,
             cause,
         })
     }
@@ -201,17 +210,24 @@ impl EventsApi {
             attempted: question.attempted.clone(),
             on: on.unwrap_or_else(|| "the Events API".into()),
             failure: Failure::NoCredential,
+            date: None,
             cause: Some(cause.into()),
         }
     }
 }
 
 /// One request and its answer to the last byte.
-async fn exchange(request: reqwest::RequestBuilder, answer_bytes_max: usize) -> Result<Answer, Trouble> {
+async fn exchange(
+    request: reqwest::RequestBuilder,
+    answer_bytes_max: usize,
+    hidden: &Hidden<'_>,
+) -> Result<Answer, Trouble> {
+    let unsent = |error| Trouble { cause: Some(http::cause_of(error)), ..Failure::NotConnected.into() };
     let response =
-        request.send().await.map_err(|error| Trouble(http::failure_of(&error), Some(http::cause_of(error))))?;
+        request.send().await.map_err(|error| Trouble { failure: http::failure_of(&error), ..unsent(error) })?;
     if response.status() != reqwest::StatusCode::OK {
-        return Err(http::failure_of_status(response).await.into());
+        let date = http::date_of(&response);
+        return Err(Trouble { date, ..http::failure_of_status(response, hidden).await.into() });
     }
     let Some(date) = http::date_of(&response) else {
         return Err(Failure::Malformed("it has no readable Date header, the only clock that is believed".into()).into());
@@ -247,12 +263,20 @@ impl Source for EventsApi {
             lane: Lane::Live,
         };
         let (answer, credential) = self.ask(&question).await?;
-        introspection(&answer, &credential).map_err(|what| SourceError {
+        introspection(&answer, &credential).ok_or_else(|| SourceError {
             attempted: question.attempted,
             on: format!("{}{path}", credential.base.as_str().trim_end_matches('/')),
-            failure: Failure::Malformed(what.into()),
+            failure: Failure::Malformed("it is not an introspection of a token".into()),
+            date: Some(answer.date),
             cause: None,
         })
+    }
+
+    async fn claims(&self) -> Result<Introspection, SourceError> {
+        let attempted = "read what the token says of itself".to_owned();
+        let question = Question { attempted, path: String::new(), body: None, answer_bytes_max: 0, lane: Lane::Live };
+        let credential = self.credential().await.map_err(|cause| self.no_credential(&question, cause))?;
+        Ok(credential.claimed())
     }
 
     async fn page(&self, stream: Stream, request: &PageRequest, lane: Lane) -> Result<Answer, SourceError> {
@@ -310,24 +334,38 @@ fn rfc3339(time: Time) -> String {
     time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true)
 }
 
-/// Reads both shapes whatever was asked: version 1 writes `Features`, version 2 `features` (and `account_uuid` since 1.4.1).
-fn introspection(answer: &Answer, credential: &Credential) -> Result<Introspection, &'static str> {
-    #[derive(Deserialize)]
-    struct Shape {
-        #[serde(alias = "Features")]
-        features: Option<Vec<String>>,
-        #[serde(alias = "AccountUUID")]
-        account_uuid: Option<String>,
+impl Credential {
+    fn claimed(&self) -> Introspection {
+        let Claims { account_uuid, features, expires, .. } = self.claims.clone();
+        Introspection {
+            account_uuid,
+            token: self.hash.clone(),
+            features: Features::Claimed(features),
+            expires,
+            date: None,
+        }
     }
-    let claims = &credential.claims;
-    let said = |body: &Bytes| serde_json::from_slice::<Shape>(body);
-    let shape = said(&answer.body).map_err(|_| "it is not an introspection of a token")?;
-    let features = shape.features.or_else(|| Some(claims.features.clone()).filter(|features| !features.is_empty()));
-    Ok(Introspection {
-        account_uuid: shape.account_uuid.filter(|uuid| !uuid.is_empty()).or_else(|| claims.account_uuid.clone()),
-        token: credential.hash.clone(),
-        features: features.ok_or("it names no features")?,
-        expires: claims.expires,
-        date: answer.date,
+}
+
+/// Reads both shapes whatever was asked: version 1 writes `Features`, version 2 `features` (and `account_uuid` since 1.4.1). What is
+/// missing or of another type is taken from the claims; a body that is no object is none.
+fn introspection(answer: &Answer, credential: &Credential) -> Option<Introspection> {
+    let body = answer.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&answer.body);
+    let Ok(Value::Object(said)) = serde_json::from_slice(body) else { return None };
+    let of = |names: [&str; 2]| names.into_iter().find_map(|name| said.get(name));
+    let claimed = credential.claimed();
+    let features = of(["features", "Features"]).and_then(Value::as_array).and_then(|list| {
+        let texts: Vec<_> = list.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+        (list.is_empty() || !texts.is_empty()).then_some(Features::Said(texts))
+    });
+    let account_uuid = of(["account_uuid", "AccountUUID"]).and_then(Value::as_str).filter(|uuid| !uuid.is_empty());
+    if features.is_none() && account_uuid.is_none() && of(["uuid", "UUID"]).is_none() {
+        return None;
+    }
+    Some(Introspection {
+        account_uuid: account_uuid.map(str::to_owned).or_else(|| claimed.account_uuid.clone()),
+        features: features.unwrap_or_else(|| claimed.features.clone()),
+        date: Some(answer.date),
+        ..claimed
     })
 }

@@ -9,6 +9,7 @@
 use super::{Column, Ids, Question, Span, Table, TableError, When};
 use crate::azure::Tokens;
 use crate::flow::retry::Failure;
+use crate::flow::words::Hidden;
 use crate::flow::{EventId, EventKey, Hour, Time, decode};
 use crate::http::{BODY_BYTES_MAX, cause_of, failure_of, failure_of_status, one_line, read_body};
 use async_trait::async_trait;
@@ -181,13 +182,14 @@ impl Workspace {
             .body(serde_json::json!({ "query": query }).to_string());
         let broken = |error: reqwest::Error| Unanswered::No(failure_of(&error), Some(cause_of(error)));
         let response = request.send().await.map_err(broken)?;
+        let hidden = Hidden { secrets: &[token.expose_secret()], body: b"" };
         match response.status().as_u16() {
             200 => read_body(response, BODY_BYTES_MAX).await.map_err(|failure| match failure {
                 Failure::TooLarge => Unanswered::TooMuch(failure),
                 other => Unanswered::No(other, None),
             }),
-            504 => Err(Unanswered::TooMuch(failure_of_status(response).await)),
-            _ => Err(Unanswered::No(failure_of_status(response).await, None)),
+            504 => Err(Unanswered::TooMuch(failure_of_status(response, &hidden).await)),
+            _ => Err(Unanswered::No(failure_of_status(response, &hidden).await, None)),
         }
     }
 

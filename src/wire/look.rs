@@ -5,6 +5,7 @@ use crate::azure::{self, Passport, Tokens, Who, places};
 use crate::config::{self, Config};
 use crate::flow::Time;
 use crate::flow::retry::Failure;
+use crate::flow::words::Hidden;
 use crate::http::{self, Glimpse};
 use crate::secret::{self, LocalSecrets, SecretRef};
 use crate::sink::SinkError;
@@ -83,7 +84,9 @@ impl Outside {
             let told = |error: reqwest::Error| (http::failure_of(&error), crate::agent::chain(&*http::cause_of(error)));
             let answer = answer.map_err(told)?;
             match answer.status().as_u16() {
-                407 => Err((http::failure_of_status(answer).await, "the proxy wants a login".into())),
+                407 => {
+                    Err((http::failure_of_status(answer, &Hidden::default()).await, "the proxy wants a login".into()))
+                }
                 _ => Ok(http::date_of(&answer)),
             }
         };

@@ -7,6 +7,7 @@ use crate::world::{HOUR, MINUTE, World};
 use chrono::TimeDelta;
 use opship::flow::Stream;
 use opship::flow::retry::{Failure, Patience};
+use opship::flow::words::Words;
 use std::time::Duration;
 
 pub(crate) const H: i64 = 3_600_000;
@@ -33,7 +34,7 @@ fn first_pages(world: &World, mut times: u32, reply: fn() -> Reply) {
 }
 
 fn throttled() -> Reply {
-    let (code, message) = (String::new(), String::new());
+    let (code, message) = (String::new(), Words::default());
     Reply::Fail(Failure::Status { status: 429, code, message, retry_after: Some(20 * Duration::from_secs(1)) })
 }
 

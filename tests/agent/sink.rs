@@ -6,6 +6,7 @@ use crate::source::status;
 use crate::world::State;
 use async_trait::async_trait;
 use opship::flow::retry::Failure;
+use opship::flow::words::Words;
 use opship::flow::{EventId, EventKey, Hour, Time, window};
 use opship::sink::{Body, Sink, SinkError};
 use opship::table::{self, Column, Ids, Question, TableError};
@@ -77,7 +78,7 @@ impl Outcome {
     /// What the sender hears of it. A role or a rule that is missing is told in Azure's own shape.
     async fn told(self) -> Result<(), SinkError> {
         let refused = |status, code: &str, retry_after| {
-            let (code, message) = (code.into(), String::new());
+            let (code, message) = (code.into(), Words::default());
             Failure::Status { status, code, message, retry_after }
         };
         let failure = match self {

@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use chrono::TimeDelta;
 use opship::flow::identity::TokenHash;
 use opship::flow::retry::Failure;
+use opship::flow::words::Words;
 use opship::flow::{Stream, Time};
-use opship::source::{Answer, Introspection, Lane, PageRequest, Source, SourceError};
+use opship::source::{Answer, Features, Introspection, Lane, PageRequest, Source, SourceError};
 use std::collections::{HashMap, HashSet};
 use tokio::time::Instant;
 
@@ -273,11 +274,11 @@ fn kind_of(body: &Result<String, Failure>, hooked: Option<Kind>, request: &PageR
 }
 
 pub(crate) fn status(status: u16) -> Failure {
-    Failure::Status { status, code: String::new(), message: String::new(), retry_after: None }
+    Failure::Status { status, code: String::new(), message: Words::default(), retry_after: None }
 }
 
 fn error(failure: Failure) -> SourceError {
-    SourceError { attempted: "read a page".into(), on: "memory".into(), failure, cause: None }
+    SourceError { attempted: "read a page".into(), on: "memory".into(), failure, date: None, cause: None }
 }
 
 #[async_trait]
@@ -287,7 +288,13 @@ impl Source for Link {
             |state: &mut State| (state.answer_date(), state.source.features.clone(), state.source.account_uuid.clone());
         let (date, features, account_uuid) = self.call(said).await;
         let token = TokenHash::of("the token of this account");
-        Ok(Introspection { account_uuid, token, features, expires: None, date })
+        let features = Features::Said(features);
+        Ok(Introspection { account_uuid, token, features, expires: None, date: Some(date) })
+    }
+
+    async fn claims(&self) -> Result<Introspection, SourceError> {
+        let token = TokenHash::of("the token of this account");
+        Ok(Introspection { account_uuid: None, token, features: Features::Claimed(vec![]), expires: None, date: None })
     }
 
     async fn page(&self, _: Stream, request: &PageRequest, lane: Lane) -> Result<Answer, SourceError> {

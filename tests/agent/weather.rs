@@ -9,6 +9,7 @@ use crate::store::{Blob, Fault, Op};
 use crate::world::{Process, World};
 use chrono::TimeDelta;
 use opship::flow::retry::Failure;
+use opship::flow::words::Words;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -135,7 +136,7 @@ fn page_trouble(dice: &mut Dice) -> Reply {
     let retry_after = dice.one_in(2).then(|| Duration::from_secs(dice.below(90)));
     match dice.below(6) {
         0 => Reply::Fail(Failure::NotConnected),
-        1 => Reply::Fail(Failure::Status { status: 429, code: String::new(), message: String::new(), retry_after }),
+        1 => Reply::Fail(Failure::Status { status: 429, code: String::new(), message: Words::default(), retry_after }),
         2 => Reply::Fail(status(503)),
         3 => Reply::SameCursor,
         4 => Reply::ItemAgain,

@@ -264,10 +264,19 @@ fn tokens() -> Vec<Case> {
             1,
             &["503", "in a minute"],
             file(|world| {
-                answers(world, Target::Introspect, 503);
+                answers(world, Target::Path("/api/".into()), 503);
             }),
         )
         .skips(BEHIND_ACCOUNT),
+        case(
+            "something answers for the introspection alone",
+            "WARN account default",
+            0,
+            &["503", "serves", "/auth/introspect"],
+            file(|world| {
+                answers(world, Target::Introspect, 503);
+            }),
+        ),
     ]
 }
 

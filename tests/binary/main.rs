@@ -50,6 +50,7 @@ mod filter;
 mod gate;
 mod heartbeats;
 mod internet;
+mod introspection;
 mod kills;
 mod letters;
 mod logs;

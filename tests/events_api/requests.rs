@@ -4,7 +4,7 @@ use crate::world::*;
 use opship::config::ApiVersion;
 use opship::flow::identity::TokenHash;
 use opship::flow::{Cursor, Stream, Time, retry::Failure};
-use opship::source::{Introspection, Lane, PageRequest, Source};
+use opship::source::{Features, Introspection, Lane, PageRequest, Source};
 use serde_json::json;
 
 fn time(text: &str) -> Time {
@@ -84,9 +84,9 @@ async fn both_shapes_of_introspection_are_read_from_both_versions() {
             let expected = Introspection {
                 account_uuid: Some(account.into()),
                 token: TokenHash::of(&token),
-                features: features.clone(),
+                features: Features::Said(features.clone()),
                 expires: Some(time("2026-09-21T14:13:20Z")),
-                date: time("2026-11-22T10:00:00Z"),
+                date: Some(time("2026-11-22T10:00:00Z")),
             };
             assert_eq!(source.introspect().await.unwrap(), expected);
             assert_eq!(world.journal().first().unwrap().line, path);
@@ -96,15 +96,18 @@ async fn both_shapes_of_introspection_are_read_from_both_versions() {
 
 #[tokio::test]
 async fn features_that_the_answer_leaves_out_come_from_the_claims() {
-    let world = World::new([ok("{}")]).await;
+    let world = World::new([ok(r#"{"uuid":"U","features":[1]}"#)]).await;
     let token = jwt(&json!({"1password.com/fts": ["itemusages"]}));
     let said = source(&TokenFile::new(&token), Some(&world.url), ApiVersion::V2).introspect().await.unwrap();
-    assert_eq!((said.features, said.account_uuid, said.expires), (vec!["itemusages".to_owned()], None, None));
+    assert_eq!(
+        (said.features, said.account_uuid, said.expires),
+        (Features::Claimed(vec!["itemusages".to_owned()]), None, None)
+    );
 }
 
 #[tokio::test]
 async fn an_introspection_that_says_nothing_is_malformed() {
-    for body in ["{}", "[]", "", "not json", r#"{"features":"auditevents"}"#, r#"{"features":[1]}"#] {
+    for body in ["{}", "[]", "", "not json", "17", r#"{"features":"auditevents"}"#, r#"{"features":[1]}"#] {
         let world = World::new([ok(body)]).await;
         let source = source(&TokenFile::new("opaque"), Some(&world.url), ApiVersion::V2);
         let error = source.introspect().await.unwrap_err();
