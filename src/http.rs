@@ -10,7 +10,9 @@ pub use refusal::{date_of, failure_of_body, failure_of_status};
 use crate::config;
 use crate::flow::retry::Failure;
 use bytes::{Bytes, BytesMut};
+use reqwest::header::CONTENT_ENCODING;
 use std::error::Error;
+use std::io::Read as _;
 use std::time::Duration;
 
 /// Deadline of one request from connect to the last byte of the answer.
@@ -155,8 +157,36 @@ pub fn failure_of(error: &reqwest::Error) -> Failure {
 /// Reads an answer to its end, decompressed, up to `max` bytes.
 ///
 /// # Errors
-/// [`Failure::TooLarge`] beyond `max`; [`Failure::Interrupted`] when the body breaks off.
-pub async fn read_body(mut response: reqwest::Response, max: usize) -> Result<Bytes, Failure> {
+/// [`Failure::TooLarge`] beyond `max`; [`Failure::Interrupted`] when the body breaks off; [`Failure::Malformed`] in an encoding other
+/// than gzip.
+pub async fn read_body(response: reqwest::Response, max: usize) -> Result<Bytes, Failure> {
+    // What the client has decoded itself has lost this header: it knows gzip in lower case alone.
+    let encoding = response.headers().get(CONTENT_ENCODING).map(|value| value.as_bytes().to_ascii_lowercase());
+    let body = read_as_it_is(response, max).await?;
+    match encoding.as_deref().map(<[u8]>::trim_ascii) {
+        None | Some(b"" | b"identity") => Ok(body),
+        Some(b"gzip" | b"x-gzip") => {
+            let inflated = tokio::task::spawn_blocking(move || inflated(&body, max)).await;
+            inflated.unwrap_or(Err(Failure::Interrupted))
+        }
+        Some(other) => {
+            let name = one_line(&String::from_utf8_lossy(other.get(..other.len().min(40)).unwrap_or_default()));
+            Err(Failure::Malformed(format!("it is encoded as {name}, which was not asked for")))
+        }
+    }
+}
+
+fn inflated(body: &[u8], max: usize) -> Result<Bytes, Failure> {
+    let mut inflated = Vec::new();
+    let read = flate2::read::MultiGzDecoder::new(body).take(max as u64 + 1).read_to_end(&mut inflated);
+    match read {
+        Ok(length) if length > max => Err(Failure::TooLarge),
+        Ok(_) => Ok(inflated.into()),
+        Err(_) => Err(Failure::Malformed("it calls itself gzip and is not".into())),
+    }
+}
+
+async fn read_as_it_is(mut response: reqwest::Response, max: usize) -> Result<Bytes, Failure> {
     let expected = response.content_length().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
     if expected > max {
         return Err(Failure::TooLarge);

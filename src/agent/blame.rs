@@ -17,6 +17,8 @@ pub(super) struct Met {
     pub attempts: u32,
     pub pace: Pace,
     pub reauthenticated: bool,
+    /// A refusal as gateways give for a moment was tried once more.
+    pub has_passed: bool,
     /// A POST may have been accepted.
     pub is_in_doubt: bool,
     /// The empty array was refused too: it is asked again in place of the batch until it is accepted, so that an outage makes fewer POSTs
@@ -46,6 +48,7 @@ impl Met {
             attempts: 0,
             pace: Pace::default(),
             reauthenticated: false,
+            has_passed: false,
             is_in_doubt: parcel.is_in_doubt(),
             is_away: false,
             refusals: 0,

@@ -12,7 +12,7 @@ use super::view;
 use super::{Drained, Feed, Tick};
 use crate::flow::checkpoint::{Advance, Doubt, INTENT_TTL, Intent, Totals, Unknown};
 use crate::flow::planted::{self, Bug};
-use crate::flow::retry::{Edge, Failure, HALT_PACE, Pace, ROLE_PACE, Verdict, verdict};
+use crate::flow::retry::{Edge, Failure, HALT_PACE, PASSING_PAUSE, Pace, ROLE_PACE, Verdict, verdict};
 use crate::sink::{Body, SinkError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -142,6 +142,9 @@ impl Feed {
             }
             // Of an empty array, or with an empty array refused as well: the destination takes nothing at all.
             Verdict::Split | Verdict::DeadLetter => Ok(None),
+            Verdict::Halt { .. } if error.failure.may_pass() && !std::mem::replace(&mut met.has_passed, true) => {
+                Ok(Some(PASSING_PAUSE))
+            }
             Verdict::Halt { remedy } | Verdict::Unauthorized { remedy, .. } => {
                 // The sink's own remedy, its cause, would say the same twice.
                 Err(Trouble::Undeliverable { what: error.to_string(), remedy: remedy.into() })

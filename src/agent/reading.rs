@@ -7,7 +7,7 @@ use crate::flow::checkpoint::{Advance, BatchKind, SweepProgress, Unknown, Which}
 use crate::flow::decode::{self, Page};
 use crate::flow::dedupe::Sorted;
 use crate::flow::map::sha256_hex;
-use crate::flow::retry::{Edge, Pace, Verdict, verdict};
+use crate::flow::retry::{Edge, PASSING_PAUSE, Pace, Verdict, verdict};
 use crate::flow::{Cursor, Time, window};
 use crate::source::{Answer, Lane, PageRequest};
 use std::collections::HashSet;
@@ -227,6 +227,7 @@ impl Feed {
     /// One request, tried again as its failures and our patience allow.
     pub(super) async fn poll(&mut self, request: &PageRequest, lane: Lane, tick: Tick<'_>) -> Result<Answer, Trouble> {
         let (begun, mut attempts, mut doubts, mut pace) = (Instant::now(), 0, 0, Pace::default());
+        let mut has_passed = false;
         loop {
             self.go_on()?;
             attempts += 1;
@@ -255,6 +256,11 @@ impl Feed {
                     let wait_ms = wait.as_millis() as u64;
                     tracing::warn!(feed = %self.id, attempt = attempts, wait_ms, error = %chain(&error), "a page was not read: trying again");
                     self.rest(wait).await?;
+                }
+                Verdict::Halt { .. } if error.failure.may_pass() && !std::mem::replace(&mut has_passed, true) => {
+                    let wait_s = PASSING_PAUSE.as_secs();
+                    tracing::warn!(feed = %self.id, wait_s, error = %chain(&error), "a page was refused as gateways refuse for a moment: trying once more");
+                    self.rest(PASSING_PAUSE).await?;
                 }
                 Verdict::Rejected => return Err(Trouble::Rejected(error)),
                 Verdict::Unauthorized { at_least, remedy } => {

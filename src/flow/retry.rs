@@ -41,6 +41,17 @@ impl Failure {
     }
 }
 
+/// How soon a refusal that [may pass](Failure::may_pass) is tried once more.
+pub const PASSING_PAUSE: Duration = Duration::from_secs(10);
+
+impl Failure {
+    /// Answers that gateways give for a moment, while a service is moved or a connection led astray (404, 409, 421, 499): only the second
+    /// in a row means what it says.
+    pub const fn may_pass(&self) -> bool {
+        matches!(self, Self::Status { status: 404 | 409 | 421 | 499, .. })
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

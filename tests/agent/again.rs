@@ -133,7 +133,7 @@ async fn picked_events_that_the_destination_refuses_leave_no_intent_and_no_doubt
     let mut process = world.start();
     let read = pages(&mut process, ten_days(&world)).await;
     let mut wanted: HashSet<EventKey> = read[0].events.iter().map(|(key, _)| *key).collect();
-    world.posts_end([Outcome::Refuse(404)]);
+    world.posts_end([Outcome::Refuse(404), Outcome::Refuse(404)]);
     let refused = ship_these(&mut process, &read[0], &mut wanted).await;
     assert!(matches!(refused, Err(Trouble::Undeliverable { .. })), "{refused:?}");
     let cp = world.checkpoint();

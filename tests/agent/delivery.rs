@@ -304,7 +304,7 @@ async fn a_batch_id_is_unique_even_for_the_same_rows() {
         world.state().store.blobs.remove(CHECKPOINT);
         let mut fresh = world.start();
         world.heal();
-        world.posts_end([Outcome::Refuse(404)]);
+        world.posts_end([Outcome::Refuse(404), Outcome::Refuse(404)]);
         fresh.bad().await;
         world.posts_end([Outcome::Hang { accepted: false }]);
     }

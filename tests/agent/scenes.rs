@@ -292,13 +292,13 @@ pub(crate) const DELIVERY: &[Scene] = &[
     Scene::of("a lost reply and then a halt", |world| {
         Box::pin(async {
             world.add(5);
-            world.posts_end([Outcome::LoseReply, Outcome::Refuse(404)]);
+            world.posts_end([Outcome::LoseReply, Outcome::Refuse(404), Outcome::Refuse(404)]);
         })
     }),
     Scene::of("a halt of the destination", |world| {
         Box::pin(async {
             world.add(9);
-            world.posts_end([Outcome::Accept, Outcome::Refuse(404)]);
+            world.posts_end([Outcome::Accept, Outcome::Refuse(404), Outcome::Refuse(404)]);
         })
     }),
     Scene::of("a 413 that is split once", |world| {

@@ -9,6 +9,7 @@ use opship::flow::retry::Failure;
 use opship::source::{Lane, PageRequest};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 const H: i64 = 3_600_000;
 
@@ -227,7 +228,7 @@ async fn no_sweep_follows_a_halt_of_the_destination() {
     assert!(trouble.to_string().contains("data collection rule"), "{trouble}");
     assert_eq!(trouble.pause(), 5 * MINUTE);
     assert!(!world.requests().iter().any(|request| matches!(request, PageRequest::Window { .. })));
-    assert_eq!(world.state().sink.posts.len(), 1);
+    assert_eq!(world.state().sink.posts.len(), 2, "one more, and the second in a row means it");
     let cp = world.checkpoint();
     assert!(cp.intent.is_none() && cp.cursor.is_none() && cp.in_doubt.batches == 0);
 }
@@ -236,7 +237,8 @@ async fn no_sweep_follows_a_halt_of_the_destination() {
 async fn a_doubtful_intent_outlives_a_halt() {
     let mut world = World::new(Order::Insertion);
     world.add(3);
-    world.posts_end([crate::sink::Outcome::LoseReply, crate::sink::Outcome::Refuse(404)]);
+    let gone = crate::sink::Outcome::Refuse(404);
+    world.posts_end([crate::sink::Outcome::LoseReply, gone.clone(), gone]);
     let mut process = world.start();
     process.bad().await;
     assert!(world.checkpoint().intent.is_some(), "the first POST may have been accepted");
@@ -366,4 +368,29 @@ async fn a_refused_window_halts_with_a_remedy() {
     world.on_page(|request| matches!(request, PageRequest::Window { .. }).then(|| Reply::Fail(status(400))));
     let trouble = world.start().bad().await;
     assert!(matches!(trouble, Trouble::Halted { .. }), "{trouble}");
+}
+
+/// Fault: 1Password or the destination answers 404, 409, 421 or 499 once, and 404 twice. Shows: once costs ten seconds and no trouble, twice in a row is one that needs a person.
+#[tokio::test(start_paused = true)]
+async fn fm_64_a_refusal_as_gateways_give_for_a_moment_is_tried_once_more() {
+    for (code, times) in [(404, 1), (409, 1), (421, 1), (499, 1), (404, 2)] {
+        let mut world = World::new(Order::Insertion);
+        world.add(3);
+        let mut left = times;
+        world.on_page(move |_| {
+            let strikes = left > 0;
+            left -= i32::from(strikes);
+            strikes.then(|| Reply::Fail(status(code)))
+        });
+        let mut process = world.start();
+        let begun = tokio::time::Instant::now();
+        if times == 1 {
+            process.good().await;
+            world.each_event_has_one_row();
+        } else {
+            let trouble = process.bad().await;
+            assert!(matches!(trouble, Trouble::Halted { .. }), "{trouble:?}");
+        }
+        assert!(begun.elapsed() >= Duration::from_secs(10), "{code}");
+    }
 }

@@ -1,10 +1,14 @@
 //! Every way an answer can be of no use, each named after what happens.
 
 use crate::world::*;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use opship::config::ApiVersion;
-use opship::flow::{Cursor, Stream, retry::Failure};
+use opship::flow::retry::{Edge, Failure, Verdict, verdict};
+use opship::flow::{Cursor, Stream};
 use opship::http::BODY_BYTES_MAX;
 use opship::source::{Answer, Lane, PageRequest, Source, SourceError};
+use std::io::Write as _;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -164,4 +168,62 @@ async fn fm_37_a_redirect_is_not_followed() {
         assert_eq!(status, code);
     }
     assert!(elsewhere.journal().is_empty());
+}
+
+/// Fault: a page under 203 and 206, which a proxy makes of a 200. Shows: a failed request that names status, type and length, and nothing of the page.
+#[tokio::test]
+async fn fm_64_a_success_that_is_not_the_promised_one_is_no_page() {
+    for status in [201, 203, 206] {
+        let page = r#"{"cursor":"c","has_more":false,"items":[]}"#;
+        let said = failure(reply(status, "content-type: application/json\r\n", page)).await;
+        assert_eq!(said.to_string(), format!("answered {status}: application/json, {} bytes", page.len()));
+        assert!(matches!(verdict(Edge::Source, &said), Verdict::Retry { .. }), "{said:?}");
+    }
+}
+
+/// Fault: gzip under its other names, something that only calls itself so, and an encoding that nobody asked for. Shows: gzip is read whatever it is called, anything else is named.
+#[tokio::test]
+async fn fm_64_gzip_is_read_under_each_of_its_names() {
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(br#"{"a":1}"#).unwrap();
+    let gzip = gzip.finish().unwrap();
+    let answer = |name: &str, body: &[u8]| reply(200, &format!("content-encoding: {name}\r\n"), body);
+    for name in ["gzip", "GZIP", "x-gzip", "X-GZip", " gzip "] {
+        let page = page(&World::new([answer(name, &gzip)]).await).await.unwrap();
+        assert_eq!(&page.body[..], br#"{"a":1}"#, "{name}");
+    }
+    for (name, body, told) in [
+        ("GZIP", &b"{}"[..], "it calls itself gzip and is not"),
+        ("br", b"{}", "it is encoded as br, which was not asked for"),
+        ("gzip, gzip", &gzip, "it is encoded as gzip, gzip, which was not asked for"),
+    ] {
+        assert_eq!(failure(answer(name, body)).await, Failure::Malformed(told.into()));
+    }
+    let named = page(&World::new([answer("Identity", b"{}")]).await).await.unwrap();
+    assert_eq!(&named.body[..], b"{}");
+}
+
+/// Fault: 403 in 1Password's own shape, as a challenge page, and with `Retry-After`. Shows: only the first refuses the token.
+#[tokio::test]
+async fn fm_64_a_403_that_is_not_1password_s_own_is_a_busy_server() {
+    let own = r#"{"status":403,"message":"Forbidden"}"#;
+    for (headers, body, refused) in [
+        ("", own, true),
+        ("", "<html>Are you human?</html>", false),
+        ("", "", false),
+        ("retry-after: 7\r\n", own, false),
+    ] {
+        let verdict = verdict(Edge::Source, &failure(reply(403, headers, body)).await);
+        assert_eq!(matches!(verdict, Verdict::Unauthorized { .. }), refused, "{headers}{body}: {verdict:?}");
+    }
+}
+
+/// Fault: the time of an answer in the two older forms of a date. Shows: it is read.
+#[tokio::test]
+async fn fm_64_each_form_of_a_date_is_read() {
+    for date in ["Sunday, 22-Nov-26 10:00:00 GMT", "Sun Nov 22 10:00:00 2026"] {
+        let answer = format!("HTTP/1.1 200 OK\r\ndate: {date}\r\ncontent-length: 2\r\n\r\n{{}}");
+        let page = page(&World::new([Reply::Raw(answer.into_bytes())]).await).await.unwrap();
+        assert_eq!(page.date, "2026-11-22T10:00:00Z".parse::<opship::flow::Time>().unwrap());
+    }
 }
