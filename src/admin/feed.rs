@@ -100,13 +100,13 @@ impl Seen<'_> {
         if self.health() == Health::Standby {
             return Some("another process ships this feed".into());
         }
-        let retrying = view.retrying.as_ref().filter(|_| self.retries_for_long())?;
+        let retrying = view.retrying.as_ref()?;
         let times = if retrying.times == 1 { "once".into() } else { format!("{} times", retrying.times) };
         Some(format!("{}, failed {times} since {}", retrying.what, self.short(retrying.since)))
     }
 
     fn remedy(&self) -> Option<String> {
-        let retrying = self.view.retrying.as_ref().filter(|_| self.retries_for_long());
+        let retrying = self.view.retrying.as_ref();
         let remedy = self.notice().map(|notice| notice.remedy.clone());
         remedy.or_else(|| retrying.map(|retrying| retrying.remedy.into()))
     }
@@ -114,7 +114,7 @@ impl Seen<'_> {
     /// The same in a word of ours.
     pub fn waits_for(&self) -> Option<Waiting> {
         let notice = self.notice().map(|notice| notice.waiting);
-        let retrying = self.view.retrying.as_ref().filter(|_| self.retries_for_long());
+        let retrying = self.view.retrying.as_ref();
         notice.or_else(|| retrying.map(|retrying| retrying.waiting))
     }
 
@@ -141,10 +141,10 @@ impl Seen<'_> {
             account: id.account.to_string(),
             stream: id.stream.to_string(),
             health: self.health(),
-            since: Some(self.since().shown(now)),
+            since: Some(self.since().past(now)),
             reason: self.reason(),
             remedy: self.remedy(),
-            last_good: view.last_good.map(|good| good.shown(now)),
+            last_good: view.last_good.map(|good| good.past(now)),
             next_tick: board.next_tick(view, now),
             lag_seconds: view.covered.map(|covered| covered.age(now).as_secs()),
             newest_shipped: view.newest_shipped,
@@ -196,7 +196,7 @@ const fn kind(kind: BatchKind) -> &'static str {
 
 fn error(notice: &Notice, now: Moment) -> ErrorStatus {
     ErrorStatus {
-        at: notice.at.shown(now),
+        at: notice.at.past(now),
         times: notice.times,
         what: notice.what.clone(),
         waiting_for: notice.waiting.to_string(),

@@ -13,7 +13,7 @@ pub fn status_of(board: &Board, config: &str, now: Moment) -> Status {
         from: Origin::Agent,
         version: env!("CARGO_PKG_VERSION").into(),
         now: now.at,
-        started: Some(board.started.shown(now)),
+        started: Some(board.started.past(now)),
         ready: not_ready.is_empty(),
         summary: summary(&feeds),
         feeds,

@@ -169,6 +169,16 @@ impl Panel {
         self.note(View::began);
     }
 
+    /// What a tick ended with that was stopped while its requests failed says so.
+    pub(super) fn cut(&self, trouble: Trouble) -> Trouble {
+        let mut retrying = None;
+        self.note(|view| retrying = view.retrying.clone());
+        match (trouble, retrying) {
+            (Trouble::Stopped, Some(Retrying { what, waiting, remedy, .. })) => Trouble::Cut { what, waiting, remedy },
+            (trouble, _) => trouble,
+        }
+    }
+
     /// `pause`: how long the feed is left alone beyond its timer.
     pub(super) fn tick_ended(&self, outcome: &Result<Drained, Trouble>, pause: Duration) {
         self.note(|view| match outcome {

@@ -34,6 +34,11 @@ impl Moment {
         Self { at: later(self.at, by), instant }
     }
 
+    /// The same of what lies behind us: a tick may end between the reading of `now` and that of a feed.
+    pub fn past(self, now: Self) -> Time {
+        self.shown(now).min(now.at)
+    }
+
     /// What the host's clock read then or, where it was set since, what it would have read as it goes now. So whoever subtracts it from
     /// the time of now finds the age, never a negative one.
     pub fn shown(self, now: Self) -> Time {

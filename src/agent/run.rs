@@ -53,7 +53,7 @@ pub async fn once(agent: Agent) -> Result<Outcomes, Panicked> {
         tasks.spawn(async move {
             let tick = Tick { patience: Patience::ONCE, standby_max: ONCE_STANDBY, late_gives_way: &|| false };
             feed.panel.tick_began();
-            let outcome = feed.drain(tick).await;
+            let outcome = feed.drain(tick).await.map_err(|trouble| feed.panel.cut(trouble));
             feed.panel.tick_ended(&outcome, Duration::ZERO);
             log(&feed.id, &outcome);
             (feed.id.clone(), feed.date, outcome)

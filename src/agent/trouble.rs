@@ -27,6 +27,9 @@ pub enum Trouble {
     /// The process was asked to end.
     #[error("stopped")]
     Stopped,
+    /// The same while requests failed: had there been more time, they would have been tried again.
+    #[error("stopped while it waited for {what}")]
+    Cut { what: String, waiting: Waiting, remedy: &'static str },
     /// Another process wrote the checkpoint first: plans are dropped, the next tick loads again.
     #[error("another process ships this feed: its write of the checkpoint came first")]
     Lost,
@@ -124,6 +127,7 @@ impl Trouble {
             Self::Rejected(_) | Self::TooLarge(_) | Self::Malformed(_) | Self::Stuck(_) | Self::Halted { .. } => true,
             Self::Source(error) => matches!(error.failure, Failure::Status { .. } | Failure::Malformed(_)),
             Self::Stopped
+            | Self::Cut { .. }
             | Self::Lost
             | Self::Standby { .. }
             | Self::CoolingDown { .. }
@@ -149,6 +153,7 @@ impl Trouble {
             Self::Lost => LOST_PAUSE,
             Self::Clock(_) => OPINION_PAUSE,
             Self::Stopped
+            | Self::Cut { .. }
             | Self::Rejected(_)
             | Self::TooLarge(_)
             | Self::Source(_)
@@ -163,6 +168,7 @@ impl Trouble {
     pub fn waiting(&self) -> Waiting {
         match self {
             Self::Stopped => Waiting::Stopping,
+            Self::Cut { waiting, .. } => *waiting,
             Self::Lost | Self::Standby { .. } => Waiting::Standby,
             Self::Unauthorized { .. } => Waiting::Unauthorized,
             Self::Clock(_) => Waiting::Clock,
@@ -205,7 +211,7 @@ impl Trouble {
             Self::Unverifiable { .. } => {
                 "let the workspace be asked: azure.workspace_id, the role Log Analytics Reader, the network".into()
             }
-            Self::Unauthorized { remedy, .. } => (*remedy).into(),
+            Self::Unauthorized { remedy, .. } | Self::Cut { remedy, .. } => (*remedy).into(),
             Self::Clock(_) => {
                 "compare this host's clock with the true time and set it if it is wrong; if it is right, look for a proxy or a \
                 server that answers with a wrong Date; it goes on by itself once two answers, a minute apart, agree"

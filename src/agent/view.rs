@@ -195,7 +195,9 @@ impl View {
     /// The phase in which a tick ended.
     fn leave(&mut self, phase: Phase) {
         if self.left != phase {
-            self.left_since = Some(Moment::now());
+            // What made the tick fail began with the first failed request.
+            let began = self.retrying.as_ref().filter(|_| matches!(phase, Phase::Waiting(_))).map(|it| it.since);
+            self.left_since = began.or_else(|| Some(Moment::now()));
         }
         (self.left, self.retrying) = (phase, None);
         self.enter(phase);

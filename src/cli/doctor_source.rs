@@ -205,7 +205,7 @@ impl Subject {
     /// A feed needs no introduction: where pages are answered, what the token says of itself serves.
     async fn without_introspection(&self, source: &Arc<dyn Source>, error: &SourceError) -> Finding {
         let is_refused = matches!(verdict(Edge::Source, &error.failure), Verdict::Unauthorized { .. });
-        let (Some(stream), false) = (self.account.streams.iter().next(), is_refused) else {
+        let (Some(stream), false) = (self.account.streams.first(), is_refused) else {
             return self.refused(error);
         };
         let Ok(claims) = source.claims().await else { return self.refused(error) };

@@ -4,7 +4,7 @@ use super::notify::{Wanted, keep_telling};
 use super::signals::stop_on_signals;
 use super::{CliError, Exit, Output, exit_of, print};
 use crate::admin::{self, Access, Admin, Pages};
-use crate::agent::board::{Moment, Notice};
+use crate::agent::board::{Board, Moment, Notice};
 use crate::agent::run::{self, Outcomes};
 use crate::agent::{Trouble, Waiting, chain};
 use crate::config::{Config, Timer, show};
@@ -14,6 +14,7 @@ use crate::store::Store;
 use crate::wire::{Outside, WireError};
 use serde_json::json;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -116,16 +117,32 @@ pub(super) async fn once(config: &Config, max_duration: Option<Duration>, output
     let outside = Outside::new(config).await?;
     let store = outside.proven_store().await?;
     let agent = outside.agent(store, Patience::ONCE, stop.clone()).await?;
+    let (board, is_over) = (agent.board.clone(), Arc::new(AtomicBool::new(false)));
     if let Some(after) = max_duration {
-        let stop = stop.clone();
+        let (stop, is_over) = (stop.clone(), is_over.clone());
         tokio::spawn(async move {
             tokio::time::sleep(after).await;
+            is_over.store(true, Ordering::Relaxed);
             stop.cancel();
         });
     }
-    let outcomes = run::once(agent).await.map_err(|error| CliError::Failed(error.to_string()))?;
+    let mut outcomes = run::once(agent).await.map_err(|error| CliError::Failed(error.to_string()))?;
+    if is_over.load(Ordering::Relaxed) {
+        tell_idle(&board, &mut outcomes);
+    }
     print(&report(&outcomes, output))?;
     Ok(exit(&outcomes))
+}
+
+/// A feed that was cut before anything was answered is not one that only has more to do.
+fn tell_idle(board: &Board, outcomes: &mut Outcomes) {
+    let idle: Vec<_> = board.views().filter(|(_, view)| view.progress.is_none()).map(|(id, _)| id.clone()).collect();
+    for (_, outcome) in outcomes.iter_mut().filter(|(id, _)| idle.contains(id)) {
+        if matches!(outcome, Err(Trouble::Stopped)) {
+            let remedy = "give it a longer --max-duration, or none; if that does not help, run `opship check`";
+            *outcome = Err(Trouble::Cut { what: "the first answer".into(), waiting: Waiting::Source, remedy });
+        }
+    }
 }
 
 pub(super) fn exit(outcomes: &Outcomes) -> Exit {
@@ -153,16 +170,18 @@ fn report(outcomes: &Outcomes, output: Output) -> String {
             let (shipped, late, known, dead) = (d.shipped, d.late, d.known, d.dead_letters);
             format!("{feed}: {shipped} shipped ({late} late), {known} known, {dead} dead letters{more}")
         }
-        (Output::Text, Err(Trouble::Stopped)) => format!("{feed}: stopped, more pending"),
+        (Output::Text, Err(Trouble::Stopped)) => {
+            format!("{feed}: cut, more pending: the next run ships what is left")
+        }
         (Output::Text, Err(trouble)) => format!("{feed}: {}", chain(trouble)),
         (Output::Json, Ok(d)) => json!({
             "feed": feed.to_string(), "ok": true, "pages": d.pages, "read": d.read, "shipped": d.shipped, "late": d.late,
-            "known": d.known, "dead_letters": d.dead_letters, "more_pending": d.more_pending,
+            "known": d.known, "dead_letters": d.dead_letters, "more_pending": d.more_pending, "cut": false,
         })
         .to_string(),
         (Output::Json, Err(trouble)) => {
-            let stopped = matches!(trouble, Trouble::Stopped);
-            json!({ "feed": feed.to_string(), "ok": stopped, "more_pending": stopped, "error": chain(trouble) }).to_string()
+            let cut = matches!(trouble, Trouble::Stopped | Trouble::Cut { .. });
+            json!({ "feed": feed.to_string(), "ok": false, "cut": cut, "more_pending": cut, "error": chain(trouble) }).to_string()
         }
     });
     lines.collect::<Vec<_>>().join("\n")

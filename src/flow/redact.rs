@@ -66,20 +66,29 @@ impl Redact {
         // What cannot be read cannot be redacted: it goes as a whole.
         let mut value: Value = serde_json::from_str(raw).ok()?;
         for path in self.paths.get(place)? {
-            match path.split_last() {
-                None => value = self.pseudonym(&value)?,
-                Some((last, parents)) => self.member(&mut value, parents, last),
-            }
+            value = self.without(value, path)?;
         }
         Some(value.to_string())
     }
 
-    fn member(&self, value: &mut Value, parents: &[String], last: &str) {
-        let parent = parents.iter().try_fold(value, |value, name| value.get_mut(name));
-        let Some(Value::Object(object)) = parent else { return };
-        let Some(old) = object.remove(last) else { return };
-        if let Some(new) = self.pseudonym(&old) {
-            object.insert(last.to_owned(), new);
+    /// The value with what the path leads to dropped or replaced; `None` when that is all of it. It fails closed: a path that meets a list
+    /// goes on in each of its elements, and what stands where an object was expected goes as a whole.
+    fn without(&self, value: Value, path: &[String]) -> Option<Value> {
+        let Some((name, rest)) = path.split_first() else { return self.pseudonym(&value) };
+        match value {
+            Value::Object(mut object) => {
+                if let Some(member) = object.remove(name)
+                    && let Some(member) = self.without(member, rest)
+                {
+                    object.insert(name.clone(), member);
+                }
+                Some(Value::Object(object))
+            }
+            Value::Array(items) => {
+                Some(Value::Array(items.into_iter().filter_map(|item| self.without(item, path)).collect()))
+            }
+            Value::Null => Some(Value::Null),
+            Value::Bool(_) | Value::Number(_) | Value::String(_) => self.pseudonym(&value),
         }
     }
 
@@ -122,6 +131,33 @@ mod tests {
         assert_ne!(of("k", "\"a\""), of("l", "\"a\""));
         let whole = client(&redact(&["client"], Some("k")), "17").unwrap();
         assert!(whole.len() == 34 && whole.bytes().skip(1).take(32).all(|b| b.is_ascii_hexdigit()), "{whole}");
+    }
+
+    /// Fault: a list, a text, a number or a list in a list where the path expects an object. Shows: nothing that the path is to hide is left, with and without a key; what it does not lead to stays.
+    #[test]
+    fn fm_75_a_path_that_meets_another_shape_fails_closed() {
+        const SECRET: &str = "203.0.113.9";
+        for (raw, dropped) in [
+            (r#"[{"ip":"203.0.113.9","os":"x"},{"ip":"203.0.113.9"}]"#, Some(r#"[{"os":"x"},{}]"#)),
+            (r#"{"ip":[{"v4":"203.0.113.9"}],"os":"x"}"#, Some(r#"{"os":"x"}"#)),
+            (r#"[[{"ip":"203.0.113.9"}]]"#, Some("[[{}]]")),
+            (r#"["203.0.113.9",{"os":"x"}]"#, Some(r#"[{"os":"x"}]"#)),
+            (r#""203.0.113.9""#, None),
+            (r#""{\"ip\":\"203.0.113.9\"}""#, None),
+            ("203", None),
+            ("true", None),
+            ("null", Some("null")),
+        ] {
+            assert_eq!(client(&redact(&["client.ip"], None), raw).as_deref(), dropped, "{raw}");
+            let kept = client(&redact(&["client.ip"], Some("k")), raw).unwrap();
+            assert!(!kept.contains(SECRET) && (kept != "203" && kept != "true"), "{raw}: {kept}");
+        }
+        let deep = redact(&["client.os.name"], None);
+        assert_eq!(client(&deep, r#"{"os":"203.0.113.9","ip":1}"#).as_deref(), Some(r#"{"ip":1}"#));
+        assert_eq!(
+            client(&deep, r#"{"os":[{"name":"n","v":1}],"ip":1}"#).as_deref(),
+            Some(r#"{"ip":1,"os":[{"v":1}]}"#)
+        );
     }
 
     #[test]

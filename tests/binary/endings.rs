@@ -2,7 +2,7 @@
 
 use crate::agent::wait_until;
 use crate::world::{Kind, World, history};
-use opship::sim::{Fault, Target, What};
+use opship::sim::{Fault, Refusal, Target, What};
 use std::time::Duration;
 
 both_stores! {
@@ -47,4 +47,21 @@ async fn the_intent_of_a_killed_process_is_respected_until_its_time_is_over() {
     world.an_hour_passes();
     next.end().await.exits(0);
     assert_eq!(world.assert_nothing_lost_and_copies_traceable().await, 60);
+}
+
+/// Fault: `once --max-duration` is over while 1Password answers 503, and while it answers nothing yet. Shows: both say what they waited for, with exit 1; neither is `ok`, and the next run ships what is left.
+#[tokio::test]
+async fn fm_69_a_run_that_is_cut_says_so() {
+    let world = World::file(history(30)).await;
+    world.fault(Fault::new(Target::Events, What::Status(Refusal::status(503))));
+    let args = ["once", "--max-duration", "2s", "--output", "json"];
+    let ran = world.cli(&args).await.exits(1).says(&["\"ok\":false", "\"cut\":true", "answered 503"]);
+    assert!(!ran.stdout.contains("\"ok\":true"), "{}", ran.stdout);
+    world.sim.world().clear_faults();
+    world.fault(Fault::new(Target::Events, What::Delay { ms: 60_000 }));
+    let ran = world.cli(&args).await.exits(1).says(&["\"ok\":false", "\"cut\":true", "the first answer"]);
+    assert!(!ran.stdout.contains("\"ok\":true"), "{}", ran.stdout);
+    world.sim.world().clear_faults();
+    world.once().await.exits(0);
+    world.assert_exactly_once();
 }

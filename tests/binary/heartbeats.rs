@@ -19,7 +19,7 @@ async fn fm_60_refused_heartbeats_are_no_all_is_well() {
     world.fault(Fault::new(Target::Ingestion, What::Status(Refusal::status(403))));
     let agent = world.run();
     let browser = agent.browser().await;
-    let told = browser.wait_for("/readyz", &[], SOON, |answer| answer.body.matches("403").count() == 3).await;
+    let told = browser.wait_for("/readyz", &[], SOON, |answer| answer.body.matches("answered 403").count() == 3).await;
     assert_eq!(told.status, 503);
     let status = browser.status().await;
     assert!(!status.ready && status.summary.starts_with("All 3 feeds are held up"), "{}", status.summary);
