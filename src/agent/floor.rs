@@ -88,6 +88,31 @@ impl Feed {
     }
 }
 
+impl Feed {
+    /// Marks that lie ahead of the present were set by a wrong time that two answers agreed on: what lies between the last right mark and
+    /// the present was perhaps never read, and nobody knows any more where that mark was. All is read again from the floor, and the ledger
+    /// keeps that free of duplicates.
+    pub(super) fn mend_marks_ahead(&mut self) {
+        let clocks = self.clocks_now();
+        let latest = window::later(clocks.date, APART_MAX);
+        let Some(position) = &mut self.position else { return };
+        let cp = &mut position.cp;
+        if [cp.watermark, cp.sweep_mark, cp.late_mark, cp.late_at].iter().all(|mark| *mark <= latest) {
+            return;
+        }
+        let from = cp.floor.max(window::reach(clocks));
+        tracing::error!(feed = %self.id, watermark = %cp.watermark, now = %clocks.date, %from, remedy = "nothing: find out whose clock was wrong, 1Password's or a proxy's on the way",
+            "the position is ahead of the present, because a wrong time was believed: events are read again from where it is sure");
+        if cp.sweep_mark > latest {
+            (cp.sweep_mark, cp.overlap_sweep) = (from, None);
+        }
+        cp.watermark = cp.watermark.min(cp.sweep_mark);
+        if cp.late_mark > latest || cp.late_at > latest {
+            (cp.late_mark, cp.late_at, cp.late_sweep) = (from, from, None);
+        }
+    }
+}
+
 fn starts_later(time: Time) -> Trouble {
     let what = format!("schedule.lookback is {time}, which is still to come");
     let remedy = "nothing, if that is meant: the feed starts then; otherwise set an earlier time or a duration";

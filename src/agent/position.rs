@@ -121,6 +121,7 @@ impl Feed {
                     continue;
                 }
                 self.adopt(loaded, fingerprints);
+                self.mend_marks_ahead();
                 return Ok(());
             };
             self.position = None;
@@ -179,6 +180,12 @@ impl Feed {
             Found::Good(mut loaded) if loaded.checkpoint.fingerprints.fits(fingerprints) => {
                 self.own_still(&loaded).await?;
                 self.notice_a_step_back(&mut loaded.checkpoint);
+                Ok(*loaded)
+            }
+            Found::Good(mut loaded) if was_never_read(&loaded.checkpoint) => {
+                tracing::info!(feed = %self.id, "nothing was ever read under the former settings: the checkpoint takes the new ones");
+                loaded.checkpoint.fingerprints = fingerprints.clone();
+                self.own_still(&loaded).await?;
                 Ok(*loaded)
             }
             Found::Good(loaded) => Err(Trouble::Misfit {
@@ -366,6 +373,11 @@ pub(super) async fn until_stopped<T, E: Into<Trouble>>(
         done = work => Some(done.map_err(Into::into)),
         () = async { stop.cancelled().await; tokio::time::sleep(grace).await } => None,
     }
+}
+
+/// A first start with a wrong address leaves a position behind that nothing was read from.
+fn was_never_read(cp: &Checkpoint) -> bool {
+    cp.totals.pages == 0 && cp.totals.shipped == 0 && cp.cursor.is_none() && cp.intent.is_none()
 }
 
 fn fingerprints_known(stored: &Fingerprints, now: Fingerprints) -> Fingerprints {

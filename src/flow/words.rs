@@ -3,6 +3,7 @@
 //! Whatever stands between us and a service can answer, and echo what was sent to it. So nothing of an answer is shown but the known
 //! fields of known error shapes, and of those nothing that repeats a secret or a value of the request.
 
+use serde_json::value::RawValue;
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
@@ -19,6 +20,8 @@ const PIECE: usize = 12;
 const WHOLE_MIN: usize = 4;
 /// How often an echo may be escaped over again and is still recognised.
 const ESCAPED_MAX: usize = 3;
+/// Of a body that is no JSON so much is looked at.
+const TEXT_BYTES_MAX: usize = 64 * 1024;
 const MASK: &str = "***";
 
 /// Whose error shape an answer has.
@@ -146,9 +149,17 @@ impl Hidden<'_> {
 
     fn each(&self, look: &mut impl FnMut(&str)) {
         self.secrets.iter().for_each(|secret| look(secret));
-        match serde_json::from_slice(self.body) {
-            Ok(value) => values(&value, look),
-            Err(_) => look(&String::from_utf8_lossy(self.body)),
+        // A batch is looked at row by row, because all of it as values would take several times its size.
+        let rows = serde_json::from_slice::<Vec<&RawValue>>(self.body);
+        let whole = || serde_json::from_slice::<&RawValue>(self.body).map(|value| vec![value]);
+        match rows.or_else(|_| whole()) {
+            Ok(parts) => {
+                for part in parts {
+                    let value: serde_json::Value = serde_json::from_str(part.get()).unwrap_or_default();
+                    values(&value, look);
+                }
+            }
+            Err(_) => look(&String::from_utf8_lossy(self.body.get(..TEXT_BYTES_MAX).unwrap_or(self.body))),
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::StoreError;
 use crate::config::ContainerUrl;
 use crate::flow::Time;
+use crate::flow::words::{self, Hidden};
 use crate::http::one_line;
 use azure_core::error::ErrorKind;
 use azure_core::http::headers::{HeaderName, Headers};
@@ -34,9 +35,13 @@ impl Fault {
         };
         let status = u16::from(*status);
         let headers = raw_response.as_ref().map(|response| response.headers());
-        let code = headers.and_then(|headers| header(headers, "x-ms-error-code")).unwrap_or_default().to_owned();
+        let code = headers.and_then(|headers| header(headers, "x-ms-error-code")).unwrap_or_default();
+        // What repeats a secret was masked on the way in.
+        let code = words::code(code, &Hidden::default());
         let date = headers.and_then(|headers| http_date(headers, "date"));
         let message = StorageError::try_from(error).ok().and_then(|error| error.message).unwrap_or_default();
+        // The further lines are the id and the time of the request.
+        let message = message.lines().next().unwrap_or_default();
         let cause = Scrubbed::text(&format!("HTTP {status} {code} {message}"));
         Self { status: Some(status), code, date, ..Self::from(cause) }
     }

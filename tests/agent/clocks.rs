@@ -271,3 +271,33 @@ async fn fm_48_a_store_that_tells_no_time_is_waited_for_by_our_own_clock() {
         world.is_sound();
     }
 }
+
+/// Fault: two answers a minute apart agree on a wrong time days ahead, an event of that time is there, and the cursor is refused later. Shows: once the right time is believed again, everything that came meanwhile and since ships.
+#[tokio::test(start_paused = true)]
+async fn fm_46_marks_that_a_wrong_time_moved_ahead_are_taken_back() {
+    for (order, days) in BOTH.into_iter().flat_map(|order| [3, 400].map(|days| (order, days))) {
+        let mut world = World::new(order);
+        world.settings.widths.late_every = 10_000 * HOUR;
+        world.add(9);
+        let mut process = world.start();
+        process.good().await;
+        world.add_at(DAY_MS, 0, "");
+        wrong_dates(&world, 9, days);
+        process.bad().await;
+        tokio::time::sleep(MINUTE).await;
+        process.good().await;
+        assert!(world.checkpoint().watermark > world.state().now(), "two answers agree");
+        wrong_dates(&world, 0, 0);
+        tokio::time::sleep(HOUR).await;
+        world.add(7);
+        // The cursor is gone: only windows and resets from the marks are left.
+        world.state().source.reject_cursors();
+        for _ in 0..4 {
+            _ = process.tick().await;
+            tokio::time::sleep(MINUTE).await;
+        }
+        process.good().await;
+        world.each_event_has_one_row();
+        assert!(world.checkpoint().watermark <= world.state().now());
+    }
+}

@@ -118,7 +118,10 @@ impl State {
         }
         let (seq, sweep_mark, late_mark) = (cp.seq, cp.sweep_mark, cp.late_mark);
         if let Some(last) = self.seen.last {
-            let rises = last.0 <= seq && last.1 <= sweep_mark && last.2 <= late_mark;
+            // One that a wrong time moved ahead of the present is taken back.
+            let now = self.now();
+            let is_kept = |before: Time, mark: Time| before <= mark || before > now;
+            let rises = last.0 <= seq && is_kept(last.1, sweep_mark) && is_kept(last.2, late_mark);
             assert!(rises, "L: a mark fell: {last:?}, now {:?}", (seq, sweep_mark, late_mark));
         }
         self.seen.last = Some((seq, sweep_mark, late_mark));

@@ -44,6 +44,7 @@ mod disk;
 mod doctor;
 mod doctor_cases;
 mod doctor_places;
+mod echoes;
 mod edges;
 mod endings;
 mod filter;
