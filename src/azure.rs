@@ -312,16 +312,36 @@ fn said(error: &Error) -> Said {
 }
 
 /// Entra's own error numbers say more than the status.
-const ENTRA_REMEDIES: [(&str, &str); 8] = [
-    ("AADSTS7000215", "azure.client_secret is wrong: use the secret's value, not its id"),
-    ("AADSTS7000222", "the client secret has expired: create a new one"),
-    ("AADSTS700016", "no application with this client id in the tenant: check azure.client_id and azure.tenant_id"),
-    ("AADSTS90002", "the tenant does not exist: check azure.tenant_id and azure.cloud"),
-    ("AADSTS900023", "the tenant does not exist: check azure.tenant_id and azure.cloud"),
-    ("AADSTS700027", "the certificate is not registered with the application, or has expired: upload it"),
-    ("AADSTS70021", "no federated identity credential matches the token's issuer and subject: add or correct it"),
-    ("AADSTS700024", "the assertion is not valid now: check this machine's clock"),
+const ENTRA_REMEDIES: [(u32, &str); 12] = [
+    (7_000_215, "azure.client_secret is wrong: use the secret's value, not its id"),
+    (7_000_222, "the client secret has expired: create a new one"),
+    (7_000_112, "the application is disabled in this tenant: enable its enterprise application (service principal)"),
+    (700_016, "no application with this client id in the tenant: check azure.client_id and azure.tenant_id"),
+    (90_002, "the tenant does not exist: check azure.tenant_id and azure.cloud"),
+    (900_023, "the tenant does not exist: check azure.tenant_id and azure.cloud"),
+    (700_027, "the certificate is not registered with the application, or has expired: upload it"),
+    (70_021, "no federated identity credential matches the token's issuer and subject: add or correct it"),
+    (700_211, "no federated identity credential matches the token's issuer: add or correct it"),
+    (
+        700_024,
+        "the assertion is not valid now: the token file of the workload identity was not renewed, or this host's clock is wrong",
+    ),
+    (
+        53_003,
+        "a Conditional Access policy refuses the sign-in: exempt this workload identity, or let its address in; no secret or role helps",
+    ),
+    (
+        500_011,
+        "the tenant does not know the service that a token was asked for: check azure.cloud and azure.tenant_id; for Azure Monitor its \
+         resource provider has to be registered in the tenant",
+    ),
 ];
+
+/// The number behind `AADSTS`, whole: one is the beginning of another.
+fn entra_number(message: &str) -> Option<u32> {
+    let (_, rest) = message.split_once("AADSTS")?;
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
 
 fn remedy(kind: config::Credential, failure: &Failure) -> &'static str {
     use config::Credential as Kind;
@@ -335,7 +355,8 @@ fn remedy(kind: config::Credential, failure: &Failure) -> &'static str {
             }
         };
     };
-    if let Some((_, remedy)) = ENTRA_REMEDIES.iter().find(|(code, _)| message.raw().contains(code)) {
+    let number = entra_number(message.raw());
+    if let Some((_, remedy)) = ENTRA_REMEDIES.iter().find(|(known, _)| Some(*known) == number) {
         return remedy;
     }
     match (kind, status) {
@@ -353,10 +374,23 @@ mod tests {
     use super::*;
     use crate::flow::words::{Shape, Words};
 
+    /// Fault: each of Entra's numbers, one that is the beginning of another, and one that nobody knows. Shows: the remedy is that number's own, else that of the status.
     #[test]
-    fn an_entra_number_chooses_the_remedy_before_the_status_does() {
-        let message = Words::said(Shape::Entra, "AADSTS7000222: The provided client secret keys are expired.");
-        let failure = Failure::Status { status: 401, code: "invalid_client".into(), message, retry_after: None };
-        assert!(remedy(config::Credential::ClientSecret, &failure).contains("expired"));
+    fn fm_71_an_entra_number_chooses_the_remedy_before_the_status_does() {
+        for (number, says) in [
+            ("7000222", "has expired"),
+            ("7000112", "disabled"),
+            ("700024", "was not renewed"),
+            ("53003", "Conditional Access"),
+            ("500011", "resource provider"),
+            ("70021", "issuer and subject"),
+            ("700211", "token's issuer:"),
+            ("700212", "check azure.tenant_id, azure.client_id and the secret"),
+        ] {
+            let message = Words::said(Shape::Entra, &format!("AADSTS{number}: The provided thing is refused."));
+            let failure = Failure::Status { status: 401, code: "invalid_client".into(), message, retry_after: None };
+            let remedy = remedy(config::Credential::ClientSecret, &failure);
+            assert!(remedy.contains(says), "{number}: {remedy}");
+        }
     }
 }

@@ -1,12 +1,10 @@
 //! What the operator should do about a request that failed; where nothing needs doing, that.
 
 use crate::flow::retry::{Edge, Failure, REQUEST_REFUSED, Verdict, verdict};
-use crate::flow::suspicion::is_azures;
+use crate::sink::forbidden;
 use crate::store::StoreError;
 use crate::store::checkpoints::CheckpointError;
 
-const BARRED: &str = "the refusal is no answer of Azure's: look for a firewall, proxy or gateway between opship and sink.endpoint and \
-    let the POSTs through; it is tried again by itself";
 const STORE_AWAY: &str = "nothing is posted meanwhile and it is tried again by itself; check store.container_url or store.path, room on \
     the disk, the network and http.proxy, and run `opship check`";
 
@@ -40,11 +38,9 @@ pub(super) fn of_sink(failure: &Failure) -> &'static str {
         Verdict::Halt { remedy } | Verdict::Unauthorized { remedy, .. } => remedy,
         Verdict::Retry { .. } | Verdict::Reauthenticate | Verdict::Split | Verdict::DeadLetter | Verdict::Rejected => {
             match failure {
-                Failure::Status { status: 403, code, .. } if !is_azures(code) => BARRED,
-                Failure::Status { status: 401 | 403, .. } => {
-                    "give the identity the role Monitoring Metrics Publisher on the data collection rule; a new assignment \
-                 takes up to 30 minutes to spread"
-                }
+                Failure::Status { status: 403, code, message, .. } => forbidden(code, message.raw()),
+                // Refused again with a new token.
+                Failure::Status { status: 401, .. } => forbidden("401", ""),
                 Failure::NoCredential => {
                     "check the Azure identity: azure.credential and, where it needs them, azure.client_id and \
                  azure.tenant_id; `opship check` asks for a token"

@@ -1,6 +1,6 @@
 //! Posts batches to a data collection rule by the Logs Ingestion API 2023-01-01.
 
-use super::{Body, Sink, SinkError};
+use super::{Body, Sink, SinkError, forbidden};
 use crate::azure::Tokens;
 use crate::flow::retry::Failure;
 use crate::flow::words::Hidden;
@@ -177,13 +177,11 @@ fn shown(url: &Url) -> String {
 }
 
 fn remedy(failure: &Failure) -> Option<&'static str> {
-    let Failure::Status { status, .. } = failure else { return None };
+    let Failure::Status { status, code, message, .. } = failure else { return None };
     match status {
         400 => Some("check that sink.stream is declared in the data collection rule"),
         401 => Some("check that azure.cloud is the cloud of the endpoint"),
-        403 => Some(
-            "give the identity the role Monitoring Metrics Publisher on the data collection rule; it takes up to 30 minutes",
-        ),
+        403 => Some(forbidden(code, message.raw())),
         404 => Some("check sink.endpoint and sink.dcr_immutable_id: the rule must be reachable by this endpoint"),
         _ => None,
     }

@@ -180,6 +180,7 @@ impl EventsApi {
             TokenError::NotJwt(_) | TokenError::NoAddress(_) => CredentialError::Address { account, why },
             TokenError::Empty
             | TokenError::Garbled
+            | TokenError::Wrapped(_)
             | TokenError::ServiceAccount
             | TokenError::HostNotAllowed(_)
             | TokenError::Insecure(_) => CredentialError::Token { account, why },

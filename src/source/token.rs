@@ -26,6 +26,8 @@ pub enum TokenError {
         "this is a service account token (ops_...): the Events API needs a token of an Events Reporting integration"
     )]
     ServiceAccount,
+    #[error("the token is not pasted alone: {0}; put the bare token there, which begins with eyJ")]
+    Wrapped(&'static str),
     #[error("the token cannot be read as a JWT ({0})")]
     NotJwt(&'static str),
     #[error("the token names no address of the Events API (audience {0:?})")]
@@ -45,10 +47,36 @@ pub fn trimmed(token: &SecretString) -> Result<&str, TokenError> {
     if token.is_empty() {
         return Err(TokenError::Empty);
     }
+    if let Some(how) = wrapped(token) {
+        return Err(TokenError::Wrapped(how));
+    }
     if !token.bytes().all(|b| (b' '..=b'~').contains(&b)) {
         return Err(TokenError::Garbled);
     }
     Ok(token)
+}
+
+/// What people copy along with a token.
+fn wrapped(token: &str) -> Option<&'static str> {
+    let starts = |with: &str| token.get(..with.len()).is_some_and(|start| start.eq_ignore_ascii_case(with));
+    // No token holds one of these.
+    let first = token.chars().next();
+    if starts("bearer ") || starts("authorization:") {
+        return Some("it is a header, with Bearer before it");
+    }
+    if matches!(first, Some('{' | '[')) {
+        return Some("it is a JSON document");
+    }
+    if matches!(first, Some('"' | '\'' | '`' | '\u{201c}' | '\u{2018}')) {
+        return Some("it stands between quotation marks");
+    }
+    if token.split_once('=').is_some_and(|(_, value)| value.trim_start_matches(['"', '\'', ' ']).starts_with("eyJ")) {
+        return Some("it is a line of an environment file, with a name and = before it");
+    }
+    if token.chars().any(char::is_whitespace) && token.starts_with("eyJ") {
+        return Some("it is broken into lines, or more stands behind it");
+    }
+    None
 }
 
 /// Where a token may be sent, from the configuration.
@@ -203,6 +231,27 @@ mod tests {
 
     fn address(audience: &str, allow: &Allow) -> Result<String, TokenError> {
         claims(&json!({ "aud": [audience] })).address(allow).map(|url| url.to_string())
+    }
+
+    /// Fault: what people paste for a token: a header, quotation marks, a line of an environment file, JSON, two lines. Shows: it is named as what it is, without a piece of it.
+    #[test]
+    fn fm_71_a_token_that_is_not_pasted_alone_is_named_as_what_it_is() {
+        let token = token(&json!({"aud": ["events.1password.com"]}));
+        for (pasted, named) in [
+            (format!("Bearer {token}"), "a header"),
+            (format!("Authorization: Bearer {token}"), "a header"),
+            (format!("\"{token}\""), "quotation marks"),
+            (format!("'{token}'"), "quotation marks"),
+            (format!("\u{201c}{token}\u{201d}"), "quotation marks"),
+            (format!("OP_EVENTS_TOKEN={token}"), "environment file"),
+            (format!("export OP_EVENTS_TOKEN=\"{token}\""), "environment file"),
+            (format!("{{\"token\":\"{token}\"}}"), "JSON"),
+            (format!("{}\n{}", &token[..40], &token[40..]), "broken into lines"),
+        ] {
+            let error = trimmed(&SecretString::from(pasted.clone())).unwrap_err().to_string();
+            assert!(error.contains(named) && error.contains("bare token") && !error.contains(&token[..12]), "{error}");
+        }
+        assert_eq!(trimmed(&SecretString::from(format!("\u{feff} {token} \n"))).unwrap(), token);
     }
 
     #[test]
