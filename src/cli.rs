@@ -180,6 +180,7 @@ fn check_clock(now: SystemTime) -> Result<(), CliError> {
 }
 
 async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
+    signals::outlive_others()?;
     let Cli { config, output, command } = cli;
     match command {
         Command::Run => ship::run(&started(config, Need::Everything)?).await,

@@ -1,7 +1,7 @@
 //! `opship run` and `opship once`.
 
 use super::notify::{Wanted, keep_telling};
-use super::signals::stop_on_signals;
+use super::signals::{Hangup, stop_on_signals};
 use super::{CliError, Exit, Output, exit_of, print};
 use crate::admin::{self, Access, Admin, Pages};
 use crate::agent::board::{Moment, Notice};
@@ -23,6 +23,7 @@ const STORE_PAUSE: Duration = Duration::from_secs(15);
 pub(super) async fn run(config: &Config) -> Result<Exit, CliError> {
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
+    let hangup = Hangup::listen()?;
     let outside = Outside::new(config).await?;
     let admin = show_status(config, &outside).await?;
     say_hello(config, admin.as_ref());
@@ -30,6 +31,7 @@ pub(super) async fn run(config: &Config) -> Result<Exit, CliError> {
     let outcome = tokio::select! {
         biased;
         never = keep_telling(wanted, &board, &stop) => match never {},
+        never = hangup.reloads(outside.reload()) => match never {},
         outcome = ship(config, &outside, stop.clone()) => outcome,
     };
     if let Some(admin) = admin {
@@ -77,6 +79,7 @@ fn say_hello(config: &Config, admin: Option<&Admin>) {
 
 /// A store that is away at the start, or that is none to rely on, is waited for: nothing is polled or posted meanwhile. `None`: asked to end.
 async fn open_store(outside: &Outside, stop: &CancellationToken) -> Option<Arc<dyn Store>> {
+    let mut hurry = outside.reload().hurry();
     loop {
         tokio::select! {
             biased;
@@ -97,6 +100,7 @@ async fn open_store(outside: &Outside, stop: &CancellationToken) -> Option<Arc<d
         tokio::select! {
             () = stop.cancelled() => return None,
             () = tokio::time::sleep(STORE_PAUSE) => {}
+            () = hurry.asked() => {}
         }
     }
 }
@@ -113,6 +117,7 @@ fn store_notice(error: WireError) -> Notice {
 pub(super) async fn once(config: &Config, max_duration: Option<Duration>, output: Output) -> Result<Exit, CliError> {
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
+    Hangup::listen()?.ends_with_its_terminal();
     let outside = Outside::new(config).await?;
     let store = outside.proven_store().await?;
     let agent = outside.agent(store, Patience::ONCE, stop.clone()).await?;

@@ -7,6 +7,7 @@ use crate::config::{Account, ApiVersion};
 use crate::flow::identity::TokenHash;
 use crate::flow::{AccountName, Stream, Time, retry::Failure};
 use crate::http::{self, BODY_BYTES_MAX, REQUEST_DEADLINE};
+use crate::reload::{Renew, Renewed};
 use crate::secret::{SecretError, SecretReader};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -38,6 +39,8 @@ pub struct EventsApi {
     credential: Mutex<Option<Arc<Credential>>>,
     /// Where the last token led.
     base: StdMutex<Option<Url>>,
+    /// The last token that was read: a reload says whether there is another one.
+    last: StdMutex<Option<TokenHash>>,
 }
 
 /// A token ready to be sent, with the only address that it may be sent to.
@@ -85,7 +88,14 @@ impl EventsApi {
     pub fn new(setup: Setup) -> Self {
         let base = StdMutex::new(setup.account.events_url.as_ref().map(without_extras));
         let budget = Budget::new(time::Instant::now());
-        Self { setup, budget, deadline: REQUEST_DEADLINE, credential: Mutex::default(), base }
+        Self {
+            setup,
+            budget,
+            deadline: REQUEST_DEADLINE,
+            credential: Mutex::default(),
+            base,
+            last: StdMutex::default(),
+        }
     }
 
     /// The same with another deadline for one request.
@@ -153,8 +163,10 @@ impl EventsApi {
         };
         let mut header = HeaderValue::try_from(format!("Bearer {text}")).map_err(|_| refused(TokenError::Garbled))?;
         header.set_sensitive(true);
+        let hash = TokenHash::of(text);
         *self.base.lock().unwrap_or_else(PoisonError::into_inner) = Some(base.clone());
-        Ok(Arc::new(Credential { header, base, claims, hash: TokenHash::of(text) }))
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(hash.clone());
+        Ok(Arc::new(Credential { header, base, claims, hash }))
     }
 
     fn unaddressed(&self, why: TokenError) -> CredentialError {
@@ -282,6 +294,20 @@ impl Source for EventsApi {
     fn place(&self) -> String {
         let base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
         base.as_ref().map(|url| url.origin().ascii_serialization()).unwrap_or_default()
+    }
+}
+
+#[async_trait]
+impl Renew for EventsApi {
+    async fn renew(&self) -> Result<Renewed, Box<dyn std::error::Error + Send + Sync>> {
+        let before = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Read before the lock is taken: requests with the token in use go on meanwhile.
+        let fresh = self.read_credential().await?;
+        let renewed = if before.is_some_and(|hash| hash == fresh.hash) { Renewed::Same } else { Renewed::Changed };
+        if renewed == Renewed::Changed {
+            *self.credential.lock().await = Some(fresh);
+        }
+        Ok(renewed)
     }
 }
 

@@ -61,6 +61,7 @@ mod poison;
 mod raw;
 mod reconcile;
 mod refusals;
+mod reload;
 mod replays;
 mod replicas;
 mod sealed;
