@@ -51,6 +51,7 @@ mod gate;
 mod heartbeats;
 mod internet;
 mod kills;
+mod kubernetes;
 mod letters;
 mod logs;
 mod network;
