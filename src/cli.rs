@@ -24,6 +24,7 @@ mod help;
 mod letters;
 mod man;
 mod notify;
+mod own_server;
 mod range;
 mod reconcile;
 mod reconcile_report;

@@ -55,9 +55,13 @@ async fn ship(config: &Config, outside: &Outside, stop: CancellationToken) -> Re
 async fn show_status(config: &Config, outside: &Outside) -> Result<Option<Admin>, CliError> {
     let token = outside.admin_token().await?;
     let access = Access::new(config.admin.listen, token.as_ref());
+    let port = access.port();
     let pages = Pages::new(outside.board(), show::normalised_toml(config), access);
     match admin::start(config.admin.listen, pages).await {
-        Ok(admin) => Ok(Some(admin)),
+        Ok(admin) => {
+            port.get_or_init(|| admin.address.port());
+            Ok(Some(admin))
+        }
         Err(error) => {
             let remedy = error.remedy();
             tracing::error!(error = %chain(&error), remedy, "no status page, no metrics and no probes: shipping goes on without");
