@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("store", EDGE),
     ("table", EDGE),
     ("secret", &["flow"]),
+    ("private", &[]),
     ("reload", &["secret"]),
     ("config", &["flow", "secret"]),
     ("http", &["flow", "config"]),
@@ -44,7 +45,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
 ];
-const EDGE: &[&str] = &["flow", "http", "azure", "config", "reload", "secret"];
+const EDGE: &[&str] = &["flow", "http", "azure", "config", "private", "reload", "secret"];
 /// Parts of `store` that are typed documents over the trait, not a store.
 const DOCUMENTS: &[&str] = &["backfills", "checkpoints", "dead_letters", "ledger", "owners", "rename"];
 const EDGES: &[&str] = &["source", "sink", "store", "table"];

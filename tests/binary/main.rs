@@ -47,6 +47,8 @@ mod doctor_places;
 mod edges;
 mod endings;
 mod filter;
+#[cfg(target_os = "linux")]
+mod folders;
 mod gate;
 mod heartbeats;
 mod internet;
