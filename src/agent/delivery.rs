@@ -2,7 +2,6 @@
 
 use super::again::{Pick, Way};
 use super::blame::{Blame, Met};
-use super::hurry::pause_asked_for;
 use super::packing::Packing;
 use super::parcel::{Parcel, withdraw_unposted};
 use super::position::until_stopped;
@@ -106,7 +105,7 @@ impl Feed {
                 return self.give_up(met.is_in_doubt, Trouble::Sink(error)).await;
             }
             // What may have arrived, or is held against one row, keeps its pace.
-            let at_least = (!is_suspected && !met.is_in_doubt).then(|| pause_asked_for(&error.failure));
+            let at_least = (!is_suspected && !met.is_in_doubt).then(|| self.panel.asked_to_wait());
             let wait_ms = wait.as_millis() as u64;
             let batch = self.batch_id();
             tracing::warn!(feed = %self.id, batch, rows = body.rows, attempt = parcel.attempt, wait_ms, error = %chain(&error),

@@ -5,9 +5,9 @@ use crate::flow::retry::Failure;
 use std::time::Duration;
 
 impl Trouble {
-    /// How soon the feed may try when the operator asks for it, counted from the trouble; none: not before its time. What protects rows
-    /// from a second copy or belongs to another process is never cut short, nor is the pause that a service asks for.
-    pub fn hurried_after(&self) -> Option<Duration> {
+    /// Whether the feed may try before its time when the operator asks for it. What protects rows from a second copy, or belongs to another
+    /// process, is never cut short; nor is a pause that a service asked for, which the panel knows.
+    pub(super) fn may_be_hurried(&self) -> bool {
         match self {
             Self::Stopped
             | Self::Lost
@@ -15,18 +15,19 @@ impl Trouble {
             | Self::CoolingDown { .. }
             | Self::Verifying { .. }
             | Self::Unverifiable { .. }
-            | Self::Clock(_) => None,
-            Self::Unauthorized { error, .. } | Self::Rejected(error) | Self::TooLarge(error) | Self::Source(error) => {
-                Some(pause_asked_for(&error.failure))
-            }
-            Self::Sink(error) => Some(pause_asked_for(&error.failure)),
-            Self::Malformed(_)
+            | Self::Clock(_) => false,
+            Self::Unauthorized { .. }
+            | Self::Rejected(_)
+            | Self::TooLarge(_)
+            | Self::Source(_)
+            | Self::Sink(_)
+            | Self::Malformed(_)
             | Self::Stuck(_)
             | Self::Store(_)
             | Self::Halted { .. }
             | Self::Undeliverable { .. }
             | Self::Misfit { .. }
-            | Self::Twin(_) => Some(Duration::ZERO),
+            | Self::Twin(_) => true,
         }
     }
 }
@@ -47,28 +48,25 @@ pub(super) fn pause_asked_for(failure: &Failure) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::SourceError;
+    use crate::flow::clock::Doubted;
 
-    /// Fault: the operator asks for a try while a batch in doubt cools down or is looked up, another process holds the intent, clocks disagree, or 1Password asked for a pause. Shows: none of these waits is shortened.
+    /// Fault: the operator asks for a try while a batch in doubt cools down or is looked up, another process holds the intent, or clocks disagree. Shows: none of these waits is shortened; one for a person is.
     #[test]
-    fn fm_72_what_protects_rows_and_what_a_service_asks_for_is_never_shortened() {
+    fn fm_72_what_protects_rows_is_never_shortened() {
         let left = Duration::from_secs(600);
         let why = String::new();
+        let now = chrono::Utc::now();
         for protected in [
             Trouble::Standby { left },
             Trouble::CoolingDown { left },
             Trouble::Verifying { left },
             Trouble::Unverifiable { why, left },
+            Trouble::Clock(Doubted { said: now, expected: now, by_answers: true }),
             Trouble::Lost,
             Trouble::Stopped,
         ] {
-            assert_eq!(protected.hurried_after(), None, "{protected:?}");
+            assert!(!protected.may_be_hurried(), "{protected:?}");
         }
-        for retry_after in [None, Some(left)] {
-            let failure = Failure::Status { status: 429, code: String::new(), message: String::new(), retry_after };
-            let (attempted, on) = (String::new(), String::new());
-            let trouble = Trouble::Source(SourceError { attempted, on, failure, cause: None });
-            assert_eq!(trouble.hurried_after(), Some(retry_after.unwrap_or_default()));
-        }
+        assert!(Trouble::Halted { what: String::new(), remedy: String::new() }.may_be_hurried());
     }
 }

@@ -171,7 +171,7 @@ async fn keep_draining(mut feed: Feed, mut beats: Beats, health: Option<Arc<Heal
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
-            () = hurried(&mut hurry, &outcome) => tracing::info!(feed = %feed.id, "tries now: that was asked for"),
+            () = hurried(&mut hurry, &outcome, feed.panel.asked_to_wait()) => tracing::info!(feed = %feed.id, "tries now: that was asked for"),
             skipped = next => if skipped > 0 {
                 feed.panel.skipped(skipped);
                 tracing::info!(feed = %feed.id, skipped, "ticks were skipped: the one before took longer");
@@ -183,11 +183,11 @@ async fn keep_draining(mut feed: Feed, mut beats: Beats, health: Option<Arc<Heal
 }
 
 /// Ends when a feed that waits is to try now, and may.
-async fn hurried(hurry: &mut Hurry, outcome: &Result<Drained, Trouble>) {
-    let Some(after) = outcome.as_ref().err().and_then(Trouble::hurried_after) else {
+async fn hurried(hurry: &mut Hurry, outcome: &Result<Drained, Trouble>, at_least: Duration) {
+    if !outcome.as_ref().err().is_some_and(Trouble::may_be_hurried) {
         return std::future::pending().await;
-    };
-    tokio::time::sleep(after).await;
+    }
+    tokio::time::sleep(at_least).await;
     hurry.asked().await;
 }
 

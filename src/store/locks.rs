@@ -126,6 +126,12 @@ mod tests {
     }
 
     #[test]
+    fn a_process_that_keeps_to_itself_is_known_by_its_name() {
+        assert!(is_a_program_like_this(std::process::id()));
+        assert!(!is_a_program_like_this(u32::MAX), "there is none");
+    }
+
+    #[test]
     fn a_waiting_lock_and_one_of_another_kind_are_not_held_ones() {
         assert_eq!(flock("1: FLOCK  ADVISORY  WRITE 4970 fe:00:10010757 0 EOF"), Some((4970, "fe:00", "10010757")));
         assert_eq!(flock("1: -> FLOCK  ADVISORY  WRITE 4971 fe:00:10010757 0 EOF"), None);

@@ -125,14 +125,17 @@ async fn fm_72_a_hangup_says_that_a_variable_needs_a_restart() {
 #[tokio::test]
 async fn fm_72_a_hangup_never_shortens_what_a_service_asks_for() {
     const PAUSE: Duration = Duration::from_secs(8);
-    let busy = Refusal { retry_after: Some(RetryAfter::Seconds(PAUSE.as_secs())), ..Refusal::status(429) };
-    for (streams, target, path) in [
-        ("auditevents", Target::Stream(Stream::AuditEvents), "/auditevents"),
-        ("auditevents", Target::Ingestion, "/streams/"),
+    // After a 403 or 404 the feed waits for a person, which is what SIGHUP cuts short.
+    for (status, target, path) in [
+        (429, Target::Stream(Stream::AuditEvents), "/auditevents"),
+        (403, Target::Stream(Stream::AuditEvents), "/auditevents"),
+        (429, Target::Ingestion, "/streams/"),
+        (404, Target::Ingestion, "/streams/"),
     ] {
+        let busy = Refusal { retry_after: Some(RetryAfter::Seconds(PAUSE.as_secs())), ..Refusal::status(status) };
         let mut world = World::file(history(60)).await;
-        world.set("OPSHIP_ACCOUNTS__DEFAULT__STREAMS", streams);
-        world.fault(Fault::new(target, What::Status(busy.clone())).times(1));
+        world.set("OPSHIP_ACCOUNTS__DEFAULT__STREAMS", "auditevents");
+        world.fault(Fault::new(target, What::Status(busy)).times(1));
         let agent = world.run();
         let asked = || {
             let journal = world.sim.world().journal().into_iter();
@@ -144,7 +147,7 @@ async fn fm_72_a_hangup_never_shortens_what_a_service_asks_for() {
         }
         agent.stop().await.exits(0);
         let asked = asked();
-        assert!(asked[1] - asked[0] >= PAUSE, "{path}: {asked:?}");
+        assert!(asked[1] - asked[0] >= PAUSE, "{status} {path}: {asked:?}");
     }
 }
 
