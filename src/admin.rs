@@ -8,6 +8,7 @@ pub mod metrics;
 mod page;
 mod patient;
 mod process;
+pub mod proof;
 mod routes;
 mod server;
 pub mod status;

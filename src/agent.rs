@@ -10,6 +10,7 @@ pub mod clock;
 mod delivery;
 mod floor;
 pub mod health;
+mod hurry;
 mod letters;
 mod moment;
 mod moved;
@@ -46,6 +47,7 @@ use crate::flow::decode::{self, Page};
 use crate::flow::planted::{self, Bug};
 use crate::flow::retry::Patience;
 use crate::flow::{EventKey, FeedId, Time};
+use crate::reload::Hurry;
 use crate::sink::Sink;
 use crate::source::{Answer, Source};
 use crate::store::backfills::Backfills;
@@ -114,6 +116,8 @@ pub struct Feed {
     me: Option<Me>,
     /// The document that named this entry as the owner when it was last looked at.
     owned: Option<Key>,
+    /// Whether the operator wants a waiting feed to try now.
+    hurry: Hurry,
 }
 
 /// What a tick may use.
@@ -180,6 +184,7 @@ impl Feed {
             company: None,
             me: None,
             owned: None,
+            hurry: Hurry::default(),
             owners,
             id,
             account,
@@ -191,6 +196,12 @@ impl Feed {
             table,
             silent_since: None,
         }
+    }
+
+    /// Waits that may be cut short end when that is asked for.
+    #[must_use]
+    pub fn hurried_by(self, hurry: Hurry) -> Self {
+        Self { hurry, ..self }
     }
 
     /// One tick: settle what an earlier one left open, follow the cursor to its end, then re-read what a cursor may miss.

@@ -24,6 +24,7 @@ mod help;
 mod letters;
 mod man;
 mod notify;
+mod own_server;
 mod range;
 mod reconcile;
 mod reconcile_report;
@@ -40,7 +41,7 @@ mod status_watch;
 use crate::agent::chain;
 use crate::config::{Config, ConfigError, ConfigFile, Need, load, show};
 use crate::flow::{AccountName, Stream};
-use crate::telemetry;
+use crate::{private, telemetry};
 use clap::{Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use exit::advice;
 pub(crate) use exit::{CliError, Exit, exit_of};
@@ -132,6 +133,9 @@ enum ConfigCommand {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    // Secrets are in memory: none of them belongs into a core file, or to another process of the same user. Best effort, as a kernel
+    // that refuses is one that a filter keeps from it.
+    let _ = private::keep_memory_private();
     let parsed = help::command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
@@ -180,6 +184,7 @@ fn check_clock(now: SystemTime) -> Result<(), CliError> {
 }
 
 async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
+    signals::outlive_others()?;
     let Cli { config, output, command } = cli;
     match command {
         Command::Run => ship::run(&started(config, Need::Everything)?).await,

@@ -8,6 +8,7 @@ mod load;
 mod problem;
 mod raw;
 mod schema;
+mod service_links;
 pub mod show;
 mod sketch;
 mod values;

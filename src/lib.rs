@@ -11,6 +11,8 @@ pub mod cli;
 pub mod config;
 pub mod flow;
 pub mod http;
+pub mod private;
+pub mod reload;
 pub mod schedule;
 pub mod secret;
 pub mod sim;

@@ -17,6 +17,7 @@ use crate::flow::retry::Patience;
 use crate::flow::window::Widths;
 use crate::flow::{AccountName, FeedId, Stream};
 use crate::http::{self, HttpError};
+use crate::reload::Reload;
 use crate::secret::{LocalSecrets, SecretError, SecretReader, SecretRef};
 use crate::sink::azure_dcr::{AzureDcr, Destination};
 use crate::sink::ndjson::Ndjson;
@@ -67,6 +68,7 @@ pub struct Outside {
     secrets: Arc<dyn SecretReader>,
     credential: Option<Arc<dyn TokenCredential>>,
     board: Arc<Board>,
+    reload: Arc<Reload>,
 }
 
 impl Outside {
@@ -80,13 +82,19 @@ impl Outside {
             let tokens = Tokens::new(credential, places(config.azure.cloud).key_vault_scope);
             Arc::new(Vault { http: http.clone(), tokens, cloud: config.azure.cloud }) as Arc<dyn SecretReader>
         });
-        let board = Arc::new(board(config));
-        Ok(Self { config: config.clone(), http, secrets: Arc::new(LocalSecrets::new(vault)), credential, board })
+        let (board, reload) = (Arc::new(board(config)), Arc::default());
+        let secrets = Arc::new(LocalSecrets::new(vault));
+        Ok(Self { config: config.clone(), http, secrets, credential, board, reload })
     }
 
     /// Where the feeds of [`Outside::agent`] show what they do; there before they are.
     pub fn board(&self) -> Arc<Board> {
         self.board.clone()
+    }
+
+    /// What SIGHUP asks for: whoever holds a secret that may change registers it there.
+    pub fn reload(&self) -> Arc<Reload> {
+        self.reload.clone()
     }
 
     /// What the admin server demands of those who ask, when it is configured.
@@ -104,6 +112,10 @@ impl Outside {
     }
 
     pub fn source(&self, name: &AccountName) -> Result<Arc<dyn Source>, WireError> {
+        Ok(self.events_api(name)?)
+    }
+
+    fn events_api(&self, name: &AccountName) -> Result<Arc<EventsApi>, WireError> {
         let account = self.config.accounts.get(name).cloned();
         let account = account.ok_or_else(|| WireError::Setting(format!("there is no account {name}")))?;
         Ok(Arc::new(EventsApi::new(Setup {
@@ -208,7 +220,9 @@ impl Outside {
         let board = self.board();
         let owners = Arc::new(self.owners(store.clone()));
         for (account_name, account) in &self.config.accounts {
-            let source = self.source(account_name)?;
+            let source = self.events_api(account_name)?;
+            let setting = format!("accounts.{account_name}.token");
+            self.reload.covers(setting, account.token.clone(), source.clone());
             board.shows(account_name, source.clone());
             let host = HostClock::new(chrono::Utc::now);
             let shared = Arc::new(Account::new(account_name.clone(), patience, host));
@@ -219,7 +233,7 @@ impl Outside {
             health.insert(account_name.clone(), Arc::new(rows));
             for stream in &account.streams {
                 let id = FeedId { account: account_name.clone(), stream: *stream };
-                feeds.push(Feed::new(Parts {
+                let feed = Feed::new(Parts {
                     panel: board.panel(&id),
                     table: table.clone(),
                     id,
@@ -232,7 +246,8 @@ impl Outside {
                     settings: Arc::new(self.settings(*stream, &redact)),
                     stop: stop.clone(),
                     seed: owner.as_u64_pair().0 ^ feeds.len() as u64,
-                }));
+                });
+                feeds.push(feed.hurried_by(self.reload.hurry()));
             }
         }
         Ok(Agent { feeds, health, stop, board })

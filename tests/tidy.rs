@@ -15,13 +15,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("store", EDGE),
     ("table", EDGE),
     ("secret", &["flow"]),
+    ("private", &[]),
+    ("reload", &["secret"]),
     ("config", &["flow", "secret"]),
     ("http", &["flow", "config"]),
     ("azure", &["flow", "config", "secret", "http"]),
     ("schedule", &["config", "flow"]),
     ("telemetry", &["config"]),
     ("sim", &["flow"]),
-    ("agent", &["flow", "config", "schedule", "source", "sink", "store", "table"]),
+    ("agent", &["flow", "config", "reload", "schedule", "source", "sink", "store", "table"]),
     ("admin", &["agent", "config", "flow", "http", "secret", "store", "table", "telemetry"]),
     (
         "wire",
@@ -32,6 +34,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "config",
             "flow",
             "http",
+            "reload",
             "schedule",
             "secret",
             "sink",
@@ -42,7 +45,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
 ];
-const EDGE: &[&str] = &["flow", "http", "azure", "config", "secret"];
+const EDGE: &[&str] = &["flow", "http", "azure", "config", "private", "reload", "secret"];
 /// Parts of `store` that are typed documents over the trait, not a store.
 const DOCUMENTS: &[&str] = &["backfills", "checkpoints", "dead_letters", "ledger", "owners", "rename"];
 const EDGES: &[&str] = &["source", "sink", "store", "table"];
@@ -216,7 +219,7 @@ fn an_error_in_the_log_says_what_to_do_and_a_warning_whom_it_is_about() {
     for Source { path, text, .. } in sources().into_iter().filter(|source| source.room != "sim") {
         let silent = log_lines(&text, "error").into_iter().filter(|line| !line.contains("remedy"));
         broken.extend(silent.map(|line| format!("{path}: no remedy: {line}")));
-        let subjects = ["feed", "account =", "segment =", "ledger =", "key", "path =", "scope ="];
+        let subjects = ["feed", "account =", "segment =", "ledger =", "key", "path =", "scope =", "setting"];
         let vague = log_lines(&text, "warn").into_iter().filter(|line| !subjects.iter().any(|it| line.contains(it)));
         broken.extend(vague.map(|line| format!("{path}: about what? {line}")));
     }

@@ -1,7 +1,7 @@
 // The soak itself: the program between a simulator with faults and a person who looks at it every two seconds.
 // `schedule.every` is at least 1 s: with three feeds that is three polls a second, each with its overlap sweep.
 import { spawn } from "node:child_process";
-import { appendFileSync, closeSync, existsSync, fstatSync, mkdirSync, openSync, readFileSync, readSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, closeSync, existsSync, fstatSync, mkdirSync, openSync, readFileSync, readSync, rmSync, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { plot } from "./plot.mjs";
@@ -54,15 +54,23 @@ const { url, environment } = JSON.parse((await lines[Symbol.asyncIterator]().nex
 const control = async (method, path) => (await fetch(`${url}/sim/${path}`, { method })).text();
 
 writeFileSync(`${home}/opship.toml`, `[schedule]\nevery = "1s"\n[store]\nkind = "file"\npath = "${home}/state"\n`);
+/// The agent's own count: nobody but root may look into the process.
+async function descriptors() {
+  const metrics = await (await fetch(`http://${admin}/metrics`)).text();
+  return Number(/^process_open_fds (\d+)/m.exec(metrics)[1]);
+}
+
 const agent = start(["run", "--config", `${home}/opship.toml`], {
   ...environment,
   OPSHIP_LOG__LEVEL: "info,opship::agent::run=debug",
   OPSHIP_LOG__FORMAT: "json",
+  OPSHIP_ADMIN__LISTEN: "127.0.0.1:0",
 }, ["ignore", "ignore", "pipe"]);
 
-let [polls, tasks] = [0, 0];
+let [polls, tasks, admin] = [0, 0, ""];
 const log = openSync(`${home}/agent.log`, "w");
 createInterface({ input: agent.stderr }).on("line", (line) => {
+  if (line.includes('"opship starts"')) admin = new URL(JSON.parse(line).admin).host;
   if (!line.includes('"tick done"')) return void appendFileSync(log, `${line}\n`);
   polls += 1;
   tasks = JSON.parse(line).tasks;
@@ -86,10 +94,10 @@ function lagSeconds() {
   return newest.at === 0 ? 0 : (Date.now() - newest.at) / 1000;
 }
 
-function sample(began) {
+async function sample(began) {
   const status = readFileSync(`/proc/${agent.pid}/status`, "utf8");
   const number = (name) => Number(new RegExp(`^${name}:\\s*(\\d+)`, "m").exec(status)[1]);
-  const fds = readdirSync(`/proc/${agent.pid}/fd`).length;
+  const fds = await descriptors();
   const seconds = (Date.now() - began) / 1000;
   return { seconds, rss_mib: number("VmRSS") / 1024, fds, threads: number("Threads"), tasks, lag_s: lagSeconds(), polls };
 }
@@ -103,7 +111,7 @@ while (Date.now() - began < minutes * 60_000) {
     console.error(`a process ended by itself, see ${home}/agent.log and ${home}/sim.log`);
     process.exit(1);
   }
-  const now = sample(began);
+  const now = await sample(began);
   samples.push(now);
   appendFileSync(`${home}/soak.csv`, Object.values(now).map((value) => Number(value.toFixed(2))).join(",") + "\n");
 }

@@ -1,11 +1,13 @@
 //! Who may see what: the token, and the name under which the server was called.
 
+use super::proof::Prover;
 use axum::http::{HeaderMap, Uri, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, OnceLock};
 use subtle::ConstantTimeEq;
 
 /// What is asked of those who ask.
@@ -13,11 +15,27 @@ pub struct Access {
     listen: SocketAddr,
     /// SHA-256 of the token: comparing hashes takes the same time whatever was sent.
     token: Option<[u8; 32]>,
+    /// For those who want a proof before they send the token.
+    prover: Option<Prover>,
+    /// The real port, where 0 is configured: known once the server listens.
+    port: Arc<OnceLock<u16>>,
 }
 
 impl Access {
     pub fn new(listen: SocketAddr, token: Option<&SecretString>) -> Self {
-        Self { listen, token: token.map(|token| hash(token.expose_secret().trim().as_bytes())) }
+        let known = |token: &SecretString| hash(token.expose_secret().trim().as_bytes());
+        Self { listen, token: token.map(known), prover: token.map(Prover::new), port: Arc::default() }
+    }
+
+    /// Where the real port is written once it is known.
+    pub fn port(&self) -> Arc<OnceLock<u16>> {
+        self.port.clone()
+    }
+
+    /// The proof that this is opship's own server, for who asks for one.
+    pub fn proof(&self, headers: &HeaderMap) -> Option<String> {
+        let port = self.port.get().copied().unwrap_or(self.listen.port());
+        self.prover.as_ref()?.answer(headers, port)
     }
 
     /// Whether the pages that tell more than ok may be shown: by `Bearer`, or by `Basic` with the token as password, which is how a

@@ -1,6 +1,7 @@
 //! What is answered to whom: a page per path, GET and HEAD alone, and headers that keep a browser from doing anything else with it.
 
 use super::access::Access;
+use super::proof::PROOF;
 use super::{from_board, metrics, page};
 use crate::agent::board::{Board, Moment};
 use crate::telemetry;
@@ -111,6 +112,9 @@ pub fn answer<B>(pages: &Arc<Pages>, request: &Request<B>) -> Response<Body> {
     headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert("cross-origin-resource-policy", HeaderValue::from_static("same-origin"));
+    if let Some(proof) = pages.access.proof(request.headers()).and_then(|proof| HeaderValue::from_str(&proof).ok()) {
+        response.headers_mut().insert(PROOF, proof);
+    }
     if request.method() == Method::HEAD {
         *response.body_mut() = Body::empty();
     }

@@ -9,6 +9,7 @@ pub use super::view::{
 };
 
 use super::Drained;
+use super::hurry::pause_asked_for;
 use super::trouble::{Trouble, Waiting};
 use super::view::Accepted;
 use crate::config::Timer;
@@ -44,6 +45,8 @@ pub struct Board {
 pub struct Panel {
     view: Mutex<View>,
     account: Arc<AccountPanel>,
+    /// The end of the longest pause that a service has asked for.
+    asked_until: Mutex<Option<Instant>>,
     news: watch::Sender<u64>,
 }
 
@@ -54,7 +57,7 @@ impl Board {
         for id in feeds {
             let account =
                 accounts.entry(id.account.clone()).or_insert_with(|| Arc::new(AccountPanel::new(news.clone())));
-            let panel = Panel { view: Mutex::default(), account: account.clone(), news: news.clone() };
+            let panel = Panel { account: account.clone(), news: news.clone(), ..Panel::default() };
             panels.insert(id, Arc::new(panel));
         }
         let (sources, obstacle) = (Mutex::default(), Mutex::default());
@@ -147,7 +150,12 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Default for Panel {
     fn default() -> Self {
-        Self { view: Mutex::default(), account: Arc::default(), news: watch::Sender::new(0) }
+        Self {
+            view: Mutex::default(),
+            account: Arc::default(),
+            asked_until: Mutex::default(),
+            news: watch::Sender::new(0),
+        }
     }
 }
 
@@ -201,7 +209,16 @@ impl Panel {
 
     /// A request that was not answered as it should be.
     pub(super) fn failed(&self, edge: Edge, failure: &Failure) {
+        let asked = Instant::now() + pause_asked_for(failure);
+        let mut until = held(&self.asked_until);
+        *until = until.max(Some(asked));
+        drop(until);
         self.note(|view| view.failed(edge, failure));
+    }
+
+    /// How long the pauses still last that services asked for.
+    pub(super) fn asked_to_wait(&self) -> Duration {
+        held(&self.asked_until).map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
 
     pub(super) fn doubted(&self, rows: u64) {

@@ -104,11 +104,13 @@ impl Feed {
             if !is_suspected && !tick.patience.allows(met.attempts, met.begun.elapsed(), wait) {
                 return self.give_up(met.is_in_doubt, Trouble::Sink(error)).await;
             }
+            // What may have arrived, or is held against one row, keeps its pace.
+            let at_least = (!is_suspected && !met.is_in_doubt).then(|| self.panel.asked_to_wait());
             let wait_ms = wait.as_millis() as u64;
             let batch = self.batch_id();
             tracing::warn!(feed = %self.id, batch, rows = body.rows, attempt = parcel.attempt, wait_ms, error = %chain(&error),
                 "a batch was not accepted: trying again");
-            if let Err(stopped) = self.rest_renewing(wait).await {
+            if let Err(stopped) = self.rest_unless_hurried(wait, at_least).await {
                 return self.give_up(met.is_in_doubt, stopped).await;
             }
         }
@@ -217,17 +219,33 @@ impl Feed {
         if stale || position.unsaved_doubt { self.save().await } else { Ok(()) }
     }
 
-    /// Sleeps while keeping the intent, so that no other process takes a healthy one over.
-    pub(super) async fn rest_renewing(&mut self, wait: Duration) -> Result<(), Trouble> {
-        let until = Instant::now() + wait;
+    /// Sleeps while keeping the intent, so that no other process takes a healthy one over. Where there is an `at_least` the operator may
+    /// cut what is longer.
+    async fn rest_unless_hurried(&mut self, wait: Duration, at_least: Option<Duration>) -> Result<(), Trouble> {
+        let (begun, mut hurry) = (Instant::now(), self.hurry.clone());
+        let hurried = async {
+            match at_least {
+                Some(at_least) => tokio::time::sleep_until(begun + at_least).await,
+                None => std::future::pending().await,
+            }
+            hurry.asked().await;
+        };
+        tokio::pin!(hurried);
         loop {
-            let left = until.saturating_duration_since(Instant::now());
+            let left = (begun + wait).saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return Ok(());
             }
-            self.rest(left.min(POST_DEADLINE)).await?;
+            // A write of the intent is never cut short.
+            tokio::select! {
+                biased;
+                rested = self.rest(left.min(POST_DEADLINE)) => rested?,
+                () = &mut hurried => break,
+            }
             self.renew_intent().await?;
         }
+        self.hurry.begin();
+        Ok(())
     }
 
     /// Ends a delivery without acceptance.

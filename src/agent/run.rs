@@ -7,6 +7,7 @@ use super::trouble::Trouble;
 use super::{Drained, Feed, Tick};
 use crate::flow::retry::{Failure, Patience};
 use crate::flow::{AccountName, FeedId, Time};
+use crate::reload::Hurry;
 use crate::schedule::{Beats, Schedule};
 use crate::sink::SinkError;
 use std::collections::BTreeMap;
@@ -146,6 +147,7 @@ async fn keep_draining(mut feed: Feed, mut beats: Beats, health: Option<Arc<Heal
         let gives_way = || beats.is_due() || source.late_lane_is_spent();
         let tick = Tick { patience: Patience::RUN, standby_max: Duration::ZERO, late_gives_way: &gives_way };
         feed.panel.tick_began();
+        feed.hurry.begin();
         let outcome = feed.drain(tick).instrument(span).await;
         let pause = outcome.as_ref().err().map_or(Duration::ZERO, Trouble::pause);
         feed.panel.tick_ended(&outcome, pause);
@@ -165,9 +167,11 @@ async fn keep_draining(mut feed: Feed, mut beats: Beats, health: Option<Arc<Heal
             tokio::time::sleep(pause).await;
             if matches!(outcome, Err(Trouble::Standby { .. } | Trouble::Lost)) { 0 } else { beats.next().await }
         };
+        let mut hurry = feed.hurry.clone();
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
+            () = hurried(&mut hurry, &outcome, feed.panel.asked_to_wait()) => tracing::info!(feed = %feed.id, "tries now: that was asked for"),
             skipped = next => if skipped > 0 {
                 feed.panel.skipped(skipped);
                 tracing::info!(feed = %feed.id, skipped, "ticks were skipped: the one before took longer");
@@ -176,6 +180,15 @@ async fn keep_draining(mut feed: Feed, mut beats: Beats, health: Option<Arc<Heal
         }
     }
     feed.panel.stopped();
+}
+
+/// Ends when a feed that waits is to try now, and may.
+async fn hurried(hurry: &mut Hurry, outcome: &Result<Drained, Trouble>, at_least: Duration) {
+    if !outcome.as_ref().err().is_some_and(Trouble::may_be_hurried) {
+        return std::future::pending().await;
+    }
+    tokio::time::sleep(at_least).await;
+    hurry.asked().await;
 }
 
 /// The dead letters of a feed, as last counted.

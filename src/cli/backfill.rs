@@ -4,7 +4,7 @@ use super::backfill_progress::Bar;
 use super::checkpoint::selected;
 use super::range::{Moment, moment};
 use super::ship::exit;
-use super::signals::stop_on_signals;
+use super::signals::{Hangup, stop_on_signals};
 use super::{CliError, Exit, Output, Which, print};
 use crate::agent::run::Outcomes;
 use crate::agent::{Backfill, Drained, Feed, Tick, Trouble, chain};
@@ -88,6 +88,7 @@ pub(super) async fn backfill(config: &Config, args: BackfillArgs, output: Output
     let wanted = selected(config, &args.which)?;
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
+    Hangup::listen()?.ends_with_its_terminal();
     let outside = Outside::new(config).await?;
     let store = if args.dry_run { outside.store().await? } else { outside.proven_store().await? };
     let mut feeds = outside.agent(store, Patience::RUN, stop.clone()).await?.feeds;

@@ -3,6 +3,7 @@
 use super::archive::{Archive, Destination, Part};
 use super::checkpoint::shown;
 use super::letters::for_support;
+use super::own_server::{AdminToken, Unproven};
 use super::scrub::Scrub;
 use super::{CliError, Exit, Output, loaded, print};
 use crate::agent::chain;
@@ -250,9 +251,9 @@ async fn statistics(store: &dyn Store) -> Result<String, String> {
 
 /// The admin server of a running agent.
 struct Admin {
-    base: String,
+    address: SocketAddr,
     client: reqwest::Client,
-    token: Option<secrecy::SecretString>,
+    token: Option<AdminToken>,
 }
 
 impl Admin {
@@ -269,19 +270,27 @@ impl Admin {
             (Some(_), None) => return Err("admin.token cannot be read".into()),
             (None, _) => None,
         };
-        Ok(Self { base: format!("http://{address}"), client, token })
+        Ok(Self { address, client, token: token.map(AdminToken::new) })
     }
 
     async fn get(&self, path: &str) -> Result<String, String> {
-        let url = format!("{}{path}", self.base);
-        let mut request = self.client.get(&url).timeout(ADMIN_DEADLINE);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token.expose_secret());
-        }
-        let answer = request.send().await.map_err(|error| {
+        let url = format!("http://{}{path}", self.address);
+        let silent = |error: &reqwest::Error| {
             let why = if error.is_connect() { "nothing answers there" } else { "no answer" };
             format!("{why} ({url}): is `opship run` running here, and is admin.listen the same?")
-        })?;
+        };
+        let mut request = self.client.get(&url).timeout(ADMIN_DEADLINE);
+        if let Some(token) = &self.token {
+            let proven = token.put_on(request, &self.client, self.address, ADMIN_DEADLINE).await;
+            request = proven.map_err(|unproven| match unproven {
+                Unproven::Silent(error) => silent(&error),
+                Unproven::Stranger | Unproven::Other => format!(
+                    "what answers at {url} does not prove that it knows admin.token, so the token was not sent: \
+                     are admin.listen and admin.token those of the running process?"
+                ),
+            })?;
+        }
+        let answer = request.send().await.map_err(|error| silent(&error))?;
         if !answer.status().is_success() {
             return Err(format!("{url} answered {}", answer.status().as_u16()));
         }

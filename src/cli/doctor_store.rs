@@ -10,6 +10,7 @@ use crate::agent::chain;
 use crate::config::{self, Config, Lookback};
 use crate::flow::FeedId;
 use crate::flow::checkpoint::{Checkpoint, Decoded, Fingerprints};
+use crate::private::Standing;
 use crate::store::checkpoints::{CheckpointError, Checkpoints, Loaded};
 use crate::store::{Store, StoreError};
 use crate::wire::{Ground, Outside, WireError};
@@ -125,9 +126,9 @@ impl Keeping {
 
 /// What the folder itself adds to what was proved.
 fn grounded(said: String, ground: Option<Ground>) -> Finding {
-    let Some(Ground { exists, writable_by_others, free_bytes }) = ground else { return Finding::ok(said) };
+    let Some(Ground { exists, standing, free_bytes }) = ground else { return Finding::ok(said) };
     let said = if exists { said } else { format!("{said}; the folder is made by the first run") };
-    match (writable_by_others, free_bytes) {
+    match (standing, free_bytes) {
         (_, Some(free)) if free < ROOM_LEAST => Finding::fail(
             Exit::Failed,
             format!("{said}; only {} MiB are free", free >> 20),
@@ -137,11 +138,21 @@ fn grounded(said: String, ground: Option<Ground>) -> Finding {
             format!("{said}; only {} MiB are free", free >> 20),
             "free space on this file system: without room nothing is shipped",
         ),
-        (Some(mode), _) => Finding::warn(
-            format!("{said}; other users may replace or delete what is in it (mode {mode:04o})"),
-            "chmod the folder to 0700: it holds the positions and the ledger",
-        ),
-        _ => Finding::ok(said),
+        (Some(standing), _) => Finding::ok(said + &shared(standing)),
+        (None, _) => Finding::ok(said),
+    }
+}
+
+/// Who else may change what is in the folder, where that is as it should be: an `emptyDir`, a volume with an `fsGroup`, a share.
+fn shared(standing: Standing) -> String {
+    let Standing { group, mode, is_mount_point, .. } = standing;
+    let where_it_is = if is_mount_point { "; it is a mount point" } else { "" };
+    if standing.is_open_to_all() {
+        format!("{where_it_is}, and every user who reaches it may replace or delete what is in it (mode {mode:04o})")
+    } else if standing.is_open_to_its_group() {
+        format!("{where_it_is}; group {group} may replace or delete what is in it (mode {mode:04o})")
+    } else {
+        where_it_is.into()
     }
 }
 
@@ -334,7 +345,7 @@ mod tests {
     #[test]
     fn a_disk_that_is_almost_full_fails_and_one_that_soon_may_be_is_told() {
         for (free_mib, expected) in [(0, "fail"), (63, "fail"), (64, "warn"), (511, "warn"), (512, "ok")] {
-            let ground = Ground { exists: true, writable_by_others: None, free_bytes: Some(free_mib << 20) };
+            let ground = Ground { exists: true, standing: None, free_bytes: Some(free_mib << 20) };
             let finding = grounded("works".into(), Some(ground));
             assert_eq!(finding.status.name(), expected, "{free_mib} MiB");
         }

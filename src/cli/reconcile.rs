@@ -3,7 +3,7 @@
 use super::exit::advice;
 use super::range::{Moment, duration, moment, span, written};
 use super::reconcile_report::{Repairs, Report};
-use super::signals::stop_on_signals;
+use super::signals::{Hangup, stop_on_signals};
 use super::{CliError, Exit, Output, Which, checkpoint, print};
 use crate::agent::reconcile::{Audit, ReconcileError};
 use crate::agent::repair::{Repaired, Repairing};
@@ -60,6 +60,7 @@ pub(super) async fn reconcile(config: &Config, args: ReconcileArgs, output: Outp
     let wanted = checkpoint::selected(config, &args.which)?;
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
+    Hangup::listen()?.ends_with_its_terminal();
     let outside = Outside::new(config).await?;
     let table = outside.table()?;
     let store = if args.repair { outside.proven_store().await? } else { outside.store().await? };

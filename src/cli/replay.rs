@@ -1,7 +1,7 @@
 //! `opship dead-letters replay`: the originals once more, through the same flow.
 
 use super::letters::counted;
-use super::signals::stop_on_signals;
+use super::signals::{Hangup, stop_on_signals};
 use super::{CliError, Exit, Output, exit_of, print};
 use crate::agent::run::ONCE_STANDBY;
 use crate::agent::{Feed, Replayed, Tick, Trouble, chain};
@@ -56,6 +56,7 @@ pub(super) async fn replay(
     );
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
+    Hangup::listen()?.ends_with_its_terminal();
     let agent = outside.agent(store.clone(), Patience::ONCE, stop).await?;
     let mut feeds: BTreeMap<_, _> = agent.feeds.into_iter().map(|feed| (feed.id.clone(), feed)).collect();
     let letters = DeadLetters::new(store);

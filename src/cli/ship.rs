@@ -1,7 +1,7 @@
 //! `opship run` and `opship once`.
 
 use super::notify::{Wanted, keep_telling};
-use super::signals::stop_on_signals;
+use super::signals::{Hangup, stop_on_signals};
 use super::{CliError, Exit, Output, exit_of, print};
 use crate::admin::{self, Access, Admin, Pages};
 use crate::agent::board::{Board, Moment, Notice};
@@ -24,6 +24,7 @@ const STORE_PAUSE: Duration = Duration::from_secs(15);
 pub(super) async fn run(config: &Config) -> Result<Exit, CliError> {
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
+    let hangup = Hangup::listen()?;
     let outside = Outside::new(config).await?;
     let admin = show_status(config, &outside).await?;
     say_hello(config, admin.as_ref());
@@ -31,6 +32,7 @@ pub(super) async fn run(config: &Config) -> Result<Exit, CliError> {
     let outcome = tokio::select! {
         biased;
         never = keep_telling(wanted, &board, &stop) => match never {},
+        never = hangup.reloads(outside.reload()) => match never {},
         outcome = ship(config, &outside, stop.clone()) => outcome,
     };
     if let Some(admin) = admin {
@@ -54,9 +56,13 @@ async fn ship(config: &Config, outside: &Outside, stop: CancellationToken) -> Re
 async fn show_status(config: &Config, outside: &Outside) -> Result<Option<Admin>, CliError> {
     let token = outside.admin_token().await?;
     let access = Access::new(config.admin.listen, token.as_ref());
+    let port = access.port();
     let pages = Pages::new(outside.board(), show::normalised_toml(config), access);
     match admin::start(config.admin.listen, pages).await {
-        Ok(admin) => Ok(Some(admin)),
+        Ok(admin) => {
+            port.get_or_init(|| admin.address.port());
+            Ok(Some(admin))
+        }
         Err(error) => {
             let remedy = error.remedy();
             tracing::error!(error = %chain(&error), remedy, "no status page, no metrics and no probes: shipping goes on without");
@@ -78,6 +84,7 @@ fn say_hello(config: &Config, admin: Option<&Admin>) {
 
 /// A store that is away at the start, or that is none to rely on, is waited for: nothing is polled or posted meanwhile. `None`: asked to end.
 async fn open_store(outside: &Outside, stop: &CancellationToken) -> Option<Arc<dyn Store>> {
+    let mut hurry = outside.reload().hurry();
     loop {
         tokio::select! {
             biased;
@@ -98,6 +105,7 @@ async fn open_store(outside: &Outside, stop: &CancellationToken) -> Option<Arc<d
         tokio::select! {
             () = stop.cancelled() => return None,
             () = tokio::time::sleep(STORE_PAUSE) => {}
+            () = hurry.asked() => {}
         }
     }
 }
@@ -114,6 +122,7 @@ fn store_notice(error: WireError) -> Notice {
 pub(super) async fn once(config: &Config, max_duration: Option<Duration>, output: Output) -> Result<Exit, CliError> {
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
+    Hangup::listen()?.ends_with_its_terminal();
     let outside = Outside::new(config).await?;
     let store = outside.proven_store().await?;
     let agent = outside.agent(store, Patience::ONCE, stop.clone()).await?;

@@ -1,5 +1,6 @@
 //! `opship status`: how every feed is, asked of the running process, else read from the store.
 
+use super::own_server::{AdminToken, Unproven};
 use super::status_table::{Look, table};
 use super::status_watch::watch;
 use super::{CliError, Exit, Output, print};
@@ -15,7 +16,7 @@ use crate::secret::{LocalSecrets, SecretReader, SecretRef};
 use crate::wire::Outside;
 use clap::Args;
 use reqwest::StatusCode;
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -94,7 +95,7 @@ pub(super) fn json(status: &Status) -> Result<String, CliError> {
 pub(super) struct Teller<'a> {
     config: &'a Config,
     client: reqwest::Client,
-    token: Option<SecretString>,
+    token: Option<AdminToken>,
     from_store: bool,
 }
 
@@ -102,7 +103,7 @@ impl<'a> Teller<'a> {
     async fn new(config: &'a Config, from_store: bool) -> Result<Self, CliError> {
         // Never by a proxy: the process is on this host or in this network.
         let client = http::client(&Http::default()).map_err(crate::wire::WireError::from)?;
-        let token = if from_store { None } else { token(config).await? };
+        let token = if from_store { None } else { token(config).await?.map(AdminToken::new) };
         Ok(Self { config, client, token, from_store })
     }
 
@@ -127,15 +128,14 @@ impl<'a> Teller<'a> {
             let why = "admin.listen has port 0, so the address of the process stands only in its log";
             return Err(Silence::Unasked(why.into()));
         }
-        let place = format!("http://{}/", reachable(listen));
+        let address = reachable(listen);
+        let place = format!("http://{address}/");
         let mut request = self.client.get(format!("{place}status.json")).timeout(ANSWER_DEADLINE);
         if let Some(token) = &self.token {
-            request = request.bearer_auth(token.expose_secret().trim());
+            let proven = token.put_on(request, &self.client, address, ANSWER_DEADLINE).await;
+            request = proven.map_err(|unproven| self.unsent(unproven, &place))?;
         }
-        let response = request.send().await.map_err(|error| {
-            let why = if error.is_timeout() { "does not answer in 5 s" } else { "does not answer" };
-            Silence::Elsewhere(format!("the process at {place} {why} (is `opship run` up, with this admin.listen?)"))
-        })?;
+        let response = request.send().await.map_err(|error| silent(&error, &place))?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED => {
@@ -157,6 +157,21 @@ impl<'a> Teller<'a> {
         let body = http::read_body(response, STATUS_BYTES_MAX).await.map_err(|_| not_ours(()))?;
         let status = serde_json::from_slice(&body).map_err(|_| not_ours(()))?;
         Ok(Told { status, by: format!("told by the process at {place}") })
+    }
+
+    fn unsent(&self, unproven: Unproven, place: &str) -> Silence {
+        let token = self.config.admin.token.as_ref().map(ToString::to_string).unwrap_or_default();
+        match unproven {
+            Unproven::Silent(error) => silent(&error, place),
+            Unproven::Stranger => Silence::Elsewhere(format!(
+                "what answers at {place} does not prove that it is this opship, so the token was not sent: another program holds the port, or \
+                 the process was started without admin.token; check admin.listen, or restart it"
+            )),
+            Unproven::Other => Silence::Refused(format!(
+                "the process at {place} does not know the token that {token} holds, or listens at another port, so the token was not sent: \
+                 set admin.token to the reference that the process was started with, or use --from-store"
+            )),
+        }
     }
 
     pub(super) fn is_for_the_store(&self) -> bool {
@@ -205,6 +220,11 @@ impl<'a> Teller<'a> {
         })?;
         Ok(Told { status, by: format!("told by the checkpoints in {}", store.place()) })
     }
+}
+
+fn silent(error: &reqwest::Error, place: &str) -> Silence {
+    let why = if error.is_timeout() { "does not answer in 5 s" } else { "does not answer" };
+    Silence::Elsewhere(format!("the process at {place} {why} (is `opship run` up, with this admin.listen?)"))
 }
 
 /// Only a vault's token needs the network and an identity.

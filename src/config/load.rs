@@ -4,6 +4,7 @@ use super::conform::{Conform, typed};
 use super::problem::{ConfigError, Problems, did_you_mean, listed, nearest};
 use super::raw::RawConfig;
 use super::schema::{Kind, Node, json_schema};
+use super::service_links::is_service_link;
 use super::{Config, check};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
@@ -121,6 +122,9 @@ impl<'a> Layers<'a> {
         let origin = format!("environment variable {name}");
         let key = path.join(".");
         let Some(node) = self.find(&path) else {
+            if is_service_link(name, text) {
+                return;
+            }
             let hint = did_you_mean(self.nearest_variable(name, &path).as_deref());
             return self.problems.add(origin, key, format!("unknown key{hint}"));
         };

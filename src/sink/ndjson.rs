@@ -2,16 +2,19 @@
 
 use super::{Body, Sink, SinkError};
 use crate::flow::retry::Failure;
+use crate::private::{self, Heir};
 use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::value::RawValue;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Step by which the last line feed is looked for.
 const TAIL_BYTES: u64 = 64 * 1024;
+/// How the name of the file that is locked ends.
+const LOCK: &str = "ndjson.lock";
 
 /// A file of rows, with one writer at a time.
 pub struct Ndjson {
@@ -23,6 +26,8 @@ struct Rows {
     path: PathBuf,
     /// Held for its lock, which ends with the process, however it ends. None before the first use of [`Ndjson::when_needed`].
     lock: Option<File>,
+    /// Whose the files are that root makes here.
+    heir: Option<Heir>,
 }
 
 /// A write that failed: whether the file is as it was before.
@@ -40,7 +45,7 @@ impl Ndjson {
         let fail = |path: &Path, cause| error("open the sink's file", path, Failure::Local, cause);
         // A bad name creates no folder.
         Self::when_needed(dir, stream)?;
-        std::fs::create_dir_all(dir).map_err(|cause| fail(dir, cause))?;
+        private::make_folders(dir).map_err(|cause| fail(dir, cause))?;
         let sink = Self::when_needed(dir, stream)?;
         let opened = sink.file.lock().unwrap_or_else(PoisonError::into_inner).open();
         opened.map_err(|cause| fail(&sink.path, cause))?;
@@ -61,7 +66,8 @@ impl Ndjson {
         // A folder that does not exist yet has no other name.
         let dir = std::fs::canonicalize(dir).or_else(|_| std::path::absolute(dir)).map_err(fail)?;
         let path = dir.join(format!("{table}.ndjson"));
-        let rows = Rows { lock: None, path: path.clone() };
+        let heir = Heir::of(&dir, &path.with_extension(LOCK));
+        let rows = Rows { lock: None, heir, path: path.clone() };
         Ok(Self { file: Arc::new(Mutex::new(rows)), path })
     }
 
@@ -82,7 +88,7 @@ impl Ndjson {
         let there = dir.ancestors().find(|part| part.is_dir()).unwrap_or_else(|| Path::new("."));
         let probe = there.join(format!("opship-check-{}", uuid::Uuid::new_v4().simple()));
         std::fs::write(&probe, b"opship").and_then(|()| std::fs::remove_file(&probe)).map_err(fail)?;
-        let held = File::open(path.with_extension("ndjson.lock")).is_ok_and(|file| file.try_lock_shared().is_err());
+        let held = File::open(path.with_extension(LOCK)).is_ok_and(|file| file.try_lock_shared().is_err());
         let who = if held { "another process writes to it now" } else { "nobody writes to it now" };
         Ok(format!("{} can be written; {who}", path.display()))
     }
@@ -147,8 +153,21 @@ fn error(attempted: &str, path: &Path, failure: Failure, cause: io::Error) -> Si
     SinkError { attempted: attempted.into(), on: path.display().to_string(), failure, cause: Some(cause.into()) }
 }
 
-fn lock(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().create(true).append(true).open(path)?;
+/// A file of ours, for appending; created when it is missing.
+fn open(path: &Path, heir: Option<Heir>) -> io::Result<File> {
+    let file = private::file().create(true).read(true).append(true).open(path).map_err(|error| {
+        let path = path.display();
+        let what = format!(
+            "a link stands at {path}, and nothing is written through one: remove it, or point sink.path elsewhere"
+        );
+        if private::is_link(&error) { io::Error::other(what) } else { error }
+    })?;
+    Heir::inherits(heir, &file)?;
+    Ok(file)
+}
+
+fn lock(path: &Path, heir: Option<Heir>) -> io::Result<File> {
+    let file = open(path, heir)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => {
@@ -182,9 +201,9 @@ impl Rows {
     /// Opened anew for each batch: a log rotation may have moved the file, and rows in an unlinked one would be lost.
     fn open(&mut self) -> io::Result<File> {
         if self.lock.is_none() {
-            self.lock = Some(lock(&self.path.with_extension("ndjson.lock"))?);
+            self.lock = Some(lock(&self.path.with_extension(LOCK), self.heir)?);
         }
-        let mut file = OpenOptions::new().create(true).read(true).append(true).open(&self.path)?;
+        let mut file = open(&self.path, self.heir)?;
         let length = file.metadata()?.len();
         let whole = whole_lines(&mut file, length)?;
         if whole < length {

@@ -9,6 +9,7 @@ use crate::flow::identity::TokenHash;
 use crate::flow::words::Hidden;
 use crate::flow::{AccountName, Stream, Time, retry::Failure};
 use crate::http::{self, REQUEST_DEADLINE};
+use crate::reload::{Renew, Renewed};
 use crate::secret::{SecretError, SecretReader};
 use async_trait::async_trait;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
@@ -43,6 +44,8 @@ pub struct EventsApi {
     base: StdMutex<Option<Url>>,
     /// Streams whose last page was larger than one that needs no room.
     large: StdMutex<HashSet<Stream>>,
+    /// The last token that was read: a reload says whether there is another one.
+    last: StdMutex<Option<TokenHash>>,
 }
 
 /// A token ready to be sent, with the only address that it may be sent to.
@@ -102,6 +105,7 @@ impl EventsApi {
             credential: Mutex::default(),
             base,
             large: StdMutex::default(),
+            last: StdMutex::default(),
         }
     }
 
@@ -170,8 +174,10 @@ impl EventsApi {
         };
         let mut header = HeaderValue::try_from(format!("Bearer {text}")).map_err(|_| refused(TokenError::Garbled))?;
         header.set_sensitive(true);
+        let hash = TokenHash::of(text);
         *self.base.lock().unwrap_or_else(PoisonError::into_inner) = Some(base.clone());
-        Ok(Arc::new(Credential { header, base, claims, hash: TokenHash::of(text) }))
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(hash.clone());
+        Ok(Arc::new(Credential { header, base, claims, hash }))
     }
 
     fn unaddressed(&self, why: TokenError) -> CredentialError {
@@ -353,6 +359,20 @@ impl Source for EventsApi {
     fn place(&self) -> String {
         let base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
         base.as_ref().map(|url| url.origin().ascii_serialization()).unwrap_or_default()
+    }
+}
+
+#[async_trait]
+impl Renew for EventsApi {
+    async fn renew(&self) -> Result<Renewed, Box<dyn std::error::Error + Send + Sync>> {
+        let before = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        // Read before the lock is taken: requests with the token in use go on meanwhile.
+        let fresh = self.read_credential().await?;
+        let renewed = if before.is_some_and(|hash| hash == fresh.hash) { Renewed::Same } else { Renewed::Changed };
+        if renewed == Renewed::Changed {
+            *self.credential.lock().await = Some(fresh);
+        }
+        Ok(renewed)
     }
 }
 

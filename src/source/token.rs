@@ -7,6 +7,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use url::{Host, Url};
 
 /// The services of developer.1password.com/docs/events-api (servers). A token cannot send itself anywhere else by its own claim.
@@ -118,8 +119,9 @@ impl Allow {
 
     fn is_open_loopback(&self, url: &Url) -> bool {
         let loopback = match url.host() {
-            Some(Host::Ipv4(ip)) => ip.is_loopback(),
-            Some(Host::Ipv6(ip)) => ip.is_loopback(),
+            // The two that the configuration may name as well: the rest of 127.0.0.0/8 is as open to every user of the host.
+            Some(Host::Ipv4(ip)) => ip == Ipv4Addr::LOCALHOST,
+            Some(Host::Ipv6(ip)) => ip == Ipv6Addr::LOCALHOST,
             Some(Host::Domain(_)) | None => false,
         };
         self.insecure_loopback && loopback
@@ -338,6 +340,28 @@ mod tests {
         }
         for bad in ["b.example", "http://gate.example", "http://10.0.0.1", "http://localhost:1"] {
             assert!(address(bad, &allow).is_err(), "{bad}");
+        }
+    }
+
+    /// Fault: a token whose audience is an address of the host other than 127.0.0.1 and [::1]. Shows: it is sent nowhere, loopback being allowed or not.
+    #[test]
+    fn fm_75_of_loopback_an_audience_names_two_addresses_alone() {
+        for insecure_loopback in [false, true] {
+            let allow = Allow { insecure_loopback, ..Allow::default() };
+            for elsewhere in [
+                "http://127.0.0.2:9464",
+                "127.255.255.254",
+                "http://127.1.1.1",
+                "http://[::ffff:127.0.0.1]:1",
+                "http://[::ffff:127.0.0.2]:1",
+                "http://0.0.0.0:1",
+                "http://[::]:1",
+            ] {
+                assert!(address(elsewhere, &allow).is_err(), "{elsewhere}");
+            }
+            for ours in ["http://127.0.0.1:1", "http://[::1]:1", "127.0.0.1:1"] {
+                assert_eq!(address(ours, &allow).is_ok(), insecure_loopback, "{ours}");
+            }
         }
     }
 

@@ -4,13 +4,14 @@
 //! hold (written under `~lock` only, so a crashed writer leaves at most one, and the next put overwrites it).
 
 use super::locks::{is_held, wait_for};
-use super::{Expect, Holder, Key, Listed, Object, StoreError, Version, room};
+use super::{Expect, Holder, Key, Listed, Object, StoreError, Version, room, survey};
 use crate::http::BODY_BYTES_MAX;
+use crate::private::{self, Heir};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -28,14 +29,15 @@ const REOPENS_MAX: usize = 3;
 #[derive(Debug)]
 pub(super) struct Disk {
     root: PathBuf,
+    /// Whose the files are that root makes here.
+    heir: Option<Heir>,
 }
 
 impl Disk {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let opened = "open of the store directory";
         let root = std::path::absolute(path).map_err(|cause| failed(opened, path, cause))?;
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&root);
-        made.map_err(|cause| {
+        private::make_folders(&root).map_err(|cause| {
             let remedy = match cause.kind() {
                 ErrorKind::AlreadyExists | ErrorKind::NotADirectory => NO_DIRECTORY,
                 // Its parents were made or are there: a file system such as /proc, which keeps nothing.
@@ -45,11 +47,16 @@ impl Disk {
             let on = root.display().to_string();
             StoreError::Refused { attempted: opened, on, remedy: remedy.into(), cause: Some(cause.into()) }
         })?;
-        let disk = Self { root };
+        survey::demand_fit(opened, &root)?;
+        // Before anything is made here.
+        let heir = Heir::of(&root, &root.join(LOCK));
+        let disk = Self { root, heir };
         let _lock = disk.lock(opened)?;
         // Only a write shows a read-only mount, a foreign owner or a full disk; it also clears what a crashed writer left.
         let probe = disk.root.join(TEMP);
-        write_whole(&probe, b"opship").and_then(|()| fs::remove_file(&probe)).map_err(|e| failed(opened, &probe, e))?;
+        disk.write_whole(&probe, b"opship")
+            .and_then(|()| fs::remove_file(&probe))
+            .map_err(|e| failed(opened, &probe, e))?;
         Ok(disk)
     }
 
@@ -85,7 +92,7 @@ impl Disk {
     fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let directory = self.make_directory_of(path)?;
         let temp = directory.join(TEMP);
-        let renamed = write_whole(&temp, bytes).and_then(|()| fs::rename(&temp, path));
+        let renamed = self.write_whole(&temp, bytes).and_then(|()| fs::rename(&temp, path));
         if renamed.is_err() {
             // Best effort: what is left occupies a full disk, and the next put overwrites it anyway.
             let _ = fs::remove_file(&temp);
@@ -140,7 +147,11 @@ impl Disk {
         if create {
             self.make_directory_of(path)?;
         }
-        absent_as_none(OpenOptions::new().read(true).write(true).create(create).truncate(false).mode(0o600).open(path))
+        let opened = absent_as_none(private::file().read(true).create(create).truncate(false).open(path))?;
+        if let Some(file) = &opened {
+            Heir::inherits(self.heir, file)?;
+        }
+        Ok(opened)
     }
 
     pub(super) fn read_from(&self, key: &Key, offset: u64) -> Result<Option<Bytes>, StoreError> {
@@ -240,8 +251,7 @@ impl Disk {
         let _lock = self.lock(announced)?;
         let directory = self.make_directory_of(&path).map_err(failed)?;
         clear_dead_owners(&directory).map_err(failed)?;
-        let file =
-            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(failed)?;
+        let file = self.open_to_lock(&path).map_err(failed)?;
         wait_for(&path, || file.try_lock())?;
         Ok(file)
     }
@@ -272,10 +282,24 @@ impl Disk {
     /// Held until the file is dropped.
     fn lock(&self, attempted: &'static str) -> Result<File, StoreError> {
         let path = self.root.join(LOCK);
-        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let file = file.map_err(|cause| failed(attempted, &path, cause))?;
+        let file = self.open_to_lock(&path).map_err(|cause| failed(attempted, &path, cause))?;
         wait_for(&path, || file.try_lock())?;
         Ok(file)
+    }
+
+    fn open_to_lock(&self, path: &Path) -> io::Result<File> {
+        let file = private::file().create(true).truncate(false).open(path)?;
+        Heir::inherits(self.heir, &file)?;
+        Ok(file)
+    }
+
+    /// A new file, whatever a crashed writer left under its name.
+    fn write_whole(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+        private::clear(path)?;
+        let mut file = private::file().create_new(true).open(path)?;
+        Heir::inherits(self.heir, &file)?;
+        file.write_all(bytes)?;
+        file.sync_all()
     }
 
     /// Creates the directories between root and `path`, each durable before the next is made inside it.
@@ -285,7 +309,7 @@ impl Disk {
         for part in wanted.strip_prefix(&self.root).map_err(io::Error::other)? {
             let parent = directory.clone();
             directory.push(part);
-            match DirBuilder::new().mode(0o700).create(&directory) {
+            match private::make_folder(&directory, self.heir) {
                 Ok(()) => sync_directory(&parent)?,
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
@@ -327,12 +351,6 @@ fn absent_as_none<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
 fn read_bounded(file: &File) -> io::Result<Bytes> {
     let mut bytes = Vec::new();
     file.take(BODY_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
@@ -370,6 +388,10 @@ struct Advice {
 
 pub(super) fn failed(attempted: &'static str, path: &Path, cause: io::Error) -> StoreError {
     let on = path.display().to_string();
+    if private::is_link(&cause) {
+        let remedy = "a link stands where a file of opship's own should be: find out who put it there, and remove it";
+        return StoreError::Refused { attempted, on, remedy: remedy.into(), cause: Some(cause.into()) };
+    }
     let remedy = match cause.kind() {
         ErrorKind::PermissionDenied => {
             let remedy = "give the user that runs opship read and write permission on the store directory (mode 0700)";

@@ -92,12 +92,21 @@ fn flock(line: &str) -> Option<(u32, &str, &str)> {
     (kind == "FLOCK").then_some((pid.parse().ok()?, device, inode))
 }
 
-/// Some file systems (btrfs, overlays) tell programs another device than the list of locks has, and an inode alone is not unique.
+/// Some file systems (btrfs, overlays) tell programs another device than the list of locks has, and an inode alone is not unique. Of
+/// other processes only root learns what they have open: an opship keeps that to itself, and is known by its name.
 fn has_open(pid: u32, file: &fs::Metadata) -> bool {
-    let opened = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    opened
-        .filter_map(|entry| fs::metadata(entry.path()).ok())
-        .any(|it| (it.dev(), it.ino()) == (file.dev(), file.ino()))
+    match fs::read_dir(format!("/proc/{pid}/fd")) {
+        Ok(opened) => opened
+            .flatten()
+            .filter_map(|entry| fs::metadata(entry.path()).ok())
+            .any(|it| (it.dev(), it.ino()) == (file.dev(), file.ino())),
+        Err(_) => is_a_program_like_this(pid),
+    }
+}
+
+fn is_a_program_like_this(pid: u32) -> bool {
+    let name = |of: &str| fs::read_to_string(format!("/proc/{of}/comm")).ok();
+    name(&pid.to_string()).is_some_and(|theirs| name("self").is_some_and(|ours| ours == theirs))
 }
 
 #[cfg(test)]
@@ -114,6 +123,12 @@ mod tests {
         assert_eq!(Holder::of(&path), Holder::Ourselves);
         let error = Holder::of(&path).keeps(&path);
         assert!(matches!(error, StoreError::Failed { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_process_that_keeps_to_itself_is_known_by_its_name() {
+        assert!(is_a_program_like_this(std::process::id()));
+        assert!(!is_a_program_like_this(u32::MAX), "there is none");
     }
 
     #[test]

@@ -6,8 +6,8 @@
 use super::disk::LOCK;
 use super::file::FileStore;
 use super::{Store, StoreError};
+use crate::private::{Standing, Unfit};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// What was found.
@@ -15,22 +15,45 @@ use std::path::{Path, PathBuf};
 pub struct Ground {
     /// The directory is there.
     pub exists: bool,
-    /// Its permissions, where users other than its owner may replace or delete what is in it. That they may list it is no harm:
-    /// every file and folder inside is its owner's alone.
-    pub writable_by_others: Option<u32>,
+    /// Who may replace or delete what is in it. That others may list it is no harm: every file and folder inside is its owner's alone.
+    pub standing: Option<Standing>,
     /// Of its file system, or of that on which it would be made.
     pub free_bytes: Option<u64>,
 }
 
 /// Looks at the directory and its file system.
 pub fn ground(path: &Path) -> Ground {
-    let mode = fs::metadata(path).ok().filter(fs::Metadata::is_dir).map(|found| found.permissions().mode() & 0o777);
+    let standing = if path.is_dir() { Standing::of(path).ok() } else { None };
     let room = rustix::fs::statvfs(nearest(path)).ok();
     Ground {
-        exists: mode.is_some(),
-        writable_by_others: mode.filter(|mode| mode & 0o022 != 0),
+        exists: standing.is_some(),
+        standing,
         free_bytes: room.map(|room| room.f_bavail.saturating_mul(room.f_frsize)),
     }
+}
+
+/// Refuses a folder in which another user may put positions and ledgers in place of ours: events would be skipped, or shipped again.
+pub(super) fn demand_fit(attempted: &'static str, path: &Path) -> Result<(), StoreError> {
+    let standing = Standing::of(path).map_err(|cause| super::disk::failed(attempted, path, cause))?;
+    let (why, remedy) = match standing.unfit() {
+        None => return Ok(()),
+        Some(Unfit::OfAnother { owner }) => (
+            format!("the folder belongs to user {owner}, neither to the user that runs opship nor to root"),
+            "run opship as that user, or chown the folder and what is in it to the one that runs opship",
+        ),
+        Some(Unfit::OpenToAll { mode }) => (
+            format!(
+                "every user may replace or delete what is in the folder (mode {mode:04o}), and it is no mount point"
+            ),
+            "chmod the folder to 0700: it holds the positions and the ledger",
+        ),
+    };
+    Err(StoreError::Refused {
+        attempted,
+        on: path.display().to_string(),
+        remedy: remedy.into(),
+        cause: Some(why.into()),
+    })
 }
 
 /// Whether an agent has kept its position here.
@@ -44,7 +67,13 @@ pub fn is_used(path: &Path) -> bool {
 /// As [`FileStore::open`] and [`Store::probe`], told of `path` itself.
 pub async fn rehearse(path: &Path) -> Result<String, StoreError> {
     let scratch = nearest(path).join(format!("opship-check-{}", uuid::Uuid::new_v4().simple()));
-    let proved = async { FileStore::open(&scratch).await?.probe().await }.await;
+    let proved = async {
+        if path.is_dir() {
+            demand_fit("use of", path)?;
+        }
+        FileStore::open(&scratch).await?.probe().await
+    };
+    let proved = proved.await;
     // Best effort, and nothing but what was just made.
     let _ = fs::remove_dir_all(&scratch);
     let place = path.display().to_string();

@@ -41,7 +41,10 @@ impl Outside {
                 let http = http::client(&config.http)?;
                 let secrets = Arc::new(LocalSecrets::new(None));
                 let board = Arc::new(super::board(config));
-                Ok((Self { config: config.clone(), http, secrets, credential: None, board }, Some(trouble)))
+                Ok((
+                    Self { config: config.clone(), http, secrets, credential: None, board, reload: Arc::default() },
+                    Some(trouble),
+                ))
             }
             Err(error) => Err(error),
         }

@@ -91,8 +91,12 @@ impl Agent {
 
     pub fn terminate(&self) {
         self.look_at_the_command_line();
+        self.signal(Signal::TERM);
+    }
+
+    pub fn signal(&self, signal: Signal) {
         let id = Pid::from_raw(i32::try_from(self.id()).unwrap()).unwrap();
-        kill_process(id, Signal::TERM).unwrap();
+        kill_process(id, signal).unwrap();
     }
 
     /// kill -9.

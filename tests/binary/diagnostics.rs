@@ -5,6 +5,7 @@ use crate::letters::{MARK, UUIDS};
 use crate::raw::{Raw, closed};
 use crate::world::{Kind, World, history};
 use flate2::read::GzDecoder;
+use opship::admin::proof::{CHALLENGE, Prover};
 use opship::flow::Stream;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ both_stores! {
 }
 
 /// What this program collects itself.
+const ADMIN_TOKEN: &str = "canary-admin-token";
 const OWN: [&str; 6] =
     ["version.json", "config.toml", "check.jsonl", "checkpoints.jsonl", "store.json", "dead-letters.jsonl"];
 /// What only a running agent has.
@@ -48,8 +50,18 @@ impl World {
 
     /// An admin server that answers everything with this.
     async fn with_admin(&mut self, body: &str) -> Raw {
-        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
-        let admin = Raw::always(None, head + body).await;
+        let (body, prover) = (body.to_owned(), Prover::new(&ADMIN_TOKEN.to_owned().into()));
+        let admin = Raw::by_head(None, move |head| {
+            let field = |name: &str| head.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
+            let port = field("host: 127.0.0.1:").parse().unwrap();
+            let challenge = field("x-opship-challenge: ").parse().unwrap();
+            let proof = prover.answer(&[(CHALLENGE, challenge)].into_iter().collect(), port);
+            let proof = proof.map(|proof| format!("x-opship-proof: {proof}\r\n")).unwrap_or_default();
+            let length = body.len();
+            let head = format!("HTTP/1.1 200 OK\r\n{proof}content-length: {length}\r\nconnection: close\r\n\r\n");
+            (head + &body).into_bytes()
+        })
+        .await;
         self.set("OPSHIP_ADMIN__LISTEN", admin.address);
         admin
     }
@@ -138,10 +150,7 @@ async fn logs_metrics_and_status_come_from_the_running_agent_and_carelessness_is
          {{\"message\":\"token {token}\"}}\n"
     );
     let admin = world.with_admin(&careless).await;
-    world
-        .secret("canary-admin-token")
-        .set("ADMIN_TOKEN", "canary-admin-token")
-        .set("OPSHIP_ADMIN__TOKEN", "env:ADMIN_TOKEN");
+    world.secret(ADMIN_TOKEN).set("ADMIN_TOKEN", ADMIN_TOKEN).set("OPSHIP_ADMIN__TOKEN", "env:ADMIN_TOKEN");
     let (_, files) = world.archive().await;
     for name in OF_AGENT {
         let told = lines(&files[name]);
@@ -150,7 +159,10 @@ async fn logs_metrics_and_status_come_from_the_running_agent_and_carelessness_is
         assert_eq!(told[1]["message"], "token ***");
         assert!(said(&files["MANIFEST.txt"], name).contains(", 4 hidden"), "{}", files["MANIFEST.txt"]);
     }
-    let mut asked: Vec<String> = admin.heads();
+    // Each time it proves first that it knows the token.
+    let (mut asked, proofs): (Vec<_>, Vec<_>) =
+        admin.heads().into_iter().partition(|head| !head.starts_with("GET /livez "));
+    assert!(proofs.len() == 3 && proofs.iter().all(|head| !head.contains("Bearer")), "{proofs:?}");
     asked.sort();
     for (head, path) in asked.iter().zip(["/logs.jsonl", "/metrics", "/status.json"]) {
         assert!(head.starts_with(&format!("GET {path} ")) && head.contains("Bearer canary-admin-token"), "{head}");
@@ -280,10 +292,7 @@ async fn fm_42_no_secret_is_in_a_support_archive(kind: Kind) {
     internet.demand_login();
     let proxy = format!("http://{}:{}@{}", LOGIN.0, LOGIN.1, internet.address);
     world.secret(LOGIN.1).set("OPSHIP_HTTP__PROXY", proxy);
-    world
-        .secret("canary-admin-token")
-        .set("ADMIN_TOKEN", "canary-admin-token")
-        .set("OPSHIP_ADMIN__TOKEN", "env:ADMIN_TOKEN");
+    world.secret(ADMIN_TOKEN).set("ADMIN_TOKEN", ADMIN_TOKEN).set("OPSHIP_ADMIN__TOKEN", "env:ADMIN_TOKEN");
     world.once().await.exits(0);
     let (unused, all) = (world.sim.world().identity_header(), world.secrets());
     let in_use: Vec<&str> = all.iter().map(String::as_str).filter(|secret| *secret != unused).collect();

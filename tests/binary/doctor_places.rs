@@ -215,14 +215,31 @@ pub fn folders() -> Vec<Case> {
         case("the disk is full", "FAIL store", 1, &["free space"], full_disk()).skips(BEHIND_STORE),
         case(
             "other users may write into the store",
-            "WARN store",
-            0,
-            &["0777", "0700"],
+            "FAIL store",
+            1,
+            &["every user may replace or delete", "0777", "chmod the folder to 0700"],
             file(|world| {
                 std::fs::create_dir(state(world)).unwrap();
                 std::fs::set_permissions(state(world), std::fs::Permissions::from_mode(0o777)).unwrap();
             }),
-        ),
+        )
+        .skips(BEHIND_STORE),
+        case(
+            "the store belongs to another user",
+            "FAIL store",
+            1,
+            &["belongs to user 64932", "run opship as that user, or chown"],
+            async {
+                let world = World::file(history(30)).await;
+                std::fs::create_dir(state(&world)).unwrap();
+                std::os::unix::fs::chown(state(&world), Some(64_932), Some(64_932)).unwrap();
+                let home = std::fs::Permissions::from_mode(0o755);
+                std::fs::set_permissions(world.home.path(), home).unwrap();
+                let script = "exec setpriv --reuid=64933 --regid=64933 --clear-groups \"$@\"".to_owned();
+                Setup { script: Some(script), ..world.into() }
+            },
+        )
+        .skips(BEHIND_STORE),
         case(
             "the position is that of another account",
             "FAIL state default",

@@ -9,6 +9,7 @@ use opship::sim::{Fault, Refusal, Target, What};
 use opship::store::Expect;
 use opship::store::checkpoints::Checkpoints;
 use std::time::{Duration, SystemTime};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const SOON: Duration = Duration::from_secs(120);
 const TOKEN: &str = "canary-status-token-0123456789";
@@ -150,7 +151,8 @@ async fn a_wrong_token_is_told_and_not_hidden_behind_the_store() {
     world.set("OPSHIP_ADMIN__LISTEN", browser.0);
     world.cli(&["status"]).await.exits(0).says(&["All is well"]);
     world.set("OPSHIP_ADMIN__TOKEN", format!("file:{}", wrong.display()));
-    let refused = world.cli(&["status"]).await.exits(1).says(&["refuses the token", "set admin.token", "--from-store"]);
+    let refused =
+        world.cli(&["status"]).await.exits(1).says(&["does not know the token", "set admin.token", "--from-store"]);
     assert_eq!(refused.stdout, "");
     world.unset("OPSHIP_ADMIN__TOKEN").cli(&["status"]).await.exits(1).says(&["demands a token"]);
     world.cli(&["status", "--from-store"]).await.exits(0);
@@ -175,6 +177,72 @@ async fn what_answers_and_is_not_opship_is_called_so() {
     world.set("OPSHIP_ADMIN__LISTEN", "127.0.0.1:0").cli(&["status"]).await.exits(0).says(&["port 0"]);
     world.unset("OPSHIP_STORE__KIND").unset("OPSHIP_STORE__PATH");
     world.cli(&["status"]).await.exits(64).says(&["there is no [store]"]);
+}
+
+/// Fault: another program holds the port of the admin server: it answers well, demands a token, or makes a proof up. Shows: `status` and `diagnostics` send it no token; opship's own server gets it.
+#[tokio::test]
+async fn fm_75_the_admin_token_goes_to_no_server_that_is_not_opship_s_own() {
+    let mut world = World::file(history(30)).await;
+    let token = world.secret_file("right", TOKEN);
+    world.secret(TOKEN).set("OPSHIP_ADMIN__TOKEN", format!("file:{}", token.display())).once().await.exits(0);
+    for answer in [
+        "HTTP/1.1 200 X\r\ncontent-length: 2\r\n\r\n{}",
+        "HTTP/1.1 401 X\r\nwww-authenticate: Bearer\r\ncontent-length: 0\r\n\r\n",
+        "HTTP/1.1 200 X\r\nx-opship-proof: 00ff\r\ncontent-length: 3\r\n\r\nok\n",
+    ] {
+        let stranger = Raw::always(None, answer).await;
+        world.set("OPSHIP_ADMIN__LISTEN", stranger.url().trim_start_matches("http://"));
+        world.cli(&["status"]).await.exits(1).says(&["so the token was not sent"]);
+        world.cli(&["diagnostics", "--out", "bundle.tar.gz"]).await.exits(0);
+        std::fs::remove_file(world.home.path().join("bundle.tar.gz")).unwrap();
+        let heads = stranger.heads();
+        assert!(heads.len() >= 2 && heads.iter().all(|head| head.contains("GET ")), "{heads:?}");
+        for head in heads {
+            assert!(!head.contains(TOKEN) && !head.to_lowercase().contains("authorization"), "{head}");
+        }
+    }
+    world.set("OPSHIP_ADMIN__LISTEN", "127.0.0.1:0");
+    let agent = world.run();
+    let browser = agent.browser().await;
+    browser.wait_for("/readyz", &[], SOON, |answer| answer.status == 200).await;
+    world.set("OPSHIP_ADMIN__LISTEN", browser.0);
+    world.cli(&["status"]).await.exits(0).says(&["All is well"]);
+    agent.stop().await.exits(0);
+}
+
+/// Fault: a program holds the port of the admin server and hands everything on to the real one at another port. Shows: the proof does not hold there, and no token is sent.
+#[tokio::test]
+async fn fm_75_a_proof_that_is_handed_on_from_another_port_does_not_hold() {
+    let mut world = World::file(history(30)).await;
+    let token = world.secret_file("right", TOKEN);
+    world.secret(TOKEN).set("OPSHIP_ADMIN__TOKEN", format!("file:{}", token.display()));
+    let agent = world.run();
+    let real = agent.browser().await.0;
+    let heard = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let kept = heard.clone();
+    let between = Raw::wire(move |mut client| {
+        let kept = kept.clone();
+        async move {
+            let mut server = tokio::net::TcpStream::connect(real).await.unwrap();
+            let (mut from_client, mut to_client) = client.split();
+            let (mut from_server, mut to_server) = server.split();
+            let back = tokio::io::copy(&mut from_server, &mut to_client);
+            let forth = async {
+                let mut buffer = [0; 4096];
+                while let Ok(length @ 1..) = from_client.read(&mut buffer).await {
+                    kept.lock().unwrap().extend_from_slice(&buffer[..length]);
+                    to_server.write_all(&buffer[..length]).await.unwrap();
+                }
+            };
+            tokio::select! { _ = back => {}, () = forth => {} }
+        }
+    })
+    .await;
+    world.set("OPSHIP_ADMIN__LISTEN", between.address);
+    world.cli(&["status"]).await.exits(1).says(&["listens at another port", "so the token was not sent"]);
+    let heard = String::from_utf8_lossy(&heard.lock().unwrap()).into_owned();
+    assert!(heard.contains("x-opship-challenge") && !heard.contains(TOKEN), "{heard}");
+    agent.stop().await.exits(0);
 }
 
 #[tokio::test]

@@ -183,6 +183,21 @@ async fn fm_60_systemd_hears_that_the_health_rows_are_refused() {
     host.world.assert_exactly_once();
 }
 
+/// Fault: `systemctl reload`, as the unit has it, while the token is the copy that systemd made. Shows: the unit lives, says that a restart is needed, and promises no reload to systemd that it could not keep.
+#[tokio::test]
+async fn fm_72_a_reload_of_the_unit_says_that_a_credential_is_a_copy() {
+    let host = Host::with(SERVICE).await;
+    assert_eq!(host.unit.one("ExecReload"), "/bin/kill -HUP $MAINPID");
+    let agent = host.starts();
+    host.hears_until(WELL).await;
+    agent.signal(rustix::process::Signal::HUP);
+    crate::agent::wait_until("it is answered", SOON, || agent.stderr().contains("nothing has changed")).await;
+    let ended = agent.stop().await.exits(0).says(&["accounts.default.token", "LoadCredential", "restart the unit"]);
+    assert!(!ended.stderr.contains("the secret cannot be read"), "{}", ended.stderr);
+    assert!(host.was_told().iter().all(|said| !said.contains("RELOADING")));
+    host.world.assert_exactly_once();
+}
+
 #[tokio::test]
 async fn a_socket_that_nobody_hears_costs_one_warning_and_no_event() {
     let mut host = Host::with(SERVICE).await;

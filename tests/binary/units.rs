@@ -96,11 +96,12 @@ fn both_services_are_hardened_as_far_as_a_program_that_reaches_the_internet_can_
 
 #[test]
 fn the_two_services_differ_only_in_how_they_run() {
-    const THEIR_OWN: [&str; 10] = [
+    const THEIR_OWN: [&str; 11] = [
         "Description",
         "Type",
         "NotifyAccess",
         "ExecStart",
+        "ExecReload",
         "WatchdogSec",
         "Restart",
         "RestartSec",

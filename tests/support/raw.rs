@@ -46,6 +46,17 @@ impl Raw {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        Self::headed(tls, move |_, wire| answer(wire)).await
+    }
+
+    /// The same, the closure being told the head.
+    async fn headed<F>(
+        tls: Option<Arc<ServerConfig>>,
+        answer: impl Fn(String, Box<dyn Wire>) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let (heads, answer) = (Arc::new(Mutex::new(Vec::new())), Arc::new(answer));
         let kept = heads.clone();
         let raw = Self::wire(move |stream| {
@@ -58,8 +69,8 @@ impl Raw {
                     wire = Box::new(inside);
                 }
                 let Some(head) = head_of(&mut wire).await else { return };
-                kept.lock().unwrap().push(head);
-                answer(wire).await;
+                kept.lock().unwrap().push(head.clone());
+                answer(head, wire).await;
             }
         })
         .await;
@@ -68,9 +79,17 @@ impl Raw {
 
     /// The same bytes for everyone, then the end of the connection.
     pub async fn always(tls: Option<Arc<ServerConfig>>, answer: impl Into<Vec<u8>>) -> Self {
-        let answer = Arc::new(answer.into());
-        Self::start(tls, move |mut wire| {
-            let answer = answer.clone();
+        let answer = answer.into();
+        Self::by_head(tls, move |_| answer.clone()).await
+    }
+
+    /// What the head deserves, then the end of the connection.
+    pub async fn by_head(
+        tls: Option<Arc<ServerConfig>>,
+        answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        Self::headed(tls, move |head, mut wire| {
+            let answer = answer(&head);
             async move {
                 // The client may have gone before the end.
                 let _ = wire.write_all(&answer).await;
