@@ -13,7 +13,7 @@ mod routes;
 mod server;
 pub mod status;
 
-pub use access::Access;
+pub use access::{Access, Lock};
 pub use from_board::{not_ready, public_summary, status_of};
 pub use from_store::{Asked, status_of_store};
 pub use routes::Pages;

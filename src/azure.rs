@@ -1,6 +1,7 @@
 //! Azure: what differs between the clouds, the five credentials, and the tokens they give.
 
 mod certificate;
+mod cli;
 mod key_vault;
 mod passport;
 mod places;
@@ -32,6 +33,8 @@ use witness::Witness;
 pub const TOKEN_DEADLINE: Duration = Duration::from_secs(12);
 /// Requests for one token.
 pub const TOKEN_TRIES_MAX: u32 = 3;
+/// How often a credential that is refused is tried: Entra counts failed sign-ins, and a person has to do something.
+pub const REFUSED_PAUSE: Duration = Duration::from_secs(300);
 
 /// A credential that could not be set up, or that gave no token or secret. Never holds a secret.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -92,6 +95,12 @@ impl AzureError {
     }
 
     /// Whether the configuration must change before anything can be asked.
+    /// Whether who asked was refused: nothing but another secret, or a person, changes that.
+    pub const fn is_a_refusal(&self) -> bool {
+        let (Self::NoToken { failure, .. } | Self::KeyVault { failure, .. }) = self else { return false };
+        matches!(failure, Failure::Status { status: 400 | 401 | 403, .. })
+    }
+
     pub const fn is_a_setting(&self) -> bool {
         matches!(self, Self::Missing { .. } | Self::Setup { .. } | Self::NotAVault { .. })
     }
@@ -231,7 +240,10 @@ impl Credential {
             }
             Recipe::AzureCli { tenant_id } => {
                 let tenant_id = tenant_id.clone();
-                sdk::AzureCliCredential::new(Some(sdk::AzureCliCredentialOptions { tenant_id, ..Default::default() }))?
+                let executor: Arc<dyn sdk::Executor> = Arc::new(cli::Az);
+                let options =
+                    sdk::AzureCliCredentialOptions { tenant_id, executor: Some(executor), ..Default::default() };
+                sdk::AzureCliCredential::new(Some(options))?
             }
         })
     }
@@ -257,10 +269,15 @@ impl Credential {
     async fn ask(&self, scope: &str) -> Result<AccessToken, AzureError> {
         let witness = Arc::new(Witness::new(self.http.clone()));
         let credential = self.build(&witness).map_err(|error| self.not_set_up(&error))?;
-        let (failure, cause) = match tokio::time::timeout(TOKEN_DEADLINE, credential.get_token(&[scope], None)).await {
+        let deadline = match self.recipe {
+            // It says itself that it was too slow.
+            Recipe::AzureCli { .. } => cli::DEADLINE + Duration::from_secs(2),
+            _ => TOKEN_DEADLINE,
+        };
+        let (failure, cause) = match tokio::time::timeout(deadline, credential.get_token(&[scope], None)).await {
             Ok(Ok(token)) => return Ok(token),
             Ok(Err(error)) => witness.verdict().unwrap_or_else(|| (Failure::NoCredential, Some(said(&error)))),
-            Err(_) => (Failure::Interrupted, Some(Said(format!("no token within {} s", TOKEN_DEADLINE.as_secs())))),
+            Err(_) => (Failure::Interrupted, Some(Said(format!("no token within {} s", deadline.as_secs())))),
         };
         let remedy = remedy(self.who.kind, &failure);
         Err(AzureError::NoToken { scope: scope.to_owned(), who: self.who.clone(), failure, remedy, cause })

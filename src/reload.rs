@@ -15,6 +15,9 @@ pub trait Renew: Send + Sync {
     /// # Errors
     /// It cannot be read or used: what was in use stays in use.
     async fn renew(&self) -> Result<Renewed, Box<dyn std::error::Error + Send + Sync>>;
+
+    /// Forgets a refusal: the operator asks for a try now.
+    fn hurry(&self) {}
 }
 
 /// What reading again found.
@@ -56,12 +59,30 @@ impl Reload {
         Hurry(Some(self.hurry.subscribe()))
     }
 
+    /// Reads everything again, and says only what has changed or cannot be read.
+    pub async fn look_again(&self) {
+        let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for InUse { setting, holder, .. } in &secrets {
+            match holder.renew().await {
+                Ok(Renewed::Changed) => {
+                    tracing::info!(setting, "the secret is another one: it is in use from now on")
+                }
+                Ok(Renewed::Same) => {}
+                Err(error) => {
+                    tracing::warn!(setting, error = %error, remedy = "correct it: it is read again by itself",
+                        "the secret cannot be read or used: the one in use stays in use");
+                }
+            }
+        }
+    }
+
     /// Reads everything again, says what has changed, then hurries those who wait.
     pub async fn now(&self) {
         let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let (mut changed, mut same, mut unreadable) = (0_u32, Vec::new(), 0_u32);
         for secret in &secrets {
             let setting = secret.setting.as_str();
+            secret.holder.hurry();
             match secret.holder.renew().await {
                 Ok(Renewed::Changed) => {
                     changed += 1;

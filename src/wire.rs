@@ -1,9 +1,12 @@
 //! The composition root: the only file that names concrete sources, sinks and stores.
 
+mod identity;
 mod look;
 
 pub use look::{Greeting, Ground};
 
+use self::identity::Identity;
+use crate::admin::Lock;
 use crate::agent::account::Account;
 use crate::agent::board::Board;
 use crate::agent::clock::HostClock;
@@ -18,6 +21,7 @@ use crate::flow::window::Widths;
 use crate::flow::{AccountName, FeedId, Stream};
 use crate::http::{self, HttpError};
 use crate::reload::Reload;
+use crate::reload::{Renew, Renewed};
 use crate::secret::{LocalSecrets, SecretError, SecretReader, SecretRef};
 use crate::sink::azure_dcr::{AzureDcr, Destination};
 use crate::sink::ndjson::Ndjson;
@@ -45,6 +49,8 @@ pub enum WireError {
     Http(#[from] HttpError),
     #[error(transparent)]
     Secret(#[from] SecretError),
+    #[error("read admin.token: {0}")]
+    Admin(String),
     #[error(transparent)]
     Azure(#[from] azure::AzureError),
     #[error(transparent)]
@@ -75,16 +81,45 @@ impl Outside {
     /// # Errors
     /// A CA file, proxy, client secret or certificate that cannot be used.
     pub async fn new(config: &Config) -> Result<Self, WireError> {
+        Self::bare(config)?.complete().await
+    }
+
+    /// Without the Azure identity, whose secrets may not be there yet.
+    ///
+    /// # Errors
+    /// A CA file or proxy that cannot be used.
+    pub fn bare(config: &Config) -> Result<Self, WireError> {
         let http = http::client(&config.http)?;
+        let (board, reload) = (Arc::new(board(config)), Arc::default());
+        let secrets = Arc::new(LocalSecrets::new(None));
+        Ok(Self { config: config.clone(), http, secrets, credential: None, board, reload })
+    }
+
+    /// With it, and the same board.
+    ///
+    /// # Errors
+    /// A client secret or certificate that cannot be read or used.
+    pub async fn complete(&self) -> Result<Self, WireError> {
+        let Self { config, http, board, reload, .. } = self;
         let local = LocalSecrets::new(None);
-        let credential = if wants_azure(config) { Some(identity(config, &local, &http).await?) } else { None };
+        let identity = if wants_azure(config) {
+            Some(Arc::new(Identity::new(&config.azure, Arc::new(local), http).await?))
+        } else {
+            None
+        };
+        if let Some(identity) = &identity
+            && let Some((setting, reference)) = identity.reference()
+        {
+            reload.covers(setting.into(), reference.clone(), identity.clone());
+        }
+        let credential = identity.map(|identity| identity as Arc<dyn TokenCredential>);
         let vault = credential.clone().map(|credential| {
             let tokens = Tokens::new(credential, places(config.azure.cloud).key_vault_scope);
             Arc::new(Vault { http: http.clone(), tokens, cloud: config.azure.cloud }) as Arc<dyn SecretReader>
         });
-        let (board, reload) = (Arc::new(board(config)), Arc::default());
         let secrets = Arc::new(LocalSecrets::new(vault));
-        Ok(Self { config: config.clone(), http, secrets, credential, board, reload })
+        let (config, http, board, reload) = (config.clone(), http.clone(), board.clone(), reload.clone());
+        Ok(Self { config, http, secrets, credential, board, reload })
     }
 
     /// Where the feeds of [`Outside::agent`] show what they do; there before they are.
@@ -95,6 +130,19 @@ impl Outside {
     /// What SIGHUP asks for: whoever holds a secret that may change registers it there.
     pub fn reload(&self) -> Arc<Reload> {
         self.reload.clone()
+    }
+
+    /// Hands the admin server its token, now and whenever it is another one.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn unlock(&self, lock: &Arc<Lock>) -> Result<(), WireError> {
+        let Some(reference) = &self.config.admin.token else { return Ok(()) };
+        let key =
+            Arc::new(AdminKey { secrets: self.secrets.clone(), reference: reference.clone(), lock: lock.clone() });
+        key.renew().await.map_err(|error| WireError::Admin(error.to_string()))?;
+        self.reload.covers("admin.token".into(), reference.clone(), key);
+        Ok(())
     }
 
     /// What the admin server demands of those who ask, when it is configured.
@@ -308,17 +356,22 @@ fn wants_azure(config: &Config) -> bool {
     sink || store || tokens.chain(&config.filter.redact_key).chain(&config.admin.token).any(of_vault)
 }
 
-async fn identity(
-    config: &Config,
-    local: &LocalSecrets,
-    http: &reqwest::Client,
-) -> Result<Arc<dyn TokenCredential>, WireError> {
-    let read = async |reference: &Option<SecretRef>| match reference {
-        Some(reference) => local.read(reference).await.map(Some),
-        None => Ok(None),
-    };
-    let (secret, certificate) = (read(&config.azure.client_secret).await?, read(&config.azure.certificate).await?);
-    Ok(azure::credential(&config.azure, secret, certificate, http)?)
+/// The token of the admin server, read again while the process runs.
+struct AdminKey {
+    secrets: Arc<dyn SecretReader>,
+    reference: SecretRef,
+    lock: Arc<Lock>,
+}
+
+#[async_trait::async_trait]
+impl Renew for AdminKey {
+    async fn renew(&self) -> Result<Renewed, Box<dyn std::error::Error + Send + Sync>> {
+        let token = self.secrets.read(&self.reference).await?;
+        if token.expose_secret().trim().is_empty() {
+            return Err(format!("{}: it is empty", self.reference).into());
+        }
+        Ok(if self.lock.take_key(&token) { Renewed::Changed } else { Renewed::Same })
+    }
 }
 
 /// Reads Key Vault references with the Azure identity.

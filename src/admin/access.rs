@@ -7,24 +7,47 @@ use base64::prelude::BASE64_STANDARD;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use subtle::ConstantTimeEq;
 
 /// What is asked of those who ask.
 pub struct Access {
     listen: SocketAddr,
-    /// SHA-256 of the token: comparing hashes takes the same time whatever was sent.
-    token: Option<[u8; 32]>,
-    /// For those who want a proof before they send the token.
-    prover: Option<Prover>,
+    /// None where no token is demanded.
+    lock: Option<Arc<Lock>>,
     /// The real port, where 0 is configured: known once the server listens.
     port: Arc<OnceLock<u16>>,
 }
 
+/// What opens the pages: nothing at all until the token has been read.
+#[derive(Default)]
+pub struct Lock(Mutex<Option<Key>>);
+
+struct Key {
+    /// SHA-256 of the token: comparing hashes takes the same time whatever was sent.
+    hash: [u8; 32],
+    /// For those who want a proof before they send the token.
+    prover: Prover,
+}
+
+impl Lock {
+    /// From now on this token opens, and no other. Whether it is another one than before.
+    pub fn take_key(&self, token: &SecretString) -> bool {
+        let key = Key { hash: hash(token.expose_secret().trim().as_bytes()), prover: Prover::new(token) };
+        let mut held = self.held();
+        let is_new = held.as_ref().is_none_or(|old| old.hash != key.hash);
+        *held = Some(key);
+        is_new
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<Key>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Access {
-    pub fn new(listen: SocketAddr, token: Option<&SecretString>) -> Self {
-        let known = |token: &SecretString| hash(token.expose_secret().trim().as_bytes());
-        Self { listen, token: token.map(known), prover: token.map(Prover::new), port: Arc::default() }
+    pub fn new(listen: SocketAddr, lock: Option<Arc<Lock>>) -> Self {
+        Self { listen, lock, port: Arc::default() }
     }
 
     /// Where the real port is written once it is known.
@@ -35,14 +58,16 @@ impl Access {
     /// The proof that this is opship's own server, for who asks for one.
     pub fn proof(&self, headers: &HeaderMap) -> Option<String> {
         let port = self.port.get().copied().unwrap_or(self.listen.port());
-        self.prover.as_ref()?.answer(headers, port)
+        self.lock.as_ref()?.held().as_ref()?.prover.answer(headers, port)
     }
 
     /// Whether the pages that tell more than ok may be shown: by `Bearer`, or by `Basic` with the token as password, which is how a
     /// browser can send it. Never in the address: that ends in logs.
     pub fn allows(&self, headers: &HeaderMap) -> bool {
-        let Some(token) = &self.token else { return true };
-        sent(headers).is_some_and(|sent| bool::from(hash(&sent).ct_eq(token)))
+        let Some(lock) = &self.lock else { return true };
+        let held = lock.held();
+        let opens = |sent: Vec<u8>| held.as_ref().is_some_and(|key| bool::from(hash(&sent).ct_eq(&key.hash)));
+        sent(headers).is_some_and(opens)
     }
 
     /// Whether the server was called by a name of its own. On loopback another one is a page elsewhere whose name was pointed here
@@ -105,7 +130,12 @@ mod tests {
     }
 
     fn access(listen: &str, token: Option<&str>) -> Access {
-        Access::new(listen.parse().unwrap(), token.map(|token| token.to_owned().into()).as_ref())
+        let lock = token.map(|token| {
+            let lock = Lock::default();
+            lock.take_key(&token.to_owned().into());
+            Arc::new(lock)
+        });
+        Access::new(listen.parse().unwrap(), lock)
     }
 
     #[test]

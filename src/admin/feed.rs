@@ -29,7 +29,7 @@ impl Seen<'_> {
         let waits_for = self.notice().map(|notice| notice.waiting);
         match (phase, waits_for) {
             (Phase::Stopped, _) => Health::Stopped,
-            (_, Some(Waiting::Person | Waiting::Unauthorized)) => Health::Broken,
+            (_, Some(Waiting::Person | Waiting::Unauthorized | Waiting::Secret)) => Health::Broken,
             (_, Some(_)) => Health::Waiting,
             (_, None) if *left == Phase::Waiting(Waiting::Standby) => Health::Standby,
             (_, None) if self.retries_for_long() => Health::Waiting,

@@ -95,6 +95,8 @@ pub enum Waiting {
     Stopping,
     Standby,
     Unauthorized,
+    /// One that cannot be read or used: nobody has refused it.
+    Secret,
     Source,
     Clock,
     Sink,
@@ -110,6 +112,7 @@ impl std::fmt::Display for Waiting {
             Self::Stopping => "the end of the process",
             Self::Standby => "another process",
             Self::Unauthorized => "a valid 1Password token",
+            Self::Secret => "a secret that can be read",
             Self::Source => "1Password",
             Self::Clock => "clocks that agree",
             Self::Sink => "the destination",
@@ -170,6 +173,7 @@ impl Trouble {
             Self::Stopped => Waiting::Stopping,
             Self::Cut { waiting, .. } => *waiting,
             Self::Lost | Self::Standby { .. } => Waiting::Standby,
+            Self::Unauthorized { error, .. } if error.failure == Failure::NoCredential => Waiting::Secret,
             Self::Unauthorized { .. } => Waiting::Unauthorized,
             Self::Clock(_) => Waiting::Clock,
             Self::Rejected(_) | Self::TooLarge(_) | Self::Source(_) | Self::Malformed(_) | Self::Stuck(_) => {
@@ -246,6 +250,7 @@ impl Trouble {
         match self.waiting() {
             Waiting::Stopping | Waiting::Standby | Waiting::Table => None,
             Waiting::Unauthorized => Some(("credentials_failed", "API Key Invalid")),
+            Waiting::Secret => Some(("configuration_failed", "Secret not readable")),
             Waiting::Clock => Some(("clock_failed", "Clocks disagree")),
             Waiting::Source => Some(("source_failed", "Events API not readable")),
             Waiting::Sink => Some(("delivery_failed", "Rows not accepted")),

@@ -98,7 +98,7 @@ impl CliError {
         match self {
             Self::Config(_) | Self::Usage(_) => Exit::Usage,
             Self::Wire(WireError::Http(_) | WireError::Setting(_)) => Exit::Usage,
-            Self::Wire(WireError::Secret(_)) => Exit::Usage,
+            Self::Wire(WireError::Secret(_) | WireError::Admin(_)) => Exit::Credentials,
             Self::Wire(_) | Self::Sim(_) | Self::Failed(_) => Exit::Failed,
             Self::Trouble(trouble) => exit_of(trouble),
             Self::Table(TableError { failure: Failure::NoCredential, .. }) => Exit::Credentials,

@@ -3,37 +3,44 @@
 use super::notify::{Wanted, keep_telling};
 use super::signals::{Hangup, stop_on_signals};
 use super::{CliError, Exit, Output, exit_of, print};
-use crate::admin::{self, Access, Admin, Pages};
+use crate::admin::{self, Access, Admin, Lock, Pages};
 use crate::agent::board::{Board, Moment, Notice};
 use crate::agent::run::{self, Outcomes};
 use crate::agent::{Trouble, Waiting, chain};
 use crate::config::{Config, Timer, show};
 use crate::flow::retry::Patience;
+use crate::reload::Reload;
 use crate::schedule::Schedule;
-use crate::store::Store;
 use crate::wire::{Outside, WireError};
 use serde_json::json;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// How often `run` tries to open a store that is away, or whose role has not spread yet.
-const STORE_PAUSE: Duration = Duration::from_secs(15);
+/// How often `run` tries to open a store that is away, or whose role has not spread yet, and to read a secret that is not there yet.
+const START_PAUSE: Duration = Duration::from_secs(15);
+/// How often secrets that may change are read again.
+const SECRETS_AGAIN: Duration = Duration::from_secs(300);
+const SECRET_MISSING: &str = "put the secret where its reference points, readable by the user that opship runs as, or correct the \
+    reference; it is read again by itself";
 
 pub(super) async fn run(config: &Config) -> Result<Exit, CliError> {
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
     let hangup = Hangup::listen()?;
-    let outside = Outside::new(config).await?;
-    let admin = show_status(config, &outside).await?;
+    let outside = Outside::bare(config)?;
+    let lock = config.admin.token.as_ref().map(|_| Arc::new(Lock::default()));
+    let admin = show_status(config, &outside, lock.clone()).await;
     say_hello(config, admin.as_ref());
     let (wanted, board) = (Wanted::from(|name| std::env::var_os(name), std::process::id()), outside.board());
     let outcome = tokio::select! {
         biased;
         never = keep_telling(wanted, &board, &stop) => match never {},
         never = hangup.reloads(outside.reload()) => match never {},
-        outcome = ship(config, &outside, stop.clone()) => outcome,
+        never = reads_again(outside.reload()) => match never {},
+        outcome = ship(config, &outside, lock, stop.clone()) => outcome,
     };
     if let Some(admin) = admin {
         admin.stop().await;
@@ -41,9 +48,29 @@ pub(super) async fn run(config: &Config) -> Result<Exit, CliError> {
     outcome
 }
 
-async fn ship(config: &Config, outside: &Outside, stop: CancellationToken) -> Result<Exit, CliError> {
-    let Some(store) = open_store(outside, &stop).await else { return Ok(Exit::Done) };
-    let agent = outside.agent(store, Patience::RUN, stop).await?;
+/// Secrets that may change without a word to us.
+async fn reads_again(reload: Arc<Reload>) -> Infallible {
+    loop {
+        tokio::time::sleep(SECRETS_AGAIN).await;
+        reload.look_again().await;
+    }
+}
+
+async fn ship(
+    config: &Config,
+    bare: &Outside,
+    lock: Option<Arc<Lock>>,
+    stop: CancellationToken,
+) -> Result<Exit, CliError> {
+    let Some(outside) = open(bare, &stop, async || bare.complete().await).await? else { return Ok(Exit::Done) };
+    if let Some(lock) = lock
+        && open(bare, &stop, async || outside.unlock(&lock).await).await?.is_none()
+    {
+        return Ok(Exit::Done);
+    }
+    let Some(store) = open(bare, &stop, async || outside.proven_store().await).await? else { return Ok(Exit::Done) };
+    let agent = async || outside.agent(store.clone(), Patience::RUN, stop.clone()).await;
+    let Some(agent) = open(bare, &stop, agent).await? else { return Ok(Exit::Done) };
     let schedule = Schedule::start(&config.schedule.timer).await.map_err(|error| CliError::Failed(chain(&error)))?;
     tracing::info!(feeds = agent.feeds.len(), "shipping");
     run::run(agent, schedule).await.map_err(|error| CliError::Failed(error.to_string()))?;
@@ -51,22 +78,21 @@ async fn ship(config: &Config, outside: &Outside, stop: CancellationToken) -> Re
     Ok(Exit::Done)
 }
 
-/// The admin server. Shipping matters more: a server that cannot start is an error in the log, not the end. A token that cannot be read
-/// is the end: nobody would notice that a page is missing which should be locked.
-async fn show_status(config: &Config, outside: &Outside) -> Result<Option<Admin>, CliError> {
-    let token = outside.admin_token().await?;
-    let access = Access::new(config.admin.listen, token.as_ref());
+/// The admin server. Shipping matters more: a server that cannot start is an error in the log, not the end. Where a token is demanded
+/// and not read yet, it says no more than ok or not ok.
+async fn show_status(config: &Config, outside: &Outside, lock: Option<Arc<Lock>>) -> Option<Admin> {
+    let access = Access::new(config.admin.listen, lock);
     let port = access.port();
     let pages = Pages::new(outside.board(), show::normalised_toml(config), access);
     match admin::start(config.admin.listen, pages).await {
         Ok(admin) => {
             port.get_or_init(|| admin.address.port());
-            Ok(Some(admin))
+            Some(admin)
         }
         Err(error) => {
             let remedy = error.remedy();
             tracing::error!(error = %chain(&error), remedy, "no status page, no metrics and no probes: shipping goes on without");
-            Ok(None)
+            None
         }
     }
 }
@@ -82,41 +108,54 @@ fn say_hello(config: &Config, admin: Option<&Admin>) {
     tracing::info!(version, accounts, schedule, admin, "opship starts");
 }
 
-/// A store that is away at the start, or that is none to rely on, is waited for: nothing is polled or posted meanwhile. `None`: asked to end.
-async fn open_store(outside: &Outside, stop: &CancellationToken) -> Option<Arc<dyn Store>> {
-    let mut hurry = outside.reload().hurry();
+/// What is away at the start is waited for: a store, or one that is none to rely on, and a secret that is not there yet. Nothing is polled or
+/// posted meanwhile. `None`: asked to end.
+///
+/// # Errors
+/// What stands in the configuration itself: no waiting mends that.
+async fn open<T>(
+    bare: &Outside,
+    stop: &CancellationToken,
+    attempt: impl AsyncFn() -> Result<T, WireError>,
+) -> Result<Option<T>, CliError> {
+    let (mut hurry, mut said) = (bare.reload().hurry(), None);
     loop {
         tokio::select! {
             biased;
-            () = stop.cancelled() => return None,
-            opened = outside.proven_store() => match opened {
-                Ok(store) => {
-                    outside.board().meets(None);
-                    return Some(store);
+            () = stop.cancelled() => return Ok(None),
+            opened = attempt() => match opened {
+                Ok(opened) => {
+                    bare.board().meets(None);
+                    return Ok(Some(opened));
                 }
+                Err(error @ (WireError::Http(_) | WireError::Setting(_))) => return Err(error.into()),
                 Err(error) => {
-                    let notice = store_notice(error);
-                    let (again_s, remedy) = (STORE_PAUSE.as_secs(), &notice.remedy);
-                    tracing::error!(error = %notice.what, again_s, remedy, "the store cannot be opened: nothing is shipped");
-                    outside.board().meets(Some(notice));
+                    let notice = obstacle(error);
+                    if said.as_ref() != Some(&notice.what) {
+                        let (again_s, remedy) = (START_PAUSE.as_secs(), &notice.remedy);
+                        tracing::error!(error = %notice.what, again_s, remedy, "{} is not there: nothing is shipped", notice.waiting);
+                        said = Some(notice.what.clone());
+                    }
+                    bare.board().meets(Some(notice));
                 }
             },
         }
         tokio::select! {
-            () = stop.cancelled() => return None,
-            () = tokio::time::sleep(STORE_PAUSE) => {}
+            () = stop.cancelled() => return Ok(None),
+            () = tokio::time::sleep(START_PAUSE) => {}
             () = hurry.asked() => {}
         }
     }
 }
 
-fn store_notice(error: WireError) -> Notice {
+fn obstacle(error: WireError) -> Notice {
     let what = chain(&error);
-    let remedy = match error {
-        WireError::Store(error) => Trouble::from(error).remedy(),
-        _ => "run `opship check`".into(),
+    let (waiting, remedy) = match error {
+        WireError::Store(error) => (Waiting::Store, Trouble::from(error).remedy()),
+        WireError::Secret(_) | WireError::Admin(_) | WireError::Azure(_) => (Waiting::Secret, SECRET_MISSING.into()),
+        _ => (Waiting::Store, "run `opship check`".into()),
     };
-    Notice { at: Moment::now(), times: 1, what, waiting: Waiting::Store, remedy }
+    Notice { at: Moment::now(), times: 1, what, waiting, remedy }
 }
 
 pub(super) async fn once(config: &Config, max_duration: Option<Duration>, output: Output) -> Result<Exit, CliError> {

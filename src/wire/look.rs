@@ -7,7 +7,7 @@ use crate::flow::Time;
 use crate::flow::retry::Failure;
 use crate::flow::words::Hidden;
 use crate::http::{self, Glimpse};
-use crate::secret::{self, LocalSecrets, SecretRef};
+use crate::secret::{self, SecretRef};
 use crate::sink::SinkError;
 use crate::sink::ndjson::Ndjson;
 use crate::source::token::{self, Allow, Claims};
@@ -37,15 +37,7 @@ impl Outside {
     pub async fn look(config: &Config) -> Result<(Self, Option<WireError>), WireError> {
         match Self::new(config).await {
             Ok(outside) => Ok((outside, None)),
-            Err(trouble @ (WireError::Azure(_) | WireError::Secret(_))) => {
-                let http = http::client(&config.http)?;
-                let secrets = Arc::new(LocalSecrets::new(None));
-                let board = Arc::new(super::board(config));
-                Ok((
-                    Self { config: config.clone(), http, secrets, credential: None, board, reload: Arc::default() },
-                    Some(trouble),
-                ))
-            }
+            Err(trouble @ (WireError::Azure(_) | WireError::Secret(_))) => Ok((Self::bare(config)?, Some(trouble))),
             Err(error) => Err(error),
         }
     }

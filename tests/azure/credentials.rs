@@ -326,3 +326,26 @@ async fn the_azure_cli_is_asked_for_the_scope_and_its_words_are_kept() {
     let text = ask_in_child(&world, "azure-cli", &path("echo '\"canary-token\"'")).await;
     assert!(text.contains("not what a token answer looks like"), "{text}");
 }
+
+/// Fault: `az` hangs, and so does a child of it. Shows: after 30 s the error says so, and neither is left.
+#[tokio::test]
+async fn fm_68_an_azure_cli_that_hangs_is_killed_with_its_children() {
+    let world = World::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let (az, pids) = (dir.path().join("az"), dir.path().join("pids"));
+    let script = format!("#!/bin/sh\necho $$ >> {0}\nsleep 1000 &\necho $! >> {0}\nwait\n", pids.display());
+    std::fs::write(&az, script).unwrap();
+    std::fs::set_permissions(&az, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = [("PATH", format!("{}:/usr/bin:/bin", dir.path().display()))];
+    let begun = std::time::Instant::now();
+    let text = ask_in_child(&world, "azure-cli", &path).await;
+    assert!(text.contains("did not end within 30 s"), "{text}");
+    assert!((29..45).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+    let pids = std::fs::read_to_string(&pids).unwrap();
+    assert!(pids.lines().count() >= 2, "{pids}");
+    let lives = |pid: &str| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        !stat.is_empty() && !stat.contains(") Z ")
+    };
+    assert_eq!(pids.lines().filter(|pid| lives(pid)).count(), 0, "{pids}");
+}

@@ -56,6 +56,7 @@ mod internet;
 mod introspection;
 mod kills;
 mod kubernetes;
+mod late_secrets;
 mod letters;
 mod logs;
 mod network;

@@ -1,0 +1,89 @@
+//! Secrets that are not there yet, change, or are refused.
+
+use crate::agent::{Agent, wait_until};
+use crate::browse::Browser;
+use crate::world::{Kind, World, history};
+use opship::sim::Service;
+use rustix::process::{Pid, Signal, kill_process};
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(60);
+
+fn hurry(agent: &Agent) {
+    let id = Pid::from_raw(i32::try_from(agent.id()).unwrap()).unwrap();
+    kill_process(id, Signal::HUP).unwrap();
+}
+
+/// Until the status says that a secret is waited for.
+async fn waits_for_a_secret(browser: Browser) {
+    browser.wait_for("/status.json", &[], SOON, |answer| answer.body.contains("a secret that can be read")).await;
+}
+
+/// Fault: the file of the 1Password token, and that of the admin token, are not there when the agent starts. Shows: it lives, waits and says for what, never that a key is invalid; once they are there it ships; `once` exits 77.
+#[tokio::test]
+async fn fm_68_a_secret_that_is_not_there_yet_is_waited_for() {
+    let mut world = World::file(history(60)).await;
+    let token = world.secret_file("token", "");
+    let admin = world.secret_file("admin", "");
+    for file in [&token, &admin] {
+        std::fs::remove_file(file).unwrap();
+    }
+    world.set("OPSHIP_ACCOUNTS__DEFAULT__TOKEN", format!("file:{}", token.display())).unset("OP_EVENTS_TOKEN");
+    world.once().await.exits(77).says(&["no such file"]);
+    world.set("OPSHIP_ADMIN__TOKEN", format!("file:{}", admin.display()));
+    let agent = world.run();
+    let browser = agent.browser().await;
+    let ready = browser.wait_for("/readyz", &[], SOON, |answer| answer.status == 503).await;
+    assert!(!ready.body.contains("admin"), "{}", ready.body);
+    assert_eq!(browser.get("/livez").await.status, 200);
+    assert_eq!(browser.get("/status.json").await.status, 401, "locked until the token is read");
+    wait_until("it says what it waits for", SOON, || agent.stderr().contains("a secret that can be read is not there"))
+        .await;
+    std::fs::write(&admin, "the-admin-token").unwrap();
+    world.secret("the-admin-token");
+    hurry(&agent);
+    let bearer = ["authorization: Bearer the-admin-token"];
+    let told = browser
+        .wait_for("/status.json", &bearer, SOON, |answer| answer.body.matches("waits for a secret").count() >= 3)
+        .await;
+    assert!(told.body.contains("accounts.NAME.token"), "{}", told.body);
+    std::fs::write(&token, world.sim.token()).unwrap();
+    hurry(&agent);
+    wait_until("everything arrives", SOON, || world.sim.world().compare().lost == 0).await;
+    // The admin token is read again too.
+    std::fs::write(&admin, "another-admin-token").unwrap();
+    world.secret("another-admin-token");
+    hurry(&agent);
+    let other = ["authorization: Bearer another-admin-token"];
+    browser.wait_for("/status.json", &other, SOON, |answer| answer.status == 200).await;
+    assert_eq!(browser.ask("GET", "/status.json", &bearer).await.status, 401);
+    agent.stop().await.exits(0);
+    world.assert_exactly_once();
+    assert!(!world.sim.world().rows().iter().any(|row| row["action_type"] == "API Key Invalid"));
+}
+
+/// Fault: the client secret of the Azure identity is not there, then wrong, then replaced. Shows: the agent waits for it; Entra is asked once per five minutes while it is refused, and at once with another one; everything arrives once.
+#[tokio::test]
+async fn fm_68_a_client_secret_is_waited_for_and_never_worn_out() {
+    let (mut world, _internet) = World::behind_a_proxy(Kind::File, history(60)).await;
+    let file = world.secret_file("azure", "");
+    std::fs::remove_file(&file).unwrap();
+    world.set("OPSHIP_AZURE__CLIENT_SECRET", format!("file:{}", file.display()));
+    let agent = world.run();
+    let browser = agent.browser().await;
+    waits_for_a_secret(browser).await;
+    std::fs::write(&file, "a-wrong-secret").unwrap();
+    world.secret("a-wrong-secret");
+    hurry(&agent);
+    wait_until("it is refused", SOON, || agent.stderr().contains("7000215")).await;
+    let asked = || world.sim.world().journal().iter().filter(|entry| entry.service == Service::Identity).count();
+    let before = asked();
+    let ticks = || agent.stderr().matches("AADSTS7000215").count();
+    let seen = ticks();
+    wait_until("many more tries", SOON, || ticks() > seen + 6).await;
+    assert_eq!(asked(), before, "the refusal is remembered");
+    std::fs::write(&file, world.sim.world().client_secret()).unwrap();
+    wait_until("everything arrives", SOON, || world.sim.world().compare().lost == 0).await;
+    agent.stop().await.exits(0);
+    world.assert_exactly_once();
+}
