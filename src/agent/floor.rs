@@ -90,17 +90,19 @@ impl Feed {
 
 impl Feed {
     /// Marks that lie ahead of the present were set by a wrong time that two answers agreed on: what lies between the last right mark and
-    /// the present was perhaps never read, and nobody knows any more where that mark was. All is read again from the floor, and the ledger
-    /// keeps that free of duplicates.
+    /// the present was perhaps never read, and nobody knows any more where that mark was. All is read again that the ledger still knows, so
+    /// that nothing ships twice.
     pub(super) fn mend_marks_ahead(&mut self) {
         let clocks = self.clocks_now();
-        let latest = window::later(clocks.date, APART_MAX);
+        // Where this host's clock agrees with the marks, it is 1Password's that is wrong now, and they are right.
+        let latest = window::later(clocks.date.max(clocks.host), APART_MAX);
+        let known = window::earlier(clocks.earlier(), self.settings.ledger_keep);
         let Some(position) = &mut self.position else { return };
         let cp = &mut position.cp;
         if [cp.watermark, cp.sweep_mark, cp.late_mark, cp.late_at].iter().all(|mark| *mark <= latest) {
             return;
         }
-        let from = cp.floor.max(window::reach(clocks));
+        let from = window::reached(cp, known, clocks);
         tracing::error!(feed = %self.id, watermark = %cp.watermark, now = %clocks.date, %from, remedy = "nothing: find out whose clock was wrong, 1Password's or a proxy's on the way",
             "the position is ahead of the present, because a wrong time was believed: events are read again from where it is sure");
         if cp.sweep_mark > latest {

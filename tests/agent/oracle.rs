@@ -1,5 +1,6 @@
 //! What must hold whatever happened: nothing lost, every copy traceable and paid for by a doubt, no position ahead of the table.
 
+use crate::faults::Kind;
 use crate::source::Event;
 use crate::world::{State, World};
 use opship::flow::checkpoint::{Checkpoint, Decoded, Intent};
@@ -118,9 +119,10 @@ impl State {
         }
         let (seq, sweep_mark, late_mark) = (cp.seq, cp.sweep_mark, cp.late_mark);
         if let Some(last) = self.seen.last {
-            // One that a wrong time moved ahead of the present is taken back.
-            let now = self.now();
-            let is_kept = |before: Time, mark: Time| before <= mark || before > now;
+            // One that lies ahead of the present, as far as the clocks tell, is taken back: more is read again, never less.
+            let clocks = [Kind::WrongDate, Kind::SourceClockAhead, Kind::SourceClockBehind, Kind::HostClockBehind];
+            let may_fall = clocks.iter().any(|kind| self.struck.times(*kind) > 0);
+            let is_kept = |before: Time, mark: Time| before <= mark || may_fall || before > self.now();
             let rises = last.0 <= seq && is_kept(last.1, sweep_mark) && is_kept(last.2, late_mark);
             assert!(rises, "L: a mark fell: {last:?}, now {:?}", (seq, sweep_mark, late_mark));
         }
