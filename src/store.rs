@@ -135,6 +135,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the service refuses who asks; a file that may not be read is none of this.
+    pub fn is_of_credentials(&self) -> bool {
+        let Self::Refused { cause: Some(cause), .. } = self else { return false };
+        cause.is::<azure_fault::CredentialRefused>()
+    }
+
     /// What to do about [`StoreError::Locked`].
     pub const UNLOCK: &str =
         "another process uses this store: wait until it is done, or end it if it is stopped or hung";

@@ -1,9 +1,12 @@
 //! How commands end: what went wrong, what to do about it, the exit code.
 
 use crate::agent::Trouble;
+use crate::azure::AzureError;
 use crate::config::ConfigError;
 use crate::flow::retry::Failure;
+use crate::flow::suspicion::is_azures;
 use crate::sim;
+use crate::sink::SinkError;
 use crate::store::StoreError;
 use crate::store::checkpoints::CheckpointError;
 use crate::table::TableError;
@@ -44,7 +47,10 @@ impl Exit {
                 "usage, configuration, or a checkpoint of another account, destination or entry",
                 "correct it; trying again does not help",
             ),
-            Self::Credentials => ("credentials refused (`once`, `check` and `reconcile`)", "a new token, or a role"),
+            Self::Credentials => (
+                "credentials refused or not readable (`once`, `check` and `reconcile`)",
+                "a new token or secret, or a role",
+            ),
         }
     }
 }
@@ -99,6 +105,7 @@ impl CliError {
             Self::Config(_) | Self::Usage(_) => Exit::Usage,
             Self::Wire(WireError::Http(_) | WireError::Setting(_)) => Exit::Usage,
             Self::Wire(WireError::Secret(_) | WireError::Admin(_)) => Exit::Credentials,
+            Self::Wire(WireError::Store(error)) if error.is_of_credentials() => Exit::Credentials,
             Self::Wire(_) | Self::Sim(_) | Self::Failed(_) => Exit::Failed,
             Self::Trouble(trouble) => exit_of(trouble),
             Self::Table(TableError { failure: Failure::NoCredential, .. }) => Exit::Credentials,
@@ -134,7 +141,23 @@ pub(crate) fn exit_of(trouble: &Trouble) -> Exit {
         Trouble::Stopped => Exit::Done,
         Trouble::Misfit { .. } | Trouble::Twin(_) | Trouble::Store(CheckpointError::TooNew { .. }) => Exit::Usage,
         Trouble::Unauthorized { .. } => Exit::Credentials,
+        Trouble::Sink(error) if is_refused(error) => Exit::Credentials,
+        Trouble::Store(CheckpointError::Store(error)) if error.is_of_credentials() => Exit::Credentials,
         _ => Exit::Failed,
+    }
+}
+
+/// Whether the destination, or who gives tokens for it, refuses who asks: in Azure's own words, not in those of something on the way.
+fn is_refused(error: &SinkError) -> bool {
+    match &error.failure {
+        Failure::Status { status: 401, .. } => true,
+        Failure::Status { status: 403, code, .. } => is_azures(code),
+        Failure::NoCredential => {
+            let first = error.cause.as_deref().map(|cause| cause as &(dyn std::error::Error + 'static));
+            let causes = std::iter::successors(first, |cause| (*cause).source());
+            causes.filter_map(|cause| cause.downcast_ref::<AzureError>()).any(AzureError::is_a_refusal)
+        }
+        _ => false,
     }
 }
 

@@ -156,7 +156,12 @@ impl Access {
         let on = if on.is_empty() { self.place.clone() } else { format!("{}/{on}", self.place) };
         if fault.is_refusal() {
             let remedy = self.remedy(&fault);
-            return StoreError::Refused { attempted, on, remedy, cause: Some(Box::new(fault.cause)) };
+            let cause: Box<dyn Error + Send + Sync> = if fault.obstacle().is_some() {
+                Box::new(fault.cause)
+            } else {
+                Box::new(CredentialRefused(fault.cause))
+            };
+            return StoreError::Refused { attempted, on, remedy, cause: Some(cause) };
         }
         StoreError::Failed { attempted, on, cause: Box::new(fault.cause) }
     }
@@ -235,6 +240,11 @@ impl Scrubbed {
         Self { source: error.source().map(|source| Box::new(Self::of(source))), ..Self::text(&error.to_string()) }
     }
 }
+
+/// The service does not let this identity or SAS in.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(super) struct CredentialRefused(Scrubbed);
 
 impl From<Scrubbed> for Fault {
     fn from(cause: Scrubbed) -> Self {

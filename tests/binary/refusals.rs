@@ -61,12 +61,12 @@ async fn a_connection_that_breaks_after_acceptance_is_in_doubt_too() {
     assert!(copies > 0 && copies <= 1000, "{copies}");
 }
 
-/// Fault: 403 because the role is missing. Shows: exit 1 naming the role, no cursor moves, no row is stored; with the role everything arrives once.
+/// Fault: 403 because the role is missing. Shows: exit 77 naming the role, no cursor moves, no row is stored; with the role everything arrives once.
 #[tokio::test]
 async fn fm_12_a_missing_role_is_named_and_the_position_stands_still() {
     let world = World::file(history(300)).await;
     world.sim.world().revoke_role();
-    world.once().await.exits(1).says(&["Monitoring Metrics Publisher"]);
+    world.once().await.exits(77).says(&["Monitoring Metrics Publisher"]);
     assert_eq!(world.cursors().await, [None, None, None]);
     assert_eq!(world.sim.world().rows().len(), 0);
     world.sim.world().grant_role();

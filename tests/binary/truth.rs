@@ -79,7 +79,7 @@ fn scenes_of_the_source() -> impl IntoIterator<Item = Scene> {
 
 fn scenes_of_the_destination() -> impl IntoIterator<Item = Scene> {
     scenes! {
-        "the role is missing", 1 => |world: &mut World| world.sim.world().revoke_role();
+        "the role is missing", 77 => |world: &mut World| world.sim.world().revoke_role();
         "the rule is gone", 1 => on(Target::Ingestion, status(404));
         "the rule is too busy", 1 => on(Target::Ingestion, status(429));
         "the rule fails", 1 => on(Target::Ingestion, status(500));
