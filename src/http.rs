@@ -1,5 +1,7 @@
 //! The one HTTP client: redirects off, deadlines, body caps, proxy and private CA, and what its errors mean.
 
+pub mod descriptors;
+mod gate;
 mod glimpse;
 mod refusal;
 
@@ -10,6 +12,8 @@ pub use refusal::{date_of, failure_of_body, failure_of_status};
 use crate::config;
 use crate::flow::retry::Failure;
 use bytes::{Bytes, BytesMut};
+use descriptors::{Demand, Shares};
+use gate::Gate;
 use reqwest::header::CONTENT_ENCODING;
 use std::error::Error;
 use std::io::Read as _;
@@ -35,12 +39,22 @@ pub struct HttpError {
     pub cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-/// Builds the client that every edge shares, the Azure SDK included.
+/// Builds the client of a command that asks little.
 ///
 /// # Errors
 /// A CA file that cannot be read or holds no certificate, or a proxy that cannot be used.
 pub fn client(options: &config::Http) -> Result<reqwest::Client, HttpError> {
-    built(builder(options)?)
+    client_for(options, Demand::SMALL)
+}
+
+/// Builds the client that every edge shares, the Azure SDK included.
+///
+/// # Errors
+/// A CA file that cannot be read or holds no certificate, or a proxy that cannot be used.
+pub fn client_for(options: &config::Http, demand: Demand) -> Result<reqwest::Client, HttpError> {
+    let (idle_max, idle_for) = demand.idle();
+    let builder = builder(options)?.pool_max_idle_per_host(idle_max).pool_idle_timeout(idle_for);
+    built(builder.connector_layer(Gate::new(Shares::now())))
 }
 
 const NO_ROOTS: &str = "install the package ca-certificates, or name a PEM file of certificate authorities in http.ca_file; where the \
@@ -69,7 +83,6 @@ fn builder(options: &config::Http) -> Result<reqwest::ClientBuilder, HttpError> 
         .no_proxy()
         .connect_timeout(CONNECT_DEADLINE)
         .timeout(REQUEST_DEADLINE)
-        .pool_idle_timeout(Duration::from_secs(90))
         .tls_version_min(reqwest::tls::Version::TLS_1_2);
     if let Some(path) = &options.ca_file {
         builder = builder.tls_certs_merge(read_ca_file(path)?);

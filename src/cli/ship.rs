@@ -11,7 +11,7 @@ use crate::config::{Config, Timer, show};
 use crate::flow::retry::Patience;
 use crate::schedule::Schedule;
 use crate::store::Store;
-use crate::wire::{Outside, WireError};
+use crate::wire::{self, Outside, WireError};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,7 @@ pub(super) async fn run(config: &Config) -> Result<Exit, CliError> {
     let outside = Outside::new(config).await?;
     let admin = show_status(config, &outside).await?;
     say_hello(config, admin.as_ref());
+    wire::demand(config).warn();
     let (wanted, board) = (Wanted::from(|name| std::env::var_os(name), std::process::id()), outside.board());
     let outcome = tokio::select! {
         biased;
@@ -114,6 +115,7 @@ pub(super) async fn once(config: &Config, max_duration: Option<Duration>, output
     let stop = CancellationToken::new();
     stop_on_signals(&stop)?;
     let outside = Outside::new(config).await?;
+    wire::demand(config).warn();
     let store = outside.proven_store().await?;
     let agent = outside.agent(store, Patience::ONCE, stop.clone()).await?;
     if let Some(after) = max_duration {
