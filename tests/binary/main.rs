@@ -51,6 +51,7 @@ mod endings;
 mod filter;
 mod gate;
 mod heartbeats;
+mod hostile;
 mod internet;
 mod introspection;
 mod kills;

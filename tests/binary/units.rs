@@ -128,6 +128,14 @@ fn fm_67_the_units_have_descriptors_for_thousands_of_feeds() {
     }
 }
 
+/// Fault: pages made to cost, in a unit. Shows: both units end a process that takes more than twice the memory that such pages can make it take.
+#[test]
+fn fm_66_the_units_bound_the_memory() {
+    for name in [SERVICE, ONCE] {
+        assert_eq!(Unit::read(name).one("MemoryMax"), "512M", "{name}");
+    }
+}
+
 #[test]
 fn the_timer_and_the_service_exclude_each_other_and_the_timer_comes_every_five_minutes() {
     let (timer, service) = (Unit::read(TIMER), Unit::read(SERVICE));
