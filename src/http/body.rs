@@ -32,7 +32,8 @@ fn kept(body: Vec<u8>, leave: Option<SemaphorePermit<'static>>) -> Bytes {
     }
 }
 
-/// Leave for a long body. Only pages of events can be as long as that; whoever holds one reads no other, so that this ends.
+/// Leave for a long body: a page of events, or what a table shows. A feed that has one asks for no other page, and a wait for it ends with
+/// the deadline of its request at the latest.
 async fn leave_for(max: usize) -> Result<Option<SemaphorePermit<'static>>, Failure> {
     if max < BODY_BYTES_MAX {
         return Ok(None);

@@ -67,7 +67,7 @@ impl Shares {
         Self::of(limit())
     }
 
-    fn of(limit: usize) -> Self {
+    pub(super) fn of(limit: usize) -> Self {
         let admin = (limit / 8).clamp(2, ADMIN_PLACES_MAX);
         let kept = admin + PROBE_PLACES + FILES_MAX.min(limit / 8 * 3);
         Self { limit, admin, outgoing: limit.saturating_sub(kept).max(limit / 2) }

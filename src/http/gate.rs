@@ -109,3 +109,26 @@ where
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_gets_no_descriptor_says_so_before_its_connect_is_given_up() {
+        let begun = tokio::time::Instant::now();
+        let error = Gate::new(Shares::of(0)).enter().await.err().map(|full| full.to_string());
+        assert!(error.as_ref().is_some_and(|text| text.contains("LimitNOFILE")), "{error:?}");
+        assert!(begun.elapsed() < super::super::CONNECT_DEADLINE);
+    }
+
+    #[tokio::test]
+    async fn who_is_let_in_counts_until_the_connection_is_made() {
+        let gate = Gate::new(Shares::of(1 << 20));
+        let counted = || gate.0.connecting.load(Ordering::Relaxed);
+        let first = gate.enter().await.expect("there is room");
+        assert_eq!(counted(), 1);
+        drop(first);
+        assert_eq!(counted(), 0);
+    }
+}
