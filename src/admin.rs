@@ -1,5 +1,6 @@
 //! What an operator sees: health, metrics, the status page. Reads the agent's board; changes nothing.
 
+mod accepts;
 mod access;
 mod feed;
 mod from_board;
@@ -7,6 +8,7 @@ mod from_store;
 pub mod metrics;
 mod page;
 mod patient;
+mod places;
 mod process;
 pub mod proof;
 mod routes;

@@ -3,6 +3,7 @@
 pub mod account;
 mod account_panel;
 mod again;
+mod apart;
 mod backfill;
 mod blame;
 pub mod board;
@@ -59,6 +60,7 @@ use crate::store::{Key, Store, Version};
 use crate::table::Table;
 use account::Account;
 use again::Way;
+use apart::apart;
 use board::Panel;
 use delivery::Delivered;
 use ownership::Me;
@@ -97,8 +99,10 @@ pub struct Feed {
     accepted: Option<Accepted>,
     /// Events of a batch that is settled again whose stub is posted: counted as dead letters with the batch.
     stubbed_again: HashSet<EventKey>,
-    /// Items asked for per page; halved when an answer is over the body cap.
+    /// Items asked for per page; halved when an answer is over the body cap, doubled again after good ones.
     page_limit: u32,
+    /// Pages taken since it was halved or doubled.
+    good_pages: u32,
     jitter: Jitter,
     /// Where shipped rows can be looked up; none unless batches in doubt are verified.
     table: Option<Arc<dyn Table>>,
@@ -178,6 +182,7 @@ impl Feed {
             accepted: None,
             stubbed_again: HashSet::new(),
             page_limit: reading::PAGE_LIMIT,
+            good_pages: 0,
             jitter: Jitter::new(seed),
             last_seen: None,
             told_bare: false,
@@ -260,17 +265,19 @@ impl Feed {
 
     /// Decodes an answer and ships it while the next page is already on its way.
     async fn take(&mut self, answer: &Answer, by: By, tick: Tick<'_>) -> Result<Taken, Trouble> {
-        let (text, repaired) = decode::text(&answer.body);
-        let page = self.page_of(&text, by)?;
+        let length = answer.body.len();
+        let (text, repaired) = apart(length, || decode::text(&answer.body));
+        let page = apart(length, || self.page_of(&text, by))?;
         if repaired {
             tracing::warn!(feed = %self.id, "a page held bytes that are no UTF-8, or lone surrogates: replaced by U+FFFD");
         }
         let origin = self.see(&page, by, answer.date)?;
         let advance = origin.advance_behind(&page, answer.date);
         let way = Way { origin, advance, pick: Pick::Unknown, why: "" };
-        let next = self.prefetch(&page, origin);
+        let next = self.prefetch(&page, origin, length);
         let (shipped, next) = tokio::join!(self.ship(&page, way, tick), next);
         let items = page.items.len();
+        self.ask_for_more();
         Ok(Taken { shipped: shipped?, items, cursor: page.cursor, has_more: page.has_more, next })
     }
 }

@@ -41,6 +41,7 @@ mod status_watch;
 use crate::agent::chain;
 use crate::config::{Config, ConfigError, ConfigFile, Need, load, show};
 use crate::flow::{AccountName, Stream};
+use crate::http::descriptors;
 use crate::{private, telemetry};
 use clap::{Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use exit::advice;
@@ -146,6 +147,7 @@ pub fn main() -> ExitCode {
             return exit.into();
         }
     };
+    descriptors::raise();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKERS)
         .max_blocking_threads(BLOCKING_THREADS_MAX)

@@ -1,18 +1,21 @@
 //! The one HTTP client: redirects off, deadlines, body caps, proxy and private CA, and what its errors mean.
 
+mod body;
+pub mod descriptors;
+mod gate;
 mod glimpse;
 mod refusal;
 
 pub use crate::flow::words::one_line;
+pub use body::read_body;
 pub use glimpse::{Glimpse, glimpse, proxy_for};
 pub use refusal::{date_of, failure_of_body, failure_of_status};
 
 use crate::config;
 use crate::flow::retry::Failure;
-use bytes::{Bytes, BytesMut};
-use reqwest::header::CONTENT_ENCODING;
+use descriptors::{Demand, Shares};
+use gate::Gate;
 use std::error::Error;
-use std::io::Read as _;
 use std::time::Duration;
 
 /// Deadline of one request from connect to the last byte of the answer.
@@ -35,12 +38,22 @@ pub struct HttpError {
     pub cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
-/// Builds the client that every edge shares, the Azure SDK included.
+/// Builds the client of a command that asks little.
 ///
 /// # Errors
 /// A CA file that cannot be read or holds no certificate, or a proxy that cannot be used.
 pub fn client(options: &config::Http) -> Result<reqwest::Client, HttpError> {
-    built(builder(options)?)
+    client_for(options, Demand::SMALL)
+}
+
+/// Builds the client that every edge shares, the Azure SDK included.
+///
+/// # Errors
+/// A CA file that cannot be read or holds no certificate, or a proxy that cannot be used.
+pub fn client_for(options: &config::Http, demand: Demand) -> Result<reqwest::Client, HttpError> {
+    let (idle_max, idle_for) = demand.idle();
+    let builder = builder(options)?.pool_max_idle_per_host(idle_max).pool_idle_timeout(idle_for);
+    built(builder.connector_layer(Gate::new(Shares::now())))
 }
 
 const NO_ROOTS: &str = "install the package ca-certificates, or name a PEM file of certificate authorities in http.ca_file; where the \
@@ -69,7 +82,6 @@ fn builder(options: &config::Http) -> Result<reqwest::ClientBuilder, HttpError> 
         .no_proxy()
         .connect_timeout(CONNECT_DEADLINE)
         .timeout(REQUEST_DEADLINE)
-        .pool_idle_timeout(Duration::from_secs(90))
         .tls_version_min(reqwest::tls::Version::TLS_1_2);
     if let Some(path) = &options.ca_file {
         builder = builder.tls_certs_merge(read_ca_file(path)?);
@@ -152,51 +164,4 @@ fn is_about_dates(mut error: &(dyn std::error::Error + 'static)) -> bool {
 /// What a failed send means: nothing sent, or nobody knows.
 pub fn failure_of(error: &reqwest::Error) -> Failure {
     if error.is_connect() || error.is_builder() { Failure::NotConnected } else { Failure::Interrupted }
-}
-
-/// Reads an answer to its end, decompressed, up to `max` bytes.
-///
-/// # Errors
-/// [`Failure::TooLarge`] beyond `max`; [`Failure::Interrupted`] when the body breaks off; [`Failure::Malformed`] in an encoding other
-/// than gzip.
-pub async fn read_body(response: reqwest::Response, max: usize) -> Result<Bytes, Failure> {
-    // What the client has decoded itself has lost this header: it knows gzip in lower case alone.
-    let encoding = response.headers().get(CONTENT_ENCODING).map(|value| value.as_bytes().to_ascii_lowercase());
-    let body = read_as_it_is(response, max).await?;
-    match encoding.as_deref().map(<[u8]>::trim_ascii) {
-        None | Some(b"" | b"identity") => Ok(body),
-        Some(b"gzip" | b"x-gzip") => {
-            let inflated = tokio::task::spawn_blocking(move || inflated(&body, max)).await;
-            inflated.unwrap_or(Err(Failure::Interrupted))
-        }
-        Some(other) => {
-            let name = one_line(&String::from_utf8_lossy(other.get(..other.len().min(40)).unwrap_or_default()));
-            Err(Failure::Malformed(format!("it is encoded as {name}, which was not asked for")))
-        }
-    }
-}
-
-fn inflated(body: &[u8], max: usize) -> Result<Bytes, Failure> {
-    let mut inflated = Vec::new();
-    let read = flate2::read::MultiGzDecoder::new(body).take(max as u64 + 1).read_to_end(&mut inflated);
-    match read {
-        Ok(length) if length > max => Err(Failure::TooLarge),
-        Ok(_) => Ok(inflated.into()),
-        Err(_) => Err(Failure::Malformed("it calls itself gzip and is not".into())),
-    }
-}
-
-async fn read_as_it_is(mut response: reqwest::Response, max: usize) -> Result<Bytes, Failure> {
-    let expected = response.content_length().and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
-    if expected > max {
-        return Err(Failure::TooLarge);
-    }
-    let mut body = BytesMut::with_capacity(expected);
-    while let Some(chunk) = response.chunk().await.map_err(|_| Failure::Interrupted)? {
-        if body.len() + chunk.len() > max {
-            return Err(Failure::TooLarge);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body.freeze())
 }

@@ -19,6 +19,7 @@ use crate::flow::redact::Redact;
 use crate::flow::retry::Patience;
 use crate::flow::window::Widths;
 use crate::flow::{AccountName, FeedId, Stream};
+use crate::http::descriptors::Demand;
 use crate::http::{self, HttpError};
 use crate::reload::Reload;
 use crate::reload::{Renew, Renewed};
@@ -38,7 +39,7 @@ use crate::table::workspace::{Place, Workspace};
 use crate::table::{Table, TableError};
 use azure_core::credentials::TokenCredential;
 use secrecy::{ExposeSecret, SecretString};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -89,7 +90,7 @@ impl Outside {
     /// # Errors
     /// A CA file or proxy that cannot be used.
     pub fn bare(config: &Config) -> Result<Self, WireError> {
-        let http = http::client(&config.http)?;
+        let http = http::client_for(&config.http, demand(config))?;
         let (board, reload) = (Arc::new(board(config)), Arc::default());
         let secrets = Arc::new(LocalSecrets::new(None));
         Ok(Self { config: config.clone(), http, secrets, credential: None, board, reload })
@@ -335,6 +336,19 @@ impl Outside {
         Redact::new(&filter.redact, key)
             .map_err(|path| WireError::Setting(format!("filter.redact: there is no column for {path}")))
     }
+}
+
+/// The servers that the feeds, the destination and the store will want to speak to.
+pub fn demand(config: &Config) -> Demand {
+    /// The destination, the store, the identity and its vault.
+    const OTHERS: usize = 4;
+    /// Services of 1Password that a token may lead to.
+    const SERVICES: usize = 4;
+    let named: BTreeSet<_> = config.accounts.values().filter_map(|account| account.events_url.as_ref()).collect();
+    let unnamed = config.accounts.values().filter(|account| account.events_url.is_none()).count();
+    // A token names one of 1Password's own, or one that is allowed.
+    let unnamed = unnamed.min(SERVICES + config.delivery.allow_hosts.len());
+    Demand { feeds: feeds(config).count(), hosts: named.len() + unnamed + OTHERS }
 }
 
 /// Every feed that is configured.

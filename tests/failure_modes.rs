@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// Rows whose tests are still being written: exactly those without a test, so that this list can only shrink.
 const IN_THE_MAKING: &[u32] = &[];
-const ROWS: u32 = 76;
+const ROWS: u32 = 75;
 const BEGIN: &str = "<!-- failure modes -->";
 const END: &str = "<!-- /failure modes -->";
 

@@ -219,7 +219,7 @@ fn an_error_in_the_log_says_what_to_do_and_a_warning_whom_it_is_about() {
     for Source { path, text, .. } in sources().into_iter().filter(|source| source.room != "sim") {
         let silent = log_lines(&text, "error").into_iter().filter(|line| !line.contains("remedy"));
         broken.extend(silent.map(|line| format!("{path}: no remedy: {line}")));
-        let subjects = ["feed", "account =", "segment =", "ledger =", "key", "path =", "scope =", "setting"];
+        let subjects = ["feed", "account =", "segment =", "ledger =", "key", "path =", "scope =", "setting", "%listen"];
         let vague = log_lines(&text, "warn").into_iter().filter(|line| !subjects.iter().any(|it| line.contains(it)));
         broken.extend(vague.map(|line| format!("{path}: about what? {line}")));
     }

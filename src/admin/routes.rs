@@ -1,6 +1,7 @@
 //! What is answered to whom: a page per path, GET and HEAD alone, and headers that keep a browser from doing anything else with it.
 
 use super::access::Access;
+use super::places::Kind;
 use super::proof::PROOF;
 use super::{from_board, metrics, page};
 use crate::agent::board::{Board, Moment};
@@ -102,9 +103,9 @@ impl Pages {
     }
 }
 
-/// The answer to one request. Its body is never read.
-pub fn answer<B>(pages: &Arc<Pages>, request: &Request<B>) -> Response<Body> {
-    let mut response = refusal(pages, request).unwrap_or_else(|route| show(pages, route, request.headers()));
+/// The answer to one request, by the place of its connection. Its body is never read.
+pub fn answer<B>(pages: &Arc<Pages>, request: &Request<B>, kind: Kind) -> Response<Body> {
+    let mut response = refusal(pages, request, kind).unwrap_or_else(|route| show(pages, route, request.headers()));
     let headers = response.headers_mut();
     headers.entry(CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(NOTHING));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -122,7 +123,7 @@ pub fn answer<B>(pages: &Arc<Pages>, request: &Request<B>) -> Response<Body> {
 }
 
 /// Why the request is refused, or which page it gets.
-fn refusal<B>(pages: &Pages, request: &Request<B>) -> Result<Response<Body>, Route> {
+fn refusal<B>(pages: &Pages, request: &Request<B>, kind: Kind) -> Result<Response<Body>, Route> {
     let headers = request.headers();
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD: nothing can be changed here\n");
@@ -138,6 +139,11 @@ fn refusal<B>(pages: &Pages, request: &Request<B>) -> Result<Response<Body>, Rou
         return Ok(text(StatusCode::MISDIRECTED_REQUEST, what));
     }
     let route = Route::of(request.uri().path());
+    if kind == Kind::Kept && !route.is_some_and(Route::is_a_probe) {
+        return Ok(crowded(
+            "every connection is busy, and the rest are kept for /livez and /readyz: ask again later\n",
+        ));
+    }
     if !route.is_some_and(Route::is_a_probe) && !pages.access.allows(headers) {
         let what = "the token of admin.token is needed: as a bearer token, or as the password of any user\n";
         let mut response = text(StatusCode::UNAUTHORIZED, what);
@@ -206,10 +212,7 @@ fn readyz(pages: &Pages, headers: &HeaderMap) -> Response<Body> {
 /// The status document at once, then on every change of the board.
 fn events(pages: &Arc<Pages>) -> Response<Body> {
     let Ok(permit) = pages.live.clone().try_acquire_owned() else {
-        let what = format!("{LIVE_MAX} live views are open already: close one, or ask for /status.json\n");
-        let mut response = text(StatusCode::SERVICE_UNAVAILABLE, what);
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("15"));
-        return response;
+        return crowded(format!("{LIVE_MAX} live views are open already: close one, or ask for /status.json\n"));
     };
     let live = Live { pages: pages.clone(), news: pages.board.news(), told: None, _permit: permit };
     let messages = futures_util::stream::unfold(live, |mut live| async move {
@@ -251,6 +254,12 @@ impl Live {
         self.news.mark_unchanged();
         [b"data: ", &*self.pages.status(), b"\n\n"].concat().into()
     }
+}
+
+fn crowded(what: impl Into<Body>) -> Response<Body> {
+    let mut response = text(StatusCode::SERVICE_UNAVAILABLE, what);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("15"));
+    response
 }
 
 fn text(status: StatusCode, body: impl Into<Body>) -> Response<Body> {

@@ -1,30 +1,45 @@
 //! The listener. Everything is bounded and small: whatever is asked, and however slowly, shipping goes on.
 
+use super::accepts::{Accepts, Next};
 use super::patient::Patient;
+use super::places::{Answering, Kind, Place, Places};
 use super::routes::{Pages, answer};
+use crate::http::descriptors;
+use axum::http::HeaderValue;
+use axum::http::header::CONNECTION;
+use hyper::body::{Body, Frame, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// Connections at a time; further ones wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 64;
 /// For the head of a request, from the moment the connection is idle.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// Answers on one connection; a client that wants more connects again, behind those who wait.
+const ANSWERS_MAX: usize = 100;
+/// A connection gets no further answer after so long. A live view that is open then goes on.
+const AGE_MAX: Duration = Duration::from_secs(300);
+/// On a place that is kept for probes: they ask at once.
+const KEPT_AGE_MAX: Duration = Duration::from_secs(5);
 /// A client that takes nothing of its answer for so long is gone.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 /// Head of a request: the smallest buffer that hyper allows.
 const HEAD_BYTES_MAX: usize = 8192;
 const HEADERS_MAX: usize = 64;
-/// Pause after a failed accept: out of descriptors, for example.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+/// Of an answer on its way to a client.
+const SEND_BUFFER_BYTES: u32 = 64 * 1024;
+/// Connections that the kernel has taken and we have not: a moment's worth.
+const BACKLOG: u32 = 1024;
 /// How long answers may take to end once the process is asked to.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 
@@ -75,39 +90,55 @@ impl Admin {
 /// An address that is taken, not ours, or not allowed.
 pub async fn start(listen: SocketAddr, pages: Pages) -> Result<Admin, AdminError> {
     let failed = |cause| AdminError { listen, cause };
-    let listener = TcpListener::bind(listen).await.map_err(failed)?;
+    let listener = listener(listen).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let (stop, tasks) = (pages.stop.clone(), TaskTracker::new());
-    tasks.spawn(accept(listener, Arc::new(pages), tasks.clone()));
+    tasks.spawn(accept(listener, address, Arc::new(pages), tasks.clone()));
     tasks.close();
     Ok(Admin { address, stop, tasks })
 }
 
-async fn accept(listener: TcpListener, pages: Arc<Pages>, tasks: TaskTracker) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+fn listener(listen: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if listen.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // As `TcpListener::bind` does: a restart need not wait for connections of the process before.
+    socket.set_reuseaddr(true)?;
+    // Of every connection that is taken: what a client asks for and does not take is kept by the kernel, megabytes of it by default.
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
+    socket.bind(listen)?;
+    socket.listen(BACKLOG)
+}
+
+async fn accept(listener: TcpListener, address: SocketAddr, pages: Arc<Pages>, tasks: TaskTracker) {
+    let places = Places::new(descriptors::admin_places(), descriptors::PROBE_PLACES);
+    let mut accepts = Accepts::new(address);
     loop {
-        let next = async {
-            let permit = room.clone().acquire_owned().await;
-            (permit, listener.accept().await)
-        };
-        let (permit, accepted) = tokio::select! {
+        let accepted = tokio::select! {
             biased;
             () = pages.stop.cancelled() => return,
-            next = next => next,
+            accepted = listener.accept() => accepted,
         };
-        match (permit, accepted) {
-            (Ok(permit), Ok((stream, _))) => _ = tasks.spawn(serve(stream, pages.clone(), permit)),
-            _ => tokio::time::sleep(ACCEPT_PAUSE).await,
+        let (stream, error) = accepted.map_or_else(|error| (None, Some(error)), |(stream, _)| (Some(stream), None));
+        if let Next::Pause(pause) = accepts.judge(error) {
+            places.make_room();
+            tokio::time::sleep(pause).await;
         }
+        let Some(stream) = stream else { continue };
+        // Without it each message would wait for the client's delayed acknowledgement.
+        let _ = stream.set_nodelay(true);
+        tasks.spawn(serve(stream, pages.clone(), places.take()));
     }
 }
 
-async fn serve(stream: TcpStream, pages: Arc<Pages>, _permit: OwnedSemaphorePermit) {
-    // Without it each message would wait for the client's delayed acknowledgement.
-    let _ = stream.set_nodelay(true);
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(stream: S, pages: Arc<Pages>, place: Place) {
+    let answers = AtomicUsize::new(0);
     let service = service_fn(|request| {
-        let pages = pages.clone();
-        async move { Ok::<_, Infallible>(answer(&pages, &request)) }
+        let mut response = answer(&pages, &request, place.kind());
+        let is_last = place.kind() == Kind::Kept || answers.fetch_add(1, Ordering::Relaxed) + 1 >= ANSWERS_MAX;
+        if is_last {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let answering = place.answering();
+        std::future::ready(Ok::<_, Infallible>(response.map(|body| Counted { body, _answering: answering })))
     });
     let mut server = http1::Builder::new();
     server
@@ -115,12 +146,97 @@ async fn serve(stream: TcpStream, pages: Arc<Pages>, _permit: OwnedSemaphorePerm
         .header_read_timeout(HEAD_DEADLINE)
         .max_headers(HEADERS_MAX)
         .max_buf_size(HEAD_BYTES_MAX);
-    let connection = server.serve_connection(TokioIo::new(Patient::new(stream, WRITE_PATIENCE)), service);
+    let stream = Patient::new(stream, WRITE_PATIENCE, place.blocks());
+    let connection = server.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
+    let age_max = if place.kind() == Kind::Kept { KEPT_AGE_MAX } else { AGE_MAX };
     // Ends with an error when the client goes away, which is its right.
     tokio::select! {
+        biased;
+        () = place.gone() => return,
         _ = &mut connection => return,
-        () = pages.stop.cancelled() => connection.as_mut().graceful_shutdown(),
+        () = pages.stop.cancelled() => {}
+        () = tokio::time::sleep(age_max) => {}
     }
-    let _ = connection.await;
+    connection.as_mut().graceful_shutdown();
+    tokio::select! {
+        biased;
+        () = place.gone() => {}
+        _ = connection => {}
+    }
+}
+
+/// A body that is known to be on its way until it is dropped.
+struct Counted {
+    body: axum::body::Body,
+    _answering: Answering,
+}
+
+impl Body for Counted {
+    type Data = bytes::Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::Access;
+    use crate::agent::board::Board;
+    use crate::config::Timer;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+    use tokio::time::Instant;
+
+    const ASKS: &[u8] = b"GET /livez HTTP/1.1\r\nhost: localhost\r\n\r\n";
+
+    fn client(place: Place) -> DuplexStream {
+        let listen = "127.0.0.1:1".parse().unwrap();
+        let board = Arc::new(Board::new([], Timer::Every(Duration::from_secs(60))));
+        let pages = Pages::new(board, String::new(), Access::new(listen, None));
+        let (ours, theirs) = tokio::io::duplex(64 * 1024);
+        tokio::spawn(serve(ours, Arc::new(pages), place));
+        theirs
+    }
+
+    /// Asks each five seconds; when the end came.
+    async fn asks_until_the_end(mut client: DuplexStream) -> Duration {
+        let (begun, mut answer) = (Instant::now(), [0; 4096]);
+        while client.write_all(ASKS).await.is_ok() && client.read(&mut answer).await.is_ok_and(|length| length > 0) {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+        }
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_asks_on_and_on_grows_no_older_than_five_minutes() {
+        let lasted = asks_until_the_end(client(Places::new(1, 1).take())).await;
+        assert!(lasted >= AGE_MAX && lasted < AGE_MAX + Duration::from_secs(6), "{lasted:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kept_place_is_for_one_probe() {
+        let kept = Places::new(0, 1).take();
+        assert!(asks_until_the_end(client(kept)).await < Duration::from_secs(6));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_says_nothing_is_closed_after_ten_seconds() {
+        let (begun, mut client) = (Instant::now(), client(Places::new(1, 1).take()));
+        let _ = client.read(&mut [0; 4096]).await;
+        assert_eq!(begun.elapsed().as_secs(), HEAD_DEADLINE.as_secs());
+    }
 }

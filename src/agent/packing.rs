@@ -1,5 +1,6 @@
 //! The new items of one page on their way into batches: filter, map, pack.
 
+use super::apart::apart;
 use super::letters::{ROW_REFUSED, ROW_TOO_LARGE, in_full};
 use super::{Drained, Settings};
 use crate::flow::checkpoint::Totals;
@@ -105,7 +106,10 @@ impl<'p, 'a> Packing<'p, 'a> {
     /// Originals to keep before their stubs are posted.
     pub fn take_stubbed(&mut self) -> Vec<(EventKey, String, String)> {
         let stubbed = std::mem::take(&mut self.stubbed);
-        let original = |place: usize| self.page.items.get(place).map(|item| (item.key, self.mapper.original(item)));
+        let original = |place: usize| {
+            let item = self.page.items.get(place)?;
+            Some((item.key, apart(item.raw.len(), || self.mapper.original(item))))
+        };
         stubbed.into_iter().filter_map(|(place, why)| original(place).map(|(key, text)| (key, why, text))).collect()
     }
 
@@ -124,12 +128,15 @@ impl<'p, 'a> Packing<'p, 'a> {
     fn next_row(&mut self) -> Option<(usize, Vec<u8>)> {
         let place = self.left.pop_front()?;
         let item = self.page.items.get(place)?;
-        let mut row = Vec::with_capacity(item.raw.len() + 64);
-        let changes = self.mapper.row(item, &mut row);
-        self.count(item, changes);
-        if row.len() > ROW_BYTES_MAX {
-            row = self.stub(place, item, ROW_TOO_LARGE, None);
-        }
+        let row = apart(item.raw.len(), || {
+            let mut row = Vec::with_capacity(item.raw.len() + 64);
+            let changes = self.mapper.row(item, &mut row);
+            self.count(item, changes);
+            if row.len() > ROW_BYTES_MAX {
+                row = self.stub(place, item, ROW_TOO_LARGE, None);
+            }
+            row
+        });
         Some((place, row))
     }
 

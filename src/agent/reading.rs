@@ -18,6 +18,8 @@ use tokio::time::Instant;
 const PAGES_PER_TICK_MAX: u32 = 500;
 /// Bytes that the cursor, and each sweep, may take in one tick.
 const BYTES_PER_TICK_MAX: usize = 512 * 1024 * 1024;
+/// A page up to this length is one of many in memory; of larger ones there is one at a time in the whole process.
+const PAGE_BYTES_SMALL: usize = 4 * 1024 * 1024;
 /// Items asked for per page: the most that the API gives.
 pub(super) const PAGE_LIMIT: u32 = 1000;
 /// Conflicts of one page that are told one by one; all are counted.
@@ -276,8 +278,15 @@ impl Feed {
     }
 
     /// The next page, asked for while this one is delivered. One attempt; a failure is met again by [`Feed::poll`].
-    pub(super) fn prefetch(&self, page: &Page<'_>, origin: Origin) -> impl Future<Output = Option<Answer>> + use<> {
-        let wanted = page.has_more && !page.items.is_empty() && origin.lane() == Lane::Live;
+    /// Not beside a large page: who has one waits for no other.
+    pub(super) fn prefetch(
+        &self,
+        page: &Page<'_>,
+        origin: Origin,
+        length: usize,
+    ) -> impl Future<Output = Option<Answer>> + use<> {
+        let is_small = length <= PAGE_BYTES_SMALL;
+        let wanted = page.has_more && !page.items.is_empty() && origin.lane() == Lane::Live && is_small;
         let request = PageRequest::Continue(page.cursor.clone());
         let (source, stop, stream) = (self.source.clone(), self.stop.clone(), self.id.stream);
         async move {

@@ -1,12 +1,14 @@
 //! What a refused request or a repeated cursor leads to: another start, a smaller page, or trouble.
 
 use super::Feed;
-use super::reading::{Reads, progress};
+use super::reading::{PAGE_LIMIT, Reads, progress};
 use super::trouble::{Trouble, chain};
 use crate::flow::checkpoint::Which;
 use crate::flow::clock::in_words;
 use crate::source::{PageRequest, SourceError};
 
+/// Pages that have to fit before a limit that was halved is doubled.
+const GOOD_PAGES: u32 = 20;
 /// Ticks with a repeated cursor before it is an error, and before the cursor counts as rejected.
 const STUCK_TICKS_ERROR: u32 = 3;
 const STUCK_TICKS_REJECTED: u32 = 10;
@@ -67,8 +69,22 @@ impl Feed {
             });
         }
         self.page_limit /= 2;
+        self.good_pages = 0;
         tracing::warn!(feed = %self.id, limit = self.page_limit, "a page was over the body cap: asking for fewer items");
         Ok(())
+    }
+
+    /// One page was taken: after enough of them what made pages too large is past.
+    pub(super) fn ask_for_more(&mut self) {
+        if self.page_limit >= PAGE_LIMIT {
+            return;
+        }
+        self.good_pages += 1;
+        if self.good_pages >= GOOD_PAGES {
+            self.page_limit = self.page_limit.saturating_mul(2).min(PAGE_LIMIT);
+            self.good_pages = 0;
+            tracing::info!(feed = %self.id, limit = self.page_limit, "pages fit again: asking for more items");
+        }
     }
 
     pub(super) fn refused_start(&self, error: &SourceError) -> Trouble {

@@ -11,7 +11,7 @@ use crate::config::{Config, Timer, show};
 use crate::flow::retry::Patience;
 use crate::reload::Reload;
 use crate::schedule::Schedule;
-use crate::wire::{Outside, WireError};
+use crate::wire::{self, Outside, WireError};
 use serde_json::json;
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -34,6 +34,7 @@ pub(super) async fn run(config: &Config) -> Result<Exit, CliError> {
     let lock = config.admin.token.as_ref().map(|_| Arc::new(Lock::default()));
     let admin = show_status(config, &outside, lock.clone()).await;
     say_hello(config, admin.as_ref());
+    wire::demand(config).warn();
     let (wanted, board) = (Wanted::from(|name| std::env::var_os(name), std::process::id()), outside.board());
     let outcome = tokio::select! {
         biased;
@@ -163,6 +164,7 @@ pub(super) async fn once(config: &Config, max_duration: Option<Duration>, output
     stop_on_signals(&stop)?;
     Hangup::listen()?.ends_with_its_terminal();
     let outside = Outside::new(config).await?;
+    wire::demand(config).warn();
     let store = outside.proven_store().await?;
     let agent = outside.agent(store, Patience::ONCE, stop.clone()).await?;
     let (board, is_over) = (agent.board.clone(), Arc::new(AtomicBool::new(false)));

@@ -109,11 +109,19 @@ pub struct Item<'a> {
 /// Decodes one item; also used for items that come back one by one (recovery).
 pub fn item(raw: &str) -> Item<'_> {
     let mut item = blank(raw);
+    if !raw.trim_start().starts_with('{') {
+        // A text or a list is not read to its end to learn that it is no event.
+        item.is_object = false;
+        identify(&mut item);
+        return item;
+    }
     let mut json = serde_json::Deserializer::from_str(raw);
     let strict = json.deserialize_map(FieldVisitor(&mut item)).and_then(|()| json.end());
     if strict.is_err() {
         item = blank(raw);
-        item.is_object = lenient_fields(&mut item).is_some();
+        if lenient_fields(&mut item).is_none() {
+            item = Item { is_object: false, ..blank(raw) };
+        }
     }
     identify(&mut item);
     item
@@ -192,15 +200,14 @@ impl Visitor<'_> for PlaceOfKey {
 
 /// For an item that is no JSON because of one value: every other field is kept.
 fn lenient_fields<'a>(item: &mut Item<'a>) -> Option<()> {
-    for Span { key, value } in scan::object(item.raw)? {
+    scan::each_member(item.raw, |Span { key, value }| {
         let place = column_of(key);
         match (serde_json::from_str::<&'a RawValue>(value), place) {
             (Ok(value), place) => item.set(place, value),
             (Err(_), Some(place)) => item.mangled.push((place, value)),
             (Err(_), None) => item.unknown_fields += 1,
         }
-    }
-    Some(())
+    })
 }
 
 fn identify(item: &mut Item<'_>) {

@@ -278,7 +278,8 @@ fn has_notes_of_its_own(object: &str) -> bool {
             || key.contains('\\')
                 && serde_json::from_str::<String>(&format!("\"{key}\"")).is_ok_and(|key| key == "opship")
     };
-    scan::object(object).is_none_or(|members| members.iter().any(|member| is_ours(member.key)))
+    let mut has = false;
+    scan::each_member(object, |member| has |= is_ours(member.key)).is_none() || has
 }
 
 fn marker(raw: &str) -> String {

@@ -140,10 +140,10 @@ fn raw_items<'de: 'a, 'a, D: Deserializer<'de>>(json: D) -> Result<Vec<&'a RawVa
 }
 
 /// For a page that is no JSON because of one item (`NaN`, a bare word): split by structure alone.
-fn lenient(text: &str) -> Result<Envelope<'_>, DecodeError> {
+fn lenient<'a>(text: &'a str) -> Result<Envelope<'a>, DecodeError> {
     const BROKEN: DecodeError = DecodeError("it is broken JSON");
     let (mut cursor, mut has_more, mut items) = (None, None, None);
-    for Span { key, value } in scan::object(text).ok_or(BROKEN)? {
+    let mut take = |Span { key, value }: Span<'a>| -> Result<(), DecodeError> {
         match &*unescaped(key) {
             "cursor" => {
                 let read = serde_json::from_str::<Cow<'_, str>>(value);
@@ -161,6 +161,12 @@ fn lenient(text: &str) -> Result<Envelope<'_>, DecodeError> {
             }
             _ => {}
         }
+        Ok(())
+    };
+    let mut fault = None;
+    scan::each_member(text, |member| fault = fault.take().or_else(|| take(member).err())).ok_or(BROKEN)?;
+    if let Some(fault) = fault {
+        return Err(fault);
     }
     let cursor = cursor.ok_or(DecodeError("it has no cursor"))?;
     let has_more = has_more.ok_or(DecodeError("it has no has_more"))?;

@@ -7,25 +7,32 @@ pub struct Span<'a> {
     pub value: &'a str,
 }
 
-/// The members of the object that `text` is; `None` when its structure is broken.
-pub fn object(text: &str) -> Option<Vec<Span<'_>>> {
+/// The members of the object that `text` is, one at a time: a list of them can be many times as large as the text. `None` when its
+/// structure is broken, which shows only after the members before.
+pub fn each_member<'a>(text: &'a str, mut take: impl FnMut(Span<'a>)) -> Option<()> {
     let mut rest = text.trim_start().strip_prefix('{')?.trim_start();
-    let mut members = Vec::new();
     if let Some(end) = rest.strip_prefix('}') {
-        return end.trim().is_empty().then_some(members);
+        return end.trim().is_empty().then_some(());
     }
     loop {
         let (name, after) = rest.split_at_checked(string_len(rest)?)?;
         let key = name.strip_prefix('"')?.strip_suffix('"')?;
         let after = after.trim_start().strip_prefix(':')?.trim_start();
         let (value, after) = after.split_at_checked(value_len(after)?)?;
-        members.push(Span { key, value: value.trim_end() });
+        take(Span { key, value: value.trim_end() });
         rest = match separator(after)? {
             (',', after) => after.trim_start(),
-            ('}', after) => return after.trim().is_empty().then_some(members),
+            ('}', after) => return after.trim().is_empty().then_some(()),
             _ => return None,
         };
     }
+}
+
+#[cfg(test)]
+pub fn object(text: &str) -> Option<Vec<Span<'_>>> {
+    let mut members = Vec::new();
+    each_member(text, |member| members.push(member))?;
+    Some(members)
 }
 
 /// The elements of the array that `text` is, or the first `most` and one more; `None` when its structure is broken.

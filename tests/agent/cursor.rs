@@ -237,6 +237,32 @@ async fn a_page_over_the_body_cap_is_asked_for_with_half_the_limit() {
     }
 }
 
+/// Fault: pages are over the body cap for a while. Shows: after twenty good pages the limit is doubled, up to what it was at first.
+#[tokio::test(start_paused = true)]
+async fn fm_66_a_limit_that_was_halved_is_doubled_after_twenty_good_pages() {
+    let mut world = World::new(Order::Insertion);
+    world.state().source.limit_max = 300;
+    world.add(10);
+    let mut process = world.start();
+    process.good().await;
+    world.state().source.limit_max = 1000;
+    let asked = |world: &World| {
+        world.requests().into_iter().rev().find_map(|request| match request {
+            PageRequest::Window { limit, .. } | PageRequest::Reset { limit, .. } => Some(limit),
+            PageRequest::Continue(_) => None,
+        })
+    };
+    assert_eq!(asked(&world), Some(250));
+    let mut seen = std::collections::BTreeSet::new();
+    for _ in 0..60 {
+        world.add(1);
+        process.good().await;
+        seen.extend(asked(&world));
+    }
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), [250, 500, 1000]);
+    world.each_event_has_one_row();
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_no_page_is_a_failed_request() {
     let mut world = World::new(Order::Insertion);

@@ -35,8 +35,10 @@ mod canary;
 mod clock;
 #[cfg(target_os = "linux")]
 mod confined;
+mod crowds;
 mod cursors;
 mod delivery;
+mod descriptors;
 mod diagnostics;
 #[path = "../agent/dice.rs"]
 mod dice;
@@ -52,6 +54,7 @@ mod filter;
 mod folders;
 mod gate;
 mod heartbeats;
+mod hostile;
 mod internet;
 mod introspection;
 mod kills;

@@ -120,6 +120,23 @@ fn the_two_services_differ_only_in_how_they_run() {
     assert_eq!(of(SERVICE), of(ONCE));
 }
 
+/// Fault: thousands of feeds in a unit. Shows: both units let them have a connection each, three times over.
+#[test]
+fn fm_67_the_units_have_descriptors_for_thousands_of_feeds() {
+    for name in [SERVICE, ONCE] {
+        let limit: usize = Unit::read(name).one("LimitNOFILE").parse().unwrap();
+        assert!(limit >= 3 * 3 * 5000 && limit.is_power_of_two(), "{name}: {limit}");
+    }
+}
+
+/// Fault: pages made to cost, in a unit. Shows: both units end a process that takes more than twice the memory that such pages can make it take.
+#[test]
+fn fm_66_the_units_bound_the_memory() {
+    for name in [SERVICE, ONCE] {
+        assert_eq!(Unit::read(name).one("MemoryMax"), "512M", "{name}");
+    }
+}
+
 #[test]
 fn the_timer_and_the_service_exclude_each_other_and_the_timer_comes_every_five_minutes() {
     let (timer, service) = (Unit::read(TIMER), Unit::read(SERVICE));
