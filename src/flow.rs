@@ -6,6 +6,7 @@ pub mod datetime;
 pub mod decode;
 pub mod dedupe;
 pub mod envelope;
+pub mod forbidden;
 pub mod identity;
 pub mod map;
 pub mod pack;

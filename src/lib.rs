@@ -12,7 +12,6 @@ pub mod config;
 pub mod flow;
 pub mod http;
 pub mod private;
-pub mod process;
 pub mod reload;
 pub mod schedule;
 pub mod secret;

@@ -7,7 +7,6 @@ use bytes::Bytes;
 
 pub mod budget;
 pub mod events_api;
-pub mod room;
 pub mod token;
 
 /// One request for a page of events.
@@ -45,8 +44,6 @@ pub struct Answer {
     pub body: Bytes,
     /// The `Date` header: the only wall clock that the flow believes.
     pub date: Time,
-    /// What a large answer holds until it is dropped.
-    pub room: Option<room::Room>,
 }
 
 /// Who the token belongs to and what it may read.
@@ -115,11 +112,6 @@ pub trait Source: Send + Sync {
 
     /// One page. `Ok` means a 200 whose body was read to its end; it may still fail to decode.
     async fn page(&self, stream: Stream, request: &PageRequest, lane: Lane) -> Result<Answer, SourceError>;
-
-    /// The same while another page is held: it waits for no room, and fails with [`Failure::TooLarge`] where there is none.
-    async fn page_ahead(&self, stream: Stream, request: &PageRequest, lane: Lane) -> Result<Answer, SourceError> {
-        self.page(stream, request, lane).await
-    }
 
     /// True while a [`Lane::Late`] request would have to wait for its share of the budget.
     fn late_lane_is_spent(&self) -> bool;

@@ -293,7 +293,7 @@ impl Feed {
             if !wanted {
                 return None;
             }
-            until_stopped_reading(&stop, source.page_ahead(stream, &request, Lane::Live)).await.ok()?.ok()
+            until_stopped_reading(&stop, source.page(stream, &request, Lane::Live)).await.ok()?.ok()
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the operator should do about a request that failed; where nothing needs doing, that.
 
+use crate::flow::forbidden::forbidden;
 use crate::flow::retry::{Edge, Failure, REQUEST_REFUSED, Verdict, verdict};
-use crate::sink::forbidden;
 use crate::store::StoreError;
 use crate::store::checkpoints::CheckpointError;
 

@@ -1,7 +1,7 @@
 //! Runs `az` for the SDK, which waits for it without end: here it has a deadline, and takes its children along.
 
-use crate::process::Group;
 use azure_identity as sdk;
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::ffi::OsStr;
 use std::io;
 use std::process::{Output, Stdio};
@@ -42,4 +42,31 @@ async fn all_of(stream: Option<impl AsyncRead + Unpin>) -> io::Result<Vec<u8>> {
         stream.take(OUTPUT_BYTES_MAX).read_to_end(&mut bytes).await?;
     }
     Ok(bytes)
+}
+
+/// A group of processes that ends with this value.
+struct Group(Option<Pid>);
+
+impl Group {
+    /// Of a child that was started as the leader of a group of its own.
+    fn of(leader: &tokio::process::Child) -> Self {
+        let id = leader.id().and_then(|id| i32::try_from(id).ok());
+        Self(id.and_then(Pid::from_raw))
+    }
+}
+
+impl Group {
+    /// Its leader has ended by itself: whatever it left behind was meant to stay.
+    fn let_go(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // One that has ended already is nobody's any more.
+        if let Some(group) = self.0 {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
 }

@@ -119,7 +119,7 @@ mod tests {
         let begun = tokio::time::Instant::now();
         let error = Gate::new(Shares::of(0)).enter().await.err().map(|full| full.to_string());
         assert!(error.as_ref().is_some_and(|text| text.contains("LimitNOFILE")), "{error:?}");
-        assert!(begun.elapsed() < super::super::CONNECT_DEADLINE);
+        assert!(begun.elapsed() < crate::http::CONNECT_DEADLINE);
     }
 
     #[tokio::test]

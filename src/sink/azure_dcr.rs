@@ -1,7 +1,8 @@
 //! Posts batches to a data collection rule by the Logs Ingestion API 2023-01-01.
 
-use super::{Body, Sink, SinkError, forbidden};
+use super::{Body, Sink, SinkError};
 use crate::azure::Tokens;
+use crate::flow::forbidden::forbidden;
 use crate::flow::retry::Failure;
 use crate::flow::words::Hidden;
 use crate::http::{REQUEST_DEADLINE, cause_of, failure_of, failure_of_status};

@@ -1,21 +1,19 @@
 //! The 1Password Events API, versions 1 and 2 (developer.1password.com/docs/events-api).
 
 use super::budget::Budget;
-use super::room::{Room, SMALL_BYTES_MAX};
 use super::token::{self, Allow, Claims, TokenError};
 use super::{Answer, BudgetLeft, Features, Introspection, Lane, PageRequest, Source, SourceError};
 use crate::config::{Account, ApiVersion};
 use crate::flow::identity::TokenHash;
 use crate::flow::words::Hidden;
 use crate::flow::{AccountName, Stream, Time, retry::Failure};
-use crate::http::{self, REQUEST_DEADLINE};
+use crate::http::{self, BODY_BYTES_MAX, REQUEST_DEADLINE};
 use crate::reload::{Renew, Renewed};
 use crate::secret::{SecretError, SecretReader};
 use async_trait::async_trait;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
 use serde_json::Value;
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 use tokio::{sync::Mutex, time};
@@ -42,8 +40,6 @@ pub struct EventsApi {
     credential: Mutex<Option<Arc<Credential>>>,
     /// Where the last token led.
     base: StdMutex<Option<Url>>,
-    /// Streams whose last page was larger than one that needs no room.
-    large: StdMutex<HashSet<Stream>>,
     /// The last token that was read: a reload says whether there is another one.
     last: StdMutex<Option<TokenHash>>,
 }
@@ -70,7 +66,6 @@ enum CredentialError {
 }
 
 /// One request, before anyone knows with which token it goes where.
-#[derive(Clone)]
 struct Question {
     attempted: String,
     path: String,
@@ -104,7 +99,6 @@ impl EventsApi {
             deadline: REQUEST_DEADLINE,
             credential: Mutex::default(),
             base,
-            large: StdMutex::default(),
             last: StdMutex::default(),
         }
     }
@@ -223,37 +217,6 @@ impl EventsApi {
         })
     }
 
-    fn page_question(&self, stream: Stream, request: &PageRequest, lane: Lane) -> Question {
-        let version = match self.setup.account.api {
-            ApiVersion::V1 => "v1",
-            ApiVersion::V2 => "v2",
-        };
-        Question {
-            attempted: format!("read a page of {stream}"),
-            path: format!("/api/{version}/{stream}"),
-            body: Some(body_of(request)),
-            answer_bytes_max: SMALL_BYTES_MAX,
-            lane,
-        }
-    }
-
-    async fn ask_within(&self, question: &Question, stream: Stream, room: Option<Room>) -> Result<Answer, SourceError> {
-        let question = Question { answer_bytes_max: Room::bytes_max(room.as_ref()), ..question.clone() };
-        let answered = self.ask(&question).await.map(|(answer, _)| answer);
-        let is_large = match &answered {
-            Ok(answer) => answer.body.len() > SMALL_BYTES_MAX,
-            Err(error) => error.failure == Failure::TooLarge,
-        };
-        let mut large = self.large.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = if is_large { large.insert(stream) } else { large.remove(&stream) };
-        answered.map(|answer| Answer { room: room.filter(|_| is_large), ..answer })
-    }
-
-    /// Whether the stream's last page was one that needs room.
-    fn is_large(&self, stream: Stream) -> bool {
-        self.large.lock().unwrap_or_else(PoisonError::into_inner).contains(&stream)
-    }
-
     fn no_credential(&self, question: &Question, cause: CredentialError) -> SourceError {
         let on = self.setup.account.events_url.as_ref().map(|url| without_extras(url).to_string());
         SourceError {
@@ -283,7 +246,7 @@ async fn exchange(
         return Err(Failure::Malformed("it has no readable Date header, the only clock that is believed".into()).into());
     };
     let body = http::read_body(response, answer_bytes_max).await?;
-    Ok(Answer { body, date, room: None })
+    Ok(Answer { body, date })
 }
 
 /// Without what could carry a secret into an error text.
@@ -330,21 +293,18 @@ impl Source for EventsApi {
     }
 
     async fn page(&self, stream: Stream, request: &PageRequest, lane: Lane) -> Result<Answer, SourceError> {
-        let question = self.page_question(stream, request, lane);
-        if !self.is_large(stream) {
-            match self.ask_within(&question, stream, None).await {
-                // Asked again with room for all of it.
-                Err(error) if error.failure == Failure::TooLarge => {}
-                answered => return answered,
-            }
-        }
-        self.ask_within(&question, stream, Room::wait().await).await
-    }
-
-    async fn page_ahead(&self, stream: Stream, request: &PageRequest, lane: Lane) -> Result<Answer, SourceError> {
-        let question = self.page_question(stream, request, lane);
-        let room = if self.is_large(stream) { Room::at_once() } else { None };
-        self.ask_within(&question, stream, room).await
+        let version = match self.setup.account.api {
+            ApiVersion::V1 => "v1",
+            ApiVersion::V2 => "v2",
+        };
+        let question = Question {
+            attempted: format!("read a page of {stream}"),
+            path: format!("/api/{version}/{stream}"),
+            body: Some(body_of(request)),
+            answer_bytes_max: BODY_BYTES_MAX,
+            lane,
+        };
+        self.ask(&question).await.map(|(answer, _)| answer)
     }
 
     fn late_lane_is_spent(&self) -> bool {

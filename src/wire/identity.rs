@@ -138,7 +138,8 @@ impl TokenCredential for Identity {
                 std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<AzureError>()).cloned();
             let Some(refusal) = refusal.filter(AzureError::is_a_refusal) else { return Err(error) };
             if matches!(self.read_again().await, Ok(Renewed::Changed)) {
-                tracing::warn!("the Azure identity was refused; going on with the secret that replaced it");
+                let setting = self.reference().map_or("azure.credential", |(setting, _)| setting);
+                tracing::warn!(setting, "the Azure identity was refused; going on with the secret that replaced it");
                 continue;
             }
             self.held().refused = Some((Instant::now(), refusal));

@@ -321,7 +321,7 @@ impl Source for Link {
                     }
                 };
                 kind_of(&body, hooked_kind, request).into_iter().for_each(|kind| state.struck.by(kind));
-                body.map(|body| Answer { body: body.into(), date, room: None })
+                body.map(|body| Answer { body: body.into(), date })
             })
             .await;
         answered.map_err(error)
