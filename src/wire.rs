@@ -2,6 +2,7 @@
 
 mod identity;
 mod look;
+mod redact_key;
 
 pub use look::{Greeting, Ground};
 
@@ -263,6 +264,7 @@ impl Outside {
         let name = owner.simple().to_string();
         store.announce(&name).await?;
         let redact = self.redact().await?;
+        redact_key::tell_a_change(&*store, &redact).await?;
         let verify = self.config.delivery.on_in_doubt == config::OnInDoubt::Verify;
         let table = if verify { Some(self.table()?) } else { None };
         let (mut feeds, mut health) = (Vec::new(), BTreeMap::new());

@@ -61,6 +61,13 @@ impl Redact {
         }
     }
 
+    /// Tells two keys apart and says nothing of either; none without a key.
+    pub fn key_fingerprint(&self) -> Option<String> {
+        self.key.as_ref()?;
+        self.pseudonym(&Value::from("opship redact key fingerprint"))
+            .and_then(|value| value.as_str().map(str::to_owned))
+    }
+
     /// The column's JSON with the configured paths dropped or replaced; `None` when nothing of it is left.
     pub fn apply(&self, place: usize, raw: &str) -> Option<String> {
         // What cannot be read cannot be redacted: it goes as a whole.

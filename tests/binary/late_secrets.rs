@@ -87,3 +87,22 @@ async fn fm_68_a_client_secret_is_waited_for_and_never_worn_out() {
     agent.stop().await.exits(0);
     world.assert_exactly_once();
 }
+
+/// Fault: the key of the pseudonyms is changed between two runs. Shows: an ERROR says so once, with the remedy; the same key is no news.
+#[tokio::test]
+async fn fm_68_another_key_of_the_pseudonyms_is_told() {
+    let mut world = World::file(history(30)).await;
+    world.set("OPSHIP_FILTER__REDACT", r#"["client.ip_address"]"#).set("OPSHIP_FILTER__REDACT_KEY", "env:REDACT_KEY");
+    for (key, is_told) in [
+        ("the-first-key-of-all", false),
+        ("the-first-key-of-all", false),
+        ("the-second-key-of-all", true),
+        ("the-second-key-of-all", false),
+    ] {
+        world.secret(key).set("REDACT_KEY", key);
+        let ran = world.once().await.exits(0);
+        let told = ran.stderr.lines().filter(|line| line.contains("\"ERROR\"") && line.contains("filter.redact_key"));
+        assert_eq!(told.count(), usize::from(is_told), "{key}: {}", ran.stderr);
+    }
+    world.assert_exactly_once();
+}
