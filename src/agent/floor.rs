@@ -99,7 +99,8 @@ impl Feed {
         let known = window::earlier(clocks.earlier(), self.settings.ledger_keep);
         let Some(position) = &mut self.position else { return };
         let cp = &mut position.cp;
-        if [cp.watermark, cp.sweep_mark, cp.late_mark, cp.late_at].iter().all(|mark| *mark <= latest) {
+        // A late sweep that is due in the future counts as due.
+        if [cp.watermark, cp.sweep_mark, cp.late_mark].iter().all(|mark| *mark <= latest) {
             return;
         }
         let from = window::reached(cp, known, clocks);
@@ -109,8 +110,8 @@ impl Feed {
             (cp.sweep_mark, cp.overlap_sweep) = (from, None);
         }
         cp.watermark = cp.watermark.min(cp.sweep_mark);
-        if cp.late_mark > latest || cp.late_at > latest {
-            (cp.late_mark, cp.late_at, cp.late_sweep) = (from, from, None);
+        if cp.late_mark > latest {
+            (cp.late_mark, cp.late_sweep) = (from, None);
         }
     }
 }
