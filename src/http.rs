@@ -2,12 +2,14 @@
 
 mod body;
 pub mod descriptors;
+mod either;
 mod gate;
 mod glimpse;
 mod refusal;
 
 pub use crate::flow::words::one_line;
 pub use body::read_body;
+pub use either::Either;
 pub use glimpse::{Glimpse, glimpse, proxy_for};
 pub use refusal::{date_of, failure_of_body, failure_of_status};
 
@@ -51,9 +53,17 @@ pub fn client(options: &config::Http) -> Result<reqwest::Client, HttpError> {
 /// # Errors
 /// A CA file that cannot be read or holds no certificate, or a proxy that cannot be used.
 pub fn client_for(options: &config::Http, demand: Demand) -> Result<reqwest::Client, HttpError> {
+    client_by(options, demand, |builder| builder)
+}
+
+fn client_by(
+    options: &config::Http,
+    demand: Demand,
+    change: impl FnOnce(reqwest::ClientBuilder) -> reqwest::ClientBuilder,
+) -> Result<reqwest::Client, HttpError> {
     let (idle_max, idle_for) = demand.idle();
     let builder = builder(options)?.pool_max_idle_per_host(idle_max).pool_idle_timeout(idle_for);
-    built(builder.connector_layer(Gate::new(Shares::now())))
+    built(change(builder.connector_layer(Gate::new(Shares::now()))))
 }
 
 const NO_ROOTS: &str = "install the package ca-certificates, or name a PEM file of certificate authorities in http.ca_file; where the \

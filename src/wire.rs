@@ -165,6 +165,10 @@ impl Outside {
         Ok(self.events_api(name)?)
     }
 
+    fn either(&self) -> http::Either {
+        http::Either::new(self.http.clone(), &self.config.http, demand(&self.config))
+    }
+
     fn events_api(&self, name: &AccountName) -> Result<Arc<EventsApi>, WireError> {
         let account = self.config.accounts.get(name).cloned();
         let account = account.ok_or_else(|| WireError::Setting(format!("there is no account {name}")))?;
@@ -173,7 +177,7 @@ impl Outside {
             account,
             allow: Allow::from(&self.config.delivery),
             secrets: self.secrets.clone(),
-            client: self.http.clone(),
+            client: self.either(),
         })))
     }
 
@@ -189,7 +193,7 @@ impl Outside {
                 };
                 let tokens =
                     self.sink_tokens().ok_or_else(|| WireError::Setting("azure.credential is not set".into()))?;
-                Arc::new(AzureDcr::new(&to, tokens, self.http.clone())?)
+                Arc::new(AzureDcr::new(&to, tokens, self.either())?)
             }
             config::Sink::Ndjson { path, stream } => Arc::new(Ndjson::open(path, stream)?),
             config::Sink::Unset => return Err(WireError::Setting("sink.kind is not set".into())),

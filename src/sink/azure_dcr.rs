@@ -5,7 +5,7 @@ use crate::azure::Tokens;
 use crate::flow::forbidden::forbidden;
 use crate::flow::retry::Failure;
 use crate::flow::words::Hidden;
-use crate::http::{REQUEST_DEADLINE, cause_of, failure_of, failure_of_status};
+use crate::http::{Either, REQUEST_DEADLINE, cause_of, failure_of, failure_of_status};
 use async_trait::async_trait;
 use bytes::Bytes;
 use flate2::{Compress, Compression, FlushCompress, Status};
@@ -38,7 +38,7 @@ pub struct Destination {
 pub struct AzureDcr {
     url: Url,
     place: String,
-    http: reqwest::Client,
+    http: Either,
     tokens: Arc<Tokens>,
     gzip: Option<Arc<Mutex<Gzip>>>,
 }
@@ -53,7 +53,7 @@ impl AzureDcr {
     ///
     /// # Errors
     /// An endpoint that is neither https nor an allowed loopback address, or one that no path can be appended to.
-    pub fn new(to: &Destination, tokens: Arc<Tokens>, http: reqwest::Client) -> Result<Self, SinkError> {
+    pub fn new(to: &Destination, tokens: Arc<Tokens>, http: impl Into<Either>) -> Result<Self, SinkError> {
         let refuse = |why: &'static str| SinkError {
             attempted: "set up the sink".into(),
             on: shown(&to.endpoint),
@@ -74,7 +74,7 @@ impl AzureDcr {
         ]);
         let place = format!("azure:{}/{}", to.dcr_immutable_id, to.stream);
         let gzip = (to.gzip_level > 0).then(|| Arc::new(Mutex::new(Gzip::new(to.gzip_level))));
-        Ok(Self { url, place, http, tokens, gzip })
+        Ok(Self { url, place, http: http.into(), tokens, gzip })
     }
 
     fn error(&self, attempted: &str, failure: Failure, cause: Option<Cause>) -> SinkError {
@@ -96,18 +96,24 @@ impl AzureDcr {
         (body, gzip): (Bytes, bool),
         until: Instant,
     ) -> Result<(), (Failure, Option<Cause>)> {
-        let mut request = self
-            .http
-            .post(self.url.clone())
-            .timeout(until.saturating_duration_since(Instant::now()))
-            .bearer_auth(token.expose_secret())
-            .header(CONTENT_TYPE, "application/json")
-            .header("x-ms-client-request-id", uuid::Uuid::new_v4().to_string())
-            .body(body);
-        if gzip {
-            request = request.header(CONTENT_ENCODING, "gzip");
-        }
-        let response = request.send().await.map_err(|error| (failure_of(&error), Some(cause_of(error))))?;
+        let request = || {
+            let request = self
+                .http
+                .now()
+                .post(self.url.clone())
+                .timeout(until.saturating_duration_since(Instant::now()))
+                .bearer_auth(token.expose_secret())
+                .header(CONTENT_TYPE, "application/json")
+                .header("x-ms-client-request-id", uuid::Uuid::new_v4().to_string())
+                .body(body.clone());
+            if gzip { request.header(CONTENT_ENCODING, "gzip") } else { request }
+        };
+        let sent = match request().send().await {
+            // Refused for the way it came, not processed.
+            Err(error) if self.http.falls_back(&error) => request().send().await,
+            sent => sent,
+        };
+        let response = sent.map_err(|error| (failure_of(&error), Some(cause_of(error))))?;
         match response.status().as_u16() {
             200 | 204 => Ok(()),
             // Neither a yes nor a no of this API: the rows may be in.

@@ -28,7 +28,7 @@ pub struct Setup {
     pub account: Account,
     pub allow: Allow,
     pub secrets: Arc<dyn SecretReader>,
-    pub client: reqwest::Client,
+    pub client: http::Either,
 }
 
 /// One 1Password account at the Events API. All streams of the account share it, and with it the token and its request budget.
@@ -80,11 +80,13 @@ struct Trouble {
     failure: Failure,
     date: Option<Time>,
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+    /// The server has refused the way, not the request.
+    is_to_be_sent_again: bool,
 }
 
 impl From<Failure> for Trouble {
     fn from(failure: Failure) -> Self {
-        Self { failure, date: None, cause: None }
+        Self { failure, date: None, cause: None, is_to_be_sent_again: false }
     }
 }
 
@@ -189,32 +191,41 @@ impl EventsApi {
 
     async fn send(&self, credential: &Credential, question: &Question) -> Result<Answer, SourceError> {
         let url = format!("{}{}", credential.base.as_str().trim_end_matches('/'), question.path);
-        let client = &self.setup.client;
-        let request = match &question.body {
-            Some(body) => client.post(&url).header(CONTENT_TYPE, "application/json").body(body.clone()),
-            None => client.get(&url),
-        };
-        let request = request
-            .header(AUTHORIZATION, credential.header.clone())
-            .header(ACCEPT, "application/json")
-            // Inflating a page costs more CPU than its bytes are worth on a link to 1Password. An answer that comes gzipped all
-            // the same is decoded by the client, and the cap counts what comes out.
-            .header(ACCEPT_ENCODING, "identity");
-        self.budget.take(question.lane).await;
         let token = credential.header.to_str().unwrap_or_default().trim_start_matches("Bearer ");
         let hidden = Hidden { secrets: &[token], body: question.body.as_deref().unwrap_or_default() };
-        let exchange = exchange(request, question.answer_bytes_max, &hidden);
-        let outcome = match time::timeout(self.deadline, exchange).await {
-            Ok(outcome) => outcome,
-            Err(elapsed) => Err(Trouble { cause: Some(elapsed.into()), ..Failure::Interrupted.into() }),
+        let once = async || {
+            self.budget.take(question.lane).await;
+            let request = self.request(&url, credential, question);
+            let exchange = exchange(request, question.answer_bytes_max, &hidden, &self.setup.client);
+            time::timeout(self.deadline, exchange)
+                .await
+                .unwrap_or_else(|elapsed| Err(Trouble { cause: Some(elapsed.into()), ..Failure::Interrupted.into() }))
         };
-        outcome.map_err(|Trouble { failure, date, cause }| SourceError {
+        let outcome = match once().await {
+            Err(Trouble { is_to_be_sent_again: true, .. }) => once().await,
+            outcome => outcome,
+        };
+        outcome.map_err(|Trouble { failure, date, cause, .. }| SourceError {
             attempted: question.attempted.clone(),
             on: url,
             failure,
             date,
             cause,
         })
+    }
+
+    fn request(&self, url: &str, credential: &Credential, question: &Question) -> reqwest::RequestBuilder {
+        let client = self.setup.client.now();
+        let request = match &question.body {
+            Some(body) => client.post(url).header(CONTENT_TYPE, "application/json").body(body.clone()),
+            None => client.get(url),
+        };
+        request
+            .header(AUTHORIZATION, credential.header.clone())
+            .header(ACCEPT, "application/json")
+            // Inflating a page costs more CPU than its bytes are worth on a link to 1Password. An answer that comes gzipped all
+            // the same is decoded by the client, and the cap counts what comes out.
+            .header(ACCEPT_ENCODING, "identity")
     }
 
     fn no_credential(&self, question: &Question, cause: CredentialError) -> SourceError {
@@ -234,10 +245,13 @@ async fn exchange(
     request: reqwest::RequestBuilder,
     answer_bytes_max: usize,
     hidden: &Hidden<'_>,
+    client: &http::Either,
 ) -> Result<Answer, Trouble> {
-    let unsent = |error| Trouble { cause: Some(http::cause_of(error)), ..Failure::NotConnected.into() };
-    let response =
-        request.send().await.map_err(|error| Trouble { failure: http::failure_of(&error), ..unsent(error) })?;
+    let unsent = |error: reqwest::Error| {
+        let (failure, is_to_be_sent_again) = (http::failure_of(&error), client.falls_back(&error));
+        Trouble { failure, date: None, cause: Some(http::cause_of(error)), is_to_be_sent_again }
+    };
+    let response = request.send().await.map_err(unsent)?;
     if response.status() != reqwest::StatusCode::OK {
         let date = http::date_of(&response);
         return Err(Trouble { date, ..http::failure_of_status(response, hidden).await.into() });

@@ -6,7 +6,9 @@ use crate::world::{World, history};
 use futures_util::future::join_all;
 use rcgen::{SanType, date_time_ymd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio_rustls::TlsAcceptor;
 
 const HOST: &str = "localhost";
 const BUSY: &str = "HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n";
@@ -103,4 +105,50 @@ async fn fm_31_without_authorities_of_the_system_the_start_is_refused_with_what_
     world.unset("OPSHIP_HTTP__CA_FILE");
     world.set("SSL_CERT_FILE", pem.display().to_string()).once().await.exits(0);
     world.assert_exactly_once();
+}
+
+/// Fault: source and rule speak HTTP/2 and refuse each stream of it with HTTP_1_1_REQUIRED. Shows: the same request comes again by HTTP/1.1, and so do all that follow.
+#[tokio::test]
+async fn fm_64_a_server_that_wants_http_1_1_gets_it() {
+    for edge in [Edge::Source, Edge::Sink] {
+        let ours = Authority::new();
+        let (acceptor, plain) =
+            (TlsAcceptor::from(ours.server_of(HOST, &["h2", "http/1.1"])), Arc::new(AtomicUsize::new(0)));
+        let counted = plain.clone();
+        let server = Raw::wire(move |stream| {
+            let (acceptor, plain) = (acceptor.clone(), counted.clone());
+            async move {
+                let Ok(mut wire) = acceptor.accept(stream).await else { return };
+                if wire.get_ref().1.alpn_protocol() == Some(b"h2") {
+                    return refuse_http2(&mut wire).await;
+                }
+                plain.fetch_add(1, Ordering::SeqCst);
+                let _ = wire.read(&mut [0; 65_536]).await;
+                let _ = wire.write_all(BUSY.as_bytes()).await;
+                let _ = wire.shutdown().await;
+            }
+        })
+        .await;
+        let mut world = World::trusting(&ours).await;
+        let ran = world.fails_and_heals(edge, &format!("https://{HOST}:{}", server.address.port())).await;
+        let refused = ran.says(&["answered 503"]).stderr.matches("the server refuses HTTP/2").count();
+        assert!(refused >= 1 && plain.load(Ordering::SeqCst) > 1, "{edge:?}: {refused}, {plain:?}");
+    }
+}
+
+/// An empty SETTINGS, then RST_STREAM with HTTP_1_1_REQUIRED (13) for the first stream that a client opens.
+async fn refuse_http2(wire: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin)) {
+    let _ = wire.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await;
+    let mut preface = [0; 24];
+    let _ = wire.read_exact(&mut preface).await;
+    let mut head = [0; 9];
+    while wire.read_exact(&mut head).await.is_ok() {
+        let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+        let _ = wire.read_exact(&mut vec![0; length]).await;
+        // HEADERS
+        if head[3] == 1 {
+            let reset = [&[0, 0, 4, 3, 0][..], &head[5..], &[0, 0, 0, 13]].concat();
+            let _ = wire.write_all(&reset).await;
+        }
+    }
 }

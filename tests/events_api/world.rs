@@ -204,7 +204,7 @@ pub(crate) fn source(token: &TokenFile, events_url: Option<&str>, api: ApiVersio
         account,
         allow: Allow { hosts: Default::default(), insecure_loopback: true },
         secrets: Arc::new(Files { _directory: token.0.clone() }),
-        client: opship::http::client(&config::Http::default()).unwrap(),
+        client: opship::http::client(&config::Http::default()).unwrap().into(),
     })
 }
 

@@ -151,14 +151,20 @@ impl Authority {
     /// A server with a certificate for `host`, changed as the test needs it.
     pub fn server(&self, host: &str, change: impl FnOnce(&mut CertificateParams)) -> Arc<ServerConfig> {
         let (key, params) = leaf(host, change);
-        server(params.signed_by(&key, &self.0).unwrap().der().clone(), &key)
+        server(params.signed_by(&key, &self.0).unwrap().der().clone(), &key, &[])
+    }
+
+    /// One that offers these protocols (ALPN), the first that the client knows.
+    pub fn server_of(&self, host: &str, protocols: &[&str]) -> Arc<ServerConfig> {
+        let (key, params) = leaf(host, |_| ());
+        server(params.signed_by(&key, &self.0).unwrap().der().clone(), &key, protocols)
     }
 }
 
 /// A server that vouches for itself.
 pub fn self_signed(host: &str) -> Arc<ServerConfig> {
     let (key, params) = leaf(host, |_| ());
-    server(params.self_signed(&key).unwrap().der().clone(), &key)
+    server(params.self_signed(&key).unwrap().der().clone(), &key, &[])
 }
 
 fn leaf(host: &str, change: impl FnOnce(&mut CertificateParams)) -> (KeyPair, CertificateParams) {
@@ -167,9 +173,11 @@ fn leaf(host: &str, change: impl FnOnce(&mut CertificateParams)) -> (KeyPair, Ce
     (KeyPair::generate().unwrap(), params)
 }
 
-fn server(certificate: CertificateDer<'static>, key: &KeyPair) -> Arc<ServerConfig> {
+fn server(certificate: CertificateDer<'static>, key: &KeyPair, protocols: &[&str]) -> Arc<ServerConfig> {
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    Arc::new(config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap())
+    let mut config = config.with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    Arc::new(config)
 }
