@@ -27,7 +27,7 @@ impl Bench {
     async fn start(options: Options) -> Self {
         Self {
             sim: Sim::start(options).await.unwrap(),
-            client: opship::http::client(&config::Http::default()).unwrap().into(),
+            client: opship::http::client(&config::Http::default()).unwrap(),
         }
     }
 
