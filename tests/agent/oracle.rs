@@ -180,6 +180,7 @@ impl World {
         let intent = self.open_intent();
         let open: HashMap<EventKey, u32> =
             intent.iter().flat_map(|intent| intent.keys().into_iter().map(|key| (key, intent.attempt))).collect();
+        let told = self.stored_checkpoint().map_or(0, |cp| cp.in_doubt.batches);
         let state = self.state();
         let mut extra = 0;
         for event in &state.source.events {
@@ -196,7 +197,9 @@ impl World {
             let is_counted = open.contains_key(&key) || known >= copies;
             assert!(is_counted, "A: {} has {copies} copies of {known} attempts", event.uuid);
         }
-        let doubts = (state.sink.doubts + self.crashes) as usize;
+        // Accepted, and then the ledger took nothing for longer than anybody waits: in doubt too, as far as that was told.
+        let unrecorded = state.store.struck.times(Kind::LedgerSealed).min(told);
+        let doubts = (state.sink.doubts + self.crashes + unrecorded) as usize;
         let rows_max = self.settings.batch_rows_max;
         assert!(extra <= doubts * rows_max, "D: {extra} copies for {doubts} doubts of {rows_max} rows");
     }
