@@ -135,7 +135,7 @@ async fn a_replay_without_the_role_says_so_and_changes_nothing() {
     world.sim.world().clear_faults();
     world.sim.world().revoke_role();
     let before = world.letters().await.iter().map(|letter| letter["why"].clone()).collect::<Vec<_>>();
-    let outcomes = world.replay(&["--all"], 1).await;
+    let outcomes = world.replay(&["--all"], 77).await;
     assert!(outcomes[0]["said"].as_str().unwrap().contains("Monitoring Metrics Publisher"), "{outcomes:?}");
     assert!(outcomes[1]["said"].as_str().unwrap().contains("not tried"), "{outcomes:?}");
     let after = world.checkpoint(Stream::AuditEvents).await;

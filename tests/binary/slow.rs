@@ -60,12 +60,12 @@ async fn fm_33_a_server_that_drips_is_bounded_by_the_total_deadline() {
     join_all(each).await;
 }
 
-/// Fault: a name server that leaves the first question of each feed without an answer. Shows: the deadline of connecting holds (20 s), the same run goes on and ships everything once.
+/// Fault: a name server that leaves the first questions without an answer. Shows: the token speaks for itself after 10 s, the deadline of connecting holds (20 s), the same run goes on and ships everything once.
 #[tokio::test]
 async fn fm_30_a_name_server_that_never_answers_is_given_up_within_the_deadline() {
-    let world = World::by_name("3").await;
+    let world = World::by_name("9").await;
     let ran = world.once().await.exits(0).says(&["could not connect", "localhost"]);
-    assert!((20..45).contains(&ran.took.as_secs()), "{:?}", ran.took);
+    assert!((20..75).contains(&ran.took.as_secs()), "{:?}", ran.took);
     world.assert_exactly_once();
 }
 

@@ -160,7 +160,7 @@ async fn a_wrong_token_is_told_and_not_hidden_behind_the_store() {
         .set("OPSHIP_ADMIN__TOKEN", "env:NOT_SET_ANYWHERE")
         .cli(&["status"])
         .await
-        .exits(64)
+        .exits(77)
         .says(&["NOT_SET_ANYWHERE"]);
     agent.stop().await.exits(0);
 }
