@@ -68,8 +68,7 @@ fn scenes_of_the_source() -> impl IntoIterator<Item = Scene> {
         "pages have no items", 1 => on(Target::Events, text(r#"{"cursor":"c1","has_more":true}"#));
         "pages never end", 1 => on(Target::Events, What::Page(PageFault::SameCursor));
         "1Password resets connections", 1 => on(Target::Events, What::ResetBeforeHeaders);
-        "introspection is down", 1 => on(Target::Introspect, status(500));
-        "1Password is unreachable", 1 => |world: &mut World| _ = world.point(Edge::Source, &format!("http://{}", closed()));
+        "1Password is looked for at another address", 64 => |world: &mut World| _ = world.point(Edge::Source, &format!("http://{}", closed()));
         "the time to start from lies ahead", 1 => |world: &mut World| {
             world.set("OPSHIP_SCHEDULE__LOOKBACK", "2090-01-01T00:00:00Z");
             std::fs::remove_dir_all(world.home.path().join("state")).unwrap();
