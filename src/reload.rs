@@ -61,39 +61,25 @@ impl Reload {
 
     /// Reads everything again, and says only what has changed or cannot be read.
     pub async fn look_again(&self) {
-        let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for InUse { setting, holder, .. } in &secrets {
-            match holder.renew().await {
-                Ok(Renewed::Changed) => {
-                    tracing::info!(setting, "the secret is another one: it is in use from now on")
-                }
-                Ok(Renewed::Same) => {}
-                Err(error) => {
-                    tracing::warn!(setting, error = %error, remedy = "correct it: it is read again by itself",
-                        "the secret cannot be read or used: the one in use stays in use");
-                }
-            }
+        for secret in self.in_use() {
+            secret.renew("correct it: it is read again by itself").await;
         }
+    }
+
+    fn in_use(&self) -> Vec<InUse> {
+        self.secrets.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Reads everything again, says what has changed, then hurries those who wait.
     pub async fn now(&self) {
-        let secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let secrets = self.in_use();
         let (mut changed, mut same, mut unreadable) = (0_u32, Vec::new(), 0_u32);
         for secret in &secrets {
-            let setting = secret.setting.as_str();
             secret.holder.hurry();
-            match secret.holder.renew().await {
-                Ok(Renewed::Changed) => {
-                    changed += 1;
-                    tracing::info!(setting, "the secret is another one: it is in use from now on");
-                }
-                Ok(Renewed::Same) => same.push(secret),
-                Err(error) => {
-                    unreadable += 1;
-                    tracing::warn!(setting, error = %error, remedy = "correct it, then send SIGHUP again",
-                        "the secret cannot be read or used: the one in use stays in use");
-                }
+            match secret.renew("correct it, then send SIGHUP again").await {
+                Some(Renewed::Changed) => changed += 1,
+                Some(Renewed::Same) => same.push(secret),
+                None => unreadable += 1,
             }
         }
         for secret in &same {
@@ -109,6 +95,25 @@ impl Reload {
             tracing::info!(changed, same, unreadable, "secrets were read again; feeds that wait try now");
         }
         self.hurry.send_modify(|times| *times += 1);
+    }
+}
+
+impl InUse {
+    /// Reads it again, and says if it is another one or cannot be read; then none.
+    async fn renew(&self, remedy: &str) -> Option<Renewed> {
+        let setting = self.setting.as_str();
+        match self.holder.renew().await {
+            Ok(renewed) => {
+                if renewed == Renewed::Changed {
+                    tracing::info!(setting, "the secret is another one: it is in use from now on");
+                }
+                Some(renewed)
+            }
+            Err(error) => {
+                tracing::warn!(setting, error = %error, remedy, "the secret cannot be read or used: the one in use stays in use");
+                None
+            }
+        }
     }
 }
 

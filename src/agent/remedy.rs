@@ -1,6 +1,7 @@
 //! What the operator should do about a request that failed; where nothing needs doing, that.
 
-use crate::flow::forbidden::forbidden;
+use super::trouble::Trouble;
+use crate::flow::forbidden::{ROLE, forbidden};
 use crate::flow::retry::{Edge, Failure, REQUEST_REFUSED, Verdict, verdict};
 use crate::store::StoreError;
 use crate::store::checkpoints::CheckpointError;
@@ -40,7 +41,7 @@ pub(super) fn of_sink(failure: &Failure) -> &'static str {
             match failure {
                 Failure::Status { status: 403, code, message, .. } => forbidden(code, message.raw()),
                 // Refused again with a new token.
-                Failure::Status { status: 401, .. } => forbidden("401", ""),
+                Failure::Status { status: 401, .. } => ROLE,
                 Failure::NoCredential => {
                     "check the Azure identity: azure.credential and, where it needs them, azure.client_id and \
                  azure.tenant_id; `opship check` asks for a token"
@@ -65,9 +66,7 @@ pub(super) fn of_store(error: &CheckpointError) -> String {
         CheckpointError::Store(StoreError::Locked { .. }) => StoreError::UNLOCK.into(),
         CheckpointError::Store(StoreError::Unfit { .. }) => StoreError::FIT.into(),
         CheckpointError::TooNew { .. } => "upgrade this opship to the version that wrote it, or newer".into(),
-        CheckpointError::Lost(_) => {
-            "nothing: another process ships this feed, and this one takes over when that one ends".into()
-        }
+        CheckpointError::Lost(_) => Trouble::Lost.remedy(),
         CheckpointError::Store(_) | CheckpointError::Unwritable { .. } => STORE_AWAY.into(),
     }
 }

@@ -2,7 +2,8 @@
 
 use super::suspicion::is_azures;
 
-const ROLE: &str = "give the identity the role Monitoring Metrics Publisher on the data collection rule; a new assignment takes up to 30 minutes \
+/// Of a destination that does not let the identity write.
+pub const ROLE: &str = "give the identity the role Monitoring Metrics Publisher on the data collection rule; a new assignment takes up to 30 minutes \
     to spread";
 const NOT_BOUND: &str = "no role is missing: the data collection rule does not belong to this endpoint; set sink.endpoint to the rule's own \
     logsIngestion endpoint, or to that of the data collection endpoint that the rule names";

@@ -1,18 +1,13 @@
 //! Secrets that are not there yet, change, or are refused.
 
-use crate::agent::{Agent, wait_until};
+use crate::agent::wait_until;
 use crate::browse::Browser;
 use crate::world::{Kind, World, history};
 use opship::sim::Service;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(60);
-
-fn hurry(agent: &Agent) {
-    let id = Pid::from_raw(i32::try_from(agent.id()).unwrap()).unwrap();
-    kill_process(id, Signal::HUP).unwrap();
-}
 
 /// Until the status says that a secret is waited for.
 async fn waits_for_a_secret(browser: Browser) {
@@ -41,19 +36,19 @@ async fn fm_68_a_secret_that_is_not_there_yet_is_waited_for() {
         .await;
     std::fs::write(&admin, "the-admin-token").unwrap();
     world.secret("the-admin-token");
-    hurry(&agent);
+    agent.signal(Signal::HUP);
     let bearer = ["authorization: Bearer the-admin-token"];
     let told = browser
         .wait_for("/status.json", &bearer, SOON, |answer| answer.body.matches("waits for a secret").count() >= 3)
         .await;
     assert!(told.body.contains("accounts.NAME.token"), "{}", told.body);
     std::fs::write(&token, world.sim.token()).unwrap();
-    hurry(&agent);
+    agent.signal(Signal::HUP);
     wait_until("everything arrives", SOON, || world.sim.world().compare().lost == 0).await;
     // The admin token is read again too.
     std::fs::write(&admin, "another-admin-token").unwrap();
     world.secret("another-admin-token");
-    hurry(&agent);
+    agent.signal(Signal::HUP);
     let other = ["authorization: Bearer another-admin-token"];
     browser.wait_for("/status.json", &other, SOON, |answer| answer.status == 200).await;
     assert_eq!(browser.ask("GET", "/status.json", &bearer).await.status, 401);
@@ -74,7 +69,7 @@ async fn fm_68_a_client_secret_is_waited_for_and_never_worn_out() {
     waits_for_a_secret(browser).await;
     std::fs::write(&file, "a-wrong-secret").unwrap();
     world.secret("a-wrong-secret");
-    hurry(&agent);
+    agent.signal(Signal::HUP);
     wait_until("it is refused", SOON, || agent.stderr().contains("7000215")).await;
     let asked = || world.sim.world().journal().iter().filter(|entry| entry.service == Service::Identity).count();
     let before = asked();

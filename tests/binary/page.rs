@@ -2,7 +2,7 @@
 
 use crate::agent::{Agent, wait_until};
 use crate::world::{World, history};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Stdio;
@@ -71,8 +71,8 @@ impl Stage {
             match wish.as_str() {
                 "stop" => drop(agent.take().unwrap().stop().await.exits(0)),
                 "start" => agent = Some(self.agent().await),
-                "freeze" => send(agent.as_ref().unwrap(), Signal::STOP),
-                "thaw" => send(agent.as_ref().unwrap(), Signal::CONT),
+                "freeze" => agent.as_ref().unwrap().signal(Signal::STOP),
+                "thaw" => agent.as_ref().unwrap().signal(Signal::CONT),
                 other => panic!("{other:?} is no wish"),
             }
             done.write_all(b"done\n").await.unwrap();
@@ -83,10 +83,6 @@ impl Stage {
         assert!(browser.wait().await.unwrap().success(), "{said}\nthe agent said:\n{}", agent.stderr());
         agent
     }
-}
-
-fn send(agent: &Agent, signal: Signal) {
-    kill_process(Pid::from_raw(i32::try_from(agent.id()).unwrap()).unwrap(), signal).unwrap();
 }
 
 #[tokio::test]
