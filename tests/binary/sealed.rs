@@ -71,7 +71,8 @@ async fn fm_54_a_batch_that_cannot_be_recorded_is_posted_by_no_start() {
 #[tokio::test]
 async fn fm_54_room_for_the_ids_is_taken_before_they_are_posted() {
     let span = Duration::from_secs(1500);
-    let mut world = World::file(Options { history_span: span, ..history(1200) }).await;
+    // So many that the half of a feed that lies in one hour, and so in one segment, does not fit either.
+    let mut world = World::file(Options { history_span: span, ..history(2400) }).await;
     world.set("OPSHIP_LOG__LEVEL", "error").set("OPSHIP_DELIVERY__BATCH_ROWS_MAX", 25);
     let mut rows = Vec::new();
     for _ in 0..STARTS {
