@@ -5,7 +5,7 @@ use super::clock::OPINION_PAUSE;
 use super::trouble::Trouble;
 use crate::config::Lookback;
 use crate::flow::checkpoint::{Checkpoint, Fingerprints};
-use crate::flow::clock::{APART_MAX, in_words};
+use crate::flow::clock::{APART_MAX, Clocks, in_words};
 use crate::flow::{Time, window};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -89,31 +89,53 @@ impl Feed {
 }
 
 impl Feed {
-    /// Marks that lie ahead of the present were set by a wrong time that two answers agreed on: what lies between the last right mark and
-    /// the present was perhaps never read, and nobody knows any more where that mark was. All is read again that the ledger still knows, so
-    /// that nothing ships twice.
-    pub(super) fn mend_marks_ahead(&mut self) {
+    /// While the source's clock is ahead of this host's, one of the two is wrong, and nobody knows which: where the marks stood before is kept.
+    pub(super) fn keep_sure_marks(&mut self) {
+        if is_ahead_of_the_host(self.clocks_now()) {
+            self.position.iter_mut().for_each(|position| position.cp.keep_sure_marks());
+        }
+    }
+
+    /// Takes back the marks that a wrong time of the source has moved: what lies before them was perhaps not there yet when it was read.
+    /// That shows when the clocks agree again, or when marks are ahead of both. From where they were right all is read again, as far as
+    /// the ledger knows what was shipped.
+    pub(super) fn mend_marks(&mut self) {
         let clocks = self.clocks_now();
+        let is_sure = !is_ahead_of_the_host(clocks);
         // Where this host's clock agrees with the marks, it is 1Password's that is wrong now, and they are right.
         let latest = window::later(clocks.date.max(clocks.host), APART_MAX);
         let known = window::earlier(clocks.earlier(), self.settings.ledger_keep);
         let Some(position) = &mut self.position else { return };
         let cp = &mut position.cp;
         // A late sweep that is due in the future counts as due.
-        if [cp.watermark, cp.sweep_mark, cp.late_mark].iter().all(|mark| *mark <= latest) {
-            return;
+        let is_ahead = [cp.watermark, cp.sweep_mark, cp.late_mark].iter().any(|mark| *mark > latest);
+        if !is_ahead && (!is_sure || cp.sure.is_none()) {
+            return self.keep_sure_marks();
         }
         let from = window::reached(cp, known, clocks);
-        tracing::error!(feed = %self.id, watermark = %cp.watermark, now = %clocks.date, %from, remedy = "nothing: find out whose clock was wrong, 1Password's or a proxy's on the way",
-            "the position is ahead of the present, because a wrong time was believed: events are read again from where it is sure");
-        if cp.sweep_mark > latest {
-            (cp.sweep_mark, cp.overlap_sweep) = (from, None);
+        let back = |mark: Time| if mark > latest { from } else { mark };
+        let (sweep_mark, late_mark) = match &cp.sure {
+            Some(sure) => (from.max(back(sure.sweep_mark)), from.max(back(sure.late_mark))),
+            None => (back(cp.sweep_mark), back(cp.late_mark)),
+        };
+        if is_ahead {
+            tracing::error!(feed = %self.id, watermark = %cp.watermark, now = %clocks.date, from = %sweep_mark, remedy = "nothing: find out whose clock was wrong, 1Password's or a proxy's on the way",
+                "the position is ahead of the present, because a wrong time was believed: events are read again from where it is sure");
+        } else {
+            tracing::warn!(feed = %self.id, from = %sweep_mark, remedy = "nothing: what was shipped is not shipped again",
+                "1Password's clock is not ahead of this host's any more: events are read again from before it was");
         }
-        cp.watermark = cp.watermark.min(cp.sweep_mark);
-        if cp.late_mark > latest {
-            (cp.late_mark, cp.late_sweep) = (from, None);
+        cp.take_marks_back(sweep_mark, late_mark);
+        if is_ahead {
+            cp.watermark = cp.watermark.min(cp.sweep_mark);
         }
+        cp.sure = None;
+        self.keep_sure_marks();
     }
+}
+
+fn is_ahead_of_the_host(clocks: Clocks) -> bool {
+    clocks.date > window::later(clocks.host, APART_MAX)
 }
 
 fn starts_later(time: Time) -> Trouble {

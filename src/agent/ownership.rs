@@ -55,6 +55,7 @@ impl Feed {
     fn claim(&self, stored: &Fingerprints) -> Result<Claim, Trouble> {
         let Some(me) = &self.me else { return Err(Trouble::Lost) };
         let account = Identity::new([&me.fingerprints, stored], &me.token);
-        Ok(Claim { feed: self.id.clone(), account, sink: me.fingerprints.sink.clone() })
+        let (token, sink) = (Some(me.token.clone()), me.fingerprints.sink.clone());
+        Ok(Claim { feed: self.id.clone(), account, token, sink })
     }
 }

@@ -4,7 +4,7 @@ use super::ownership::Me;
 use super::trouble::{Trouble, chain};
 use super::{Feed, Tick};
 use crate::config::Lookback;
-use crate::flow::checkpoint::{Checkpoint, Doubt, Fingerprints, LedgerSize, SweepProgress, Unknown};
+use crate::flow::checkpoint::{Checkpoint, Doubt, Fingerprints, LedgerSize, SureMarks, SweepProgress, Unknown};
 use crate::flow::map::Mapper;
 use crate::flow::planted::{self, Bug};
 use crate::flow::redact::Redact;
@@ -70,6 +70,7 @@ struct Mark {
     cursor: Option<Cursor>,
     born: Option<Time>,
     marks: [Time; 3],
+    sure: Option<SureMarks>,
     ledger: Option<LedgerSize>,
     sweeps: [Option<SweepProgress>; 2],
     stuck_ticks: u32,
@@ -81,6 +82,7 @@ impl Mark {
             cursor: cp.cursor.clone(),
             born: cp.cursor_born,
             marks: [cp.sweep_mark, cp.late_mark, cp.late_at],
+            sure: cp.sure.clone(),
             ledger: cp.ledger.clone(),
             sweeps: [cp.overlap_sweep.clone(), cp.late_sweep.clone()],
             stuck_ticks: cp.stuck_ticks,
@@ -121,7 +123,7 @@ impl Feed {
                     continue;
                 }
                 self.adopt(loaded, fingerprints);
-                self.mend_marks_ahead();
+                self.mend_marks();
                 return Ok(());
             };
             self.position = None;
@@ -158,6 +160,7 @@ impl Feed {
             });
         }
         let fingerprints = Fingerprints::new(&self.source.place(), who.account_uuid.as_deref(), &self.sink.place());
+        let fingerprints = fingerprints.told_by(&who.token);
         self.me = Some(Me { fingerprints: fingerprints.clone(), token: who.token });
         Ok(fingerprints)
     }
@@ -382,7 +385,8 @@ fn was_never_read(cp: &Checkpoint) -> bool {
 
 fn fingerprints_known(stored: &Fingerprints, now: Fingerprints) -> Fingerprints {
     let account = now.account.or_else(|| stored.account.clone());
-    Fingerprints { account, unknown: stored.unknown.clone(), ..now }
+    let token = now.token.filter(|_| account.is_none());
+    Fingerprints { account, token, unknown: stored.unknown.clone(), ..now }
 }
 
 /// Numbers in `[0, 1)` for full jitter, from a seed: splitmix64.

@@ -318,6 +318,7 @@ impl Feed {
     /// Takes the timestamps of a page into account, and tells how its events are judged.
     pub(super) fn see(&mut self, page: &Page<'_>, by: By, date: Time) -> Result<Origin, Trouble> {
         self.date = date;
+        self.keep_sure_marks();
         let overlap = self.settings.widths.overlap;
         let cp = &mut self.position()?.cp;
         let late_before = match by {

@@ -60,7 +60,8 @@ fn claim(subject: &Subject, stream: Stream, outside: &Outside) -> Option<Claim> 
     let who = subject.who.get()?;
     let now = Fingerprints::new("", who.account_uuid.as_deref(), &outside.sink_place().ok()?);
     let feed = FeedId { account: subject.name.clone(), stream };
-    Some(Claim { feed, account: Identity::new([&now], &who.token), sink: now.sink })
+    let account = Identity::new([&now], &who.token);
+    Some(Claim { feed, account, token: Some(who.token.clone()), sink: now.sink })
 }
 
 /// Nobody has shipped it yet: of two that are about to, the first by name is as good as the other.

@@ -3,6 +3,7 @@
 pub use super::totals::{Doubt, InDoubt, Totals};
 
 use super::envelope::{Kind, Opened};
+use super::identity::TokenHash;
 use super::map::sha256_hex;
 use super::planted::{self, Bug};
 use super::{AccountName, Cursor, EventId, EventKey, FeedId, Hour, Stream, Time};
@@ -57,7 +58,20 @@ pub struct Checkpoint {
     /// How much of the ledger there must be: less of it later was lost. None: not known yet, or nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger: Option<LedgerSize>,
+    /// While the source's clock is ahead of the host's: where the marks stood before it was. Should it be the source's that is wrong, what
+    /// lies behind the other marks was perhaps not there yet when it was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sure: Option<SureMarks>,
     /// Fields of newer versions survive a round trip.
+    #[serde(flatten)]
+    pub unknown: Unknown,
+}
+
+/// Marks that were set while both clocks told the same time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SureMarks {
+    pub sweep_mark: Time,
+    pub late_mark: Time,
     #[serde(flatten)]
     pub unknown: Unknown,
 }
@@ -78,6 +92,9 @@ pub struct Fingerprints {
     pub source: String,
     /// Of the account's uuid; absent until the API or the token names it.
     pub account: Option<String>,
+    /// Of the token, as long as nothing names the account: it tells whose position this is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
     /// Of rule and stream, or of the file.
     pub sink: String,
     #[serde(flatten)]
@@ -87,7 +104,14 @@ pub struct Fingerprints {
 impl Fingerprints {
     pub fn new(source: &str, account_uuid: Option<&str>, sink: &str) -> Self {
         let short = |text: &str| sha256_hex(text.as_bytes()).chars().take(16).collect();
-        Self { source: short(source), account: account_uuid.map(short), sink: short(sink), unknown: Unknown::new() }
+        let (source, account, sink) = (short(source), account_uuid.map(short), short(sink));
+        Self { source, account, token: None, sink, unknown: Unknown::new() }
+    }
+
+    /// The same, told by the token where nothing names the account.
+    pub fn told_by(mut self, token: &TokenHash) -> Self {
+        self.token = self.account.is_none().then(|| token.fingerprint());
+        self
     }
 
     /// Whether a checkpoint with these may be used where `now` holds. An account that was not named then or is not named now fits.
@@ -313,7 +337,23 @@ impl Checkpoint {
         }
     }
 
-    /// Moves the position. Marks never fall.
+    /// Keeps where the marks stand, unless that is kept from before: those that follow are not sure.
+    pub fn keep_sure_marks(&mut self) {
+        let (sweep_mark, late_mark) = (self.sweep_mark, self.late_mark);
+        self.sure.get_or_insert_with(|| SureMarks { sweep_mark, late_mark, unknown: Unknown::new() });
+    }
+
+    /// Takes the marks back, at most to those given. A sweep under way that starts behind them starts anew.
+    pub fn take_marks_back(&mut self, sweep_mark: Time, late_mark: Time) {
+        if self.sweep_mark > sweep_mark {
+            (self.sweep_mark, self.overlap_sweep) = (sweep_mark, None);
+        }
+        if self.late_mark > late_mark {
+            (self.late_mark, self.late_sweep) = (late_mark, None);
+        }
+    }
+
+    /// Moves the position. It moves no mark back.
     pub fn apply(&mut self, advance: Advance) {
         match advance {
             Advance::Cursor { cursor, born, drained, .. } => {

@@ -13,6 +13,11 @@ impl TokenHash {
     pub fn of(token: &str) -> Self {
         Self(sha256_hex(format!("opship-token\n{token}").as_bytes()))
     }
+
+    /// Short, for documents: another hash than the one that it is told by.
+    pub fn fingerprint(&self) -> String {
+        sha256_hex(format!("opship-token-fingerprint\n{}", self.0).as_bytes()).chars().take(16).collect()
+    }
 }
 
 /// Not even the hash of a secret stands in a log.

@@ -46,6 +46,7 @@ pub fn first(feed: &FeedId, fingerprints: Fingerprints, floor: Time, clocks: Clo
         in_doubt: InDoubt::default(),
         totals: Totals::default(),
         ledger: None,
+        sure: None,
         unknown: serde_json::Map::new(),
     }
 }

@@ -6,7 +6,7 @@ use super::checkpoints::{CheckpointError, Checkpoints};
 use super::{Expect, Key, Object, Store, StoreError, Version};
 use crate::flow::checkpoint::{Checkpoint, Decoded, Unknown};
 use crate::flow::envelope::{Kind, Opened};
-use crate::flow::identity::Identity;
+use crate::flow::identity::{Identity, TokenHash};
 use crate::flow::{AccountName, FeedId, Stream, Time};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,8 @@ const SILENT: Duration = Duration::from_secs(86_400);
 pub struct Claim {
     pub feed: FeedId,
     pub account: Identity,
+    /// The token that it is read with: it stands for the account where an introduction fails, also that of another entry.
+    pub token: Option<TokenHash>,
     /// The destination's fingerprint, as in checkpoints.
     pub sink: String,
 }
@@ -42,7 +44,17 @@ pub struct Claim {
 impl Claim {
     /// Where the owner's document stands.
     pub fn key(&self) -> Key {
-        Key::new(format!("{FOLDER}{}", self.account.digest(self.feed.stream, &self.sink)))
+        self.key_of(&self.account)
+    }
+
+    /// Where the same stands for who knows the token alone; none where that is all that is known.
+    fn token_key(&self) -> Option<Key> {
+        let token = self.token.clone().filter(|_| matches!(self.account, Identity::Named(_)));
+        token.map(|token| self.key_of(&Identity::Unnamed(token)))
+    }
+
+    fn key_of(&self, account: &Identity) -> Key {
+        Key::new(format!("{FOLDER}{}", account.digest(self.feed.stream, &self.sink)))
     }
 }
 
@@ -164,7 +176,8 @@ impl Twin {
 #[derive(Clone, Debug)]
 struct Claimant {
     feed: FeedId,
-    account: String,
+    account: Option<String>,
+    token: Option<String>,
     sink: String,
     shipped: u64,
     is_silent: bool,
@@ -192,31 +205,61 @@ impl Owners {
     /// The store, or a document that a newer program wrote: nothing is certain then, and nothing may be shipped.
     pub async fn claim(&self, claim: &Claim, now: Time) -> Result<Option<Twin>, CheckpointError> {
         self.tell_unnamed(claim);
-        let key = claim.key();
+        if let Stored::Owner(owner) = self.read(claim, &claim.key()).await? {
+            self.note_token(claim, &owner, now).await?;
+            return Ok(self.rule(claim, &owner));
+        }
+        let mut entry = self.by_checkpoints(claim).await?.unwrap_or_else(|| claim.feed.account.clone());
+        // Before the account has an owner, an entry of the same token may ship it whose introduction failed. Of two that begin at the
+        // same moment, one named and one not, both get the same answer.
+        if let Some(key) = claim.token_key() {
+            let owner = self.decide(claim, &key, entry, now).await?;
+            if owner.moving_to.is_some() {
+                return Ok(self.rule(claim, &owner));
+            }
+            entry = owner.entry;
+        }
+        let owner = self.decide(claim, &claim.key(), entry, now).await?;
+        Ok(self.rule(claim, &owner))
+    }
+
+    /// The owner by this document; where there is none, the entry, which is written down.
+    async fn decide(&self, claim: &Claim, key: &Key, entry: AccountName, now: Time) -> Result<Owner, CheckpointError> {
+        let owner = Owner::new(claim, entry, now);
         let mut lost = None;
         for _ in 0..CLAIM_TRIES {
-            let expect = match self.read(claim, &key).await? {
-                Stored::Owner(owner) => return Ok(self.rule(claim, &owner)),
+            let expect = match self.read(claim, key).await? {
+                Stored::Owner(owner) => return Ok(owner),
                 Stored::Nothing => Expect::Absent,
-                Stored::Damaged { why, version } => {
-                    tracing::error!(feed = %claim.feed, %key, why, remedy = "find out who wrote it; nothing needs repair",
-                        "the document that says which entry ships this is unreadable: it is written again, by what the checkpoints say");
-                    Expect::Is(version)
-                }
+                Stored::Damaged { why, version } => tell_damaged(claim, key, &why, version),
             };
-            let entry = self.by_checkpoints(claim).await?.unwrap_or_else(|| claim.feed.account.clone());
-            let owner = Owner::new(claim, entry, now);
-            match self.store.put(&key, owner.encode(&key)?.into(), expect).await {
+            match self.store.put(key, owner.encode(key)?.into(), expect).await {
                 Ok(_) => {
                     tracing::info!(feed = %claim.feed, owner = %owner.entry, "which entry ships this is written down");
-                    return Ok(self.rule(claim, &owner));
+                    return Ok(owner);
                 }
                 // Another process wrote it first, or the reply of our own write was lost: what stands there decides.
                 Err(error @ StoreError::Conflict { .. }) => lost = Some(error),
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(lost.unwrap_or(StoreError::Conflict { key }).into())
+        Err(lost.unwrap_or(StoreError::Conflict { key: key.clone() }).into())
+    }
+
+    /// What an account's token is read by has the same owner. A race for its document is left to the next claim.
+    async fn note_token(&self, claim: &Claim, owner: &Owner, now: Time) -> Result<(), CheckpointError> {
+        let Some(key) = claim.token_key().filter(|_| owner.moving_to.is_none()) else { return Ok(()) };
+        let expect = match self.read(claim, &key).await? {
+            Stored::Owner(known) if known.entry == owner.entry || known.moving_to.is_some() => return Ok(()),
+            Stored::Owner(_) => Expect::Anything,
+            Stored::Nothing => Expect::Absent,
+            Stored::Damaged { why, version } => tell_damaged(claim, &key, &why, version),
+        };
+        let owner = Owner::new(claim, owner.entry.clone(), now);
+        match self.store.put(&key, owner.encode(&key)?.into(), expect).await {
+            Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The owner by its document, else by the checkpoints, without writing; `None` where nobody ships it yet.
@@ -227,6 +270,11 @@ impl Owners {
         match self.read(claim, &claim.key()).await? {
             Stored::Owner(owner) => Ok(Some(owner)),
             Stored::Nothing | Stored::Damaged { .. } => {
+                if let Some(key) = claim.token_key()
+                    && let Stored::Owner(owner) = self.read(claim, &key).await?
+                {
+                    return Ok(Some(owner));
+                }
                 let entry = self.by_checkpoints(claim).await?;
                 Ok(entry.map(|entry| Owner::new(claim, entry, Time::MIN_UTC)))
             }
@@ -269,12 +317,18 @@ impl Owners {
     }
 
     /// Where nothing is written down, as in a store of an earlier version: of the entries that still ship, the one that has shipped
-    /// most; of several, the first by name. A checkpoint that names no account speaks for nobody.
+    /// most; of several, the first by name. A checkpoint that names neither account nor token speaks for nobody.
     async fn by_checkpoints(&self, claim: &Claim) -> Result<Option<AccountName>, CheckpointError> {
-        let Identity::Named(account) = &claim.account else { return Ok(None) };
+        let (account, token) = match &claim.account {
+            Identity::Named(account) => (Some(account), claim.token.as_ref()),
+            Identity::Unnamed(token) => (None, Some(token)),
+        };
+        let token = token.map(TokenHash::fingerprint);
         let survey = self.survey().await?;
         let of_claim = survey.iter().filter(|claimant| {
-            claimant.account == *account && claimant.feed.stream == claim.feed.stream && claimant.sink == claim.sink
+            let is_named = account.is_some() && claimant.account.as_ref() == account;
+            let is_told = token.is_some() && claimant.token == token;
+            (is_named || is_told) && claimant.feed.stream == claim.feed.stream && claimant.sink == claim.sink
         });
         let first = of_claim.min_by_key(|claimant| {
             (claimant.is_silent, std::cmp::Reverse(claimant.shipped), claimant.feed.account.clone())
@@ -301,6 +355,12 @@ impl Owners {
             tracing::warn!(account = %claim.feed.account, remedy, "neither 1Password nor the token says which account this is");
         }
     }
+}
+
+fn tell_damaged(claim: &Claim, key: &Key, why: &str, version: Version) -> Expect {
+    tracing::error!(feed = %claim.feed, %key, why, remedy = "find out who wrote it; nothing needs repair",
+        "the document that says which entry ships this is unreadable: it is written again, by what the checkpoints say");
+    Expect::Is(version)
 }
 
 enum Stored {
@@ -333,7 +393,8 @@ async fn claimant(store: &dyn Store, feed: FeedId, age: Duration) -> Result<Opti
         }
         let Checkpoint { fingerprints, totals, .. } = *checkpoint;
         let (shipped, sink, is_silent) = (totals.shipped, fingerprints.sink, age > SILENT);
-        return Ok(fingerprints.account.map(|account| Claimant { feed, account, sink, shipped, is_silent }));
+        let (account, token) = (fingerprints.account, fingerprints.token);
+        return Ok(Some(Claimant { feed, account, token, sink, shipped, is_silent }));
     }
     Ok(None)
 }

@@ -157,16 +157,22 @@ impl<'a> Rename<'a> {
     /// The document that the position itself points to, where nothing was written down yet; it must not name somebody else.
     async fn add_document_of(&self, cp: &Checkpoint, documents: &mut Vec<Document>) -> Result<(), RenameError> {
         let sink = cp.fingerprints.sink.clone();
-        if let Some(account) = cp.fingerprints.account.clone() {
-            let claim = Claim { feed: self.from.clone(), account: Identity::Named(account), sink: sink.clone() };
-            let key = claim.key();
-            if documents.iter().all(|document| document.key != key) {
-                let version = self.version_unless_owned(&key).await?;
-                let owner = Owner::new(&claim, self.from.account.clone(), self.now);
-                documents.push(Document { key, owner, version });
-            }
+        let own = cp.fingerprints.account.clone().map(|account| {
+            let (account, sink) = (Identity::Named(account), sink.clone());
+            Claim { feed: self.from.clone(), account, token: None, sink }
+        });
+        let key = own.as_ref().map(Claim::key);
+        if let (Some(claim), Some(key)) = (own, key.clone())
+            && documents.iter().all(|document| document.key != key)
+        {
+            let version = self.version_unless_owned(&key).await?;
+            let owner = Owner::new(&claim, self.from.account.clone(), self.now);
+            documents.push(Document { key, owner, version });
         }
-        documents.sort_by_key(|document| (document.owner.sink == sink, document.owner.written_at));
+        // The account's own comes after those of its tokens: with it the new name may ship.
+        documents.sort_by_key(|document| {
+            (document.owner.sink == sink, Some(&document.key) == key.as_ref(), document.owner.written_at)
+        });
         Ok(())
     }
 

@@ -301,3 +301,57 @@ async fn fm_46_marks_that_a_wrong_time_moved_ahead_are_taken_back() {
         assert!(world.checkpoint().watermark <= world.state().now());
     }
 }
+
+/// Fault: two answers agree on a time some hours ahead, an event of that time is there, and no right answer is heard until that time has passed; the cursor is refused, no late sweep runs. Shows: once the clocks agree again, what came meanwhile ships; the same where the process was restarted, and where it is the host's clock that was behind nothing ships twice.
+#[tokio::test(start_paused = true)]
+async fn fm_46_marks_that_were_ahead_of_their_time_are_taken_back_when_it_has_passed() {
+    for (order, restarted) in BOTH.into_iter().flat_map(|order| [false, true].map(|restarted| (order, restarted))) {
+        let mut world = World::new(order);
+        world.settings.widths.late_every = 10_000 * HOUR;
+        world.add(9);
+        let mut process = world.start();
+        process.good().await;
+        world.add_at(DAY_MS, 0, "");
+        world.state().source.skew = TimeDelta::days(1);
+        process.bad().await;
+        tokio::time::sleep(MINUTE).await;
+        process.good().await;
+        let sure = world.checkpoint().sure.expect("kept while one of the clocks is wrong");
+        assert!(sure.sweep_mark <= world.state().now(), "{sure:?}");
+        // What comes in these hours lies behind the marks, which no reader has seen.
+        tokio::time::sleep(12 * HOUR).await;
+        world.add(5);
+        tokio::time::sleep(20 * HOUR).await;
+        world.add(2);
+        world.state().source.skew = TimeDelta::zero();
+        world.state().source.reject_cursors();
+        if restarted {
+            process = world.start();
+        } else {
+            process.bad().await;
+            tokio::time::sleep(MINUTE).await;
+        }
+        for _ in 0..3 {
+            _ = process.tick().await;
+            tokio::time::sleep(MINUTE).await;
+        }
+        process.good().await;
+        world.each_event_has_one_row();
+        assert_eq!(world.checkpoint().sure, None);
+    }
+    let mut world = World::new(BOTH[0]);
+    world.state().host_skew = -TimeDelta::days(2);
+    world.add(9);
+    let mut process = world.start();
+    process.bad().await;
+    tokio::time::sleep(MINUTE).await;
+    for _ in 0..3 {
+        world.add(3);
+        process.good().await;
+        tokio::time::sleep(HOUR).await;
+    }
+    world.state().host_skew = TimeDelta::zero();
+    process.good().await;
+    assert_eq!(world.checkpoint().sure, None);
+    world.each_event_has_one_row();
+}

@@ -1,5 +1,6 @@
 //! Scenes for the crash points: how the world stands when a fresh process begins the tick in which it is killed. Reading and delivery.
 
+use crate::faults::Kind;
 use crate::points::Scene;
 use crate::sink::Outcome;
 use crate::source::{Reply, status};
@@ -219,6 +220,7 @@ pub(crate) const READING: &[Scene] = &[
         Box::pin(async {
             world.patience = Patience::ONCE;
             world.state().source.skew = TimeDelta::hours(11);
+            world.state().struck.by(Kind::SourceClockAhead);
             ticked(world, 3).await;
             world.state().source.skew = TimeDelta::zero();
             world.add(5);
@@ -247,7 +249,7 @@ pub(crate) const READING: &[Scene] = &[
             world.add(9);
         })
     })
-    .stopped_at(15)
+    .stopped_at(21)
     .idle(),
 ];
 
@@ -257,14 +259,14 @@ pub(crate) const DELIVERY: &[Scene] = &[
             world.add(9);
         })
     })
-    .stopped_at(30),
+    .stopped_at(36),
     Scene::of("a SIGTERM while a POST hangs", |world| {
         Box::pin(async {
             world.add(3);
             world.posts_end([Outcome::Hang { accepted: true }]);
         })
     })
-    .stopped_at(26),
+    .stopped_at(32),
     Scene::of("the reply to a POST is lost", |world| {
         Box::pin(async {
             world.add(3);

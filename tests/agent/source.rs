@@ -136,6 +136,7 @@ pub(crate) struct Archive {
     pub(crate) skew: TimeDelta,
     /// Answers whose time is another one than the source's clock says.
     pub(crate) wrong_dates: Option<WrongDates>,
+    pub(crate) token: &'static str,
     /// So many are right before them.
     pub(crate) right_before: u64,
     pub(crate) requests: Vec<(PageRequest, Lane)>,
@@ -161,6 +162,7 @@ impl Archive {
             limit_max: usize::MAX,
             skew: TimeDelta::zero(),
             wrong_dates: None,
+            token: "the token of this account",
             right_before: 0,
             requests: Vec::new(),
             told: HashMap::new(),
@@ -284,16 +286,18 @@ fn error(failure: Failure) -> SourceError {
 #[async_trait]
 impl Source for Link {
     async fn introspect(&self) -> Result<Introspection, SourceError> {
-        let said =
-            |state: &mut State| (state.answer_date(), state.source.features.clone(), state.source.account_uuid.clone());
-        let (date, features, account_uuid) = self.call(said).await;
-        let token = TokenHash::of("the token of this account");
+        let said = |state: &mut State| {
+            let (date, source) = (state.answer_date(), &state.source);
+            (date, source.features.clone(), source.account_uuid.clone(), source.token)
+        };
+        let (date, features, account_uuid, token) = self.call(said).await;
+        let token = TokenHash::of(token);
         let features = Features::Said(features);
         Ok(Introspection { account_uuid, token, features, expires: None, date: Some(date) })
     }
 
     async fn claims(&self) -> Result<Introspection, SourceError> {
-        let token = TokenHash::of("the token of this account");
+        let token = TokenHash::of(self.state().source.token);
         Ok(Introspection { account_uuid: None, token, features: Features::Claimed(vec![]), expires: None, date: None })
     }
 

@@ -2,14 +2,18 @@
 
 use crate::dice::Dice;
 use crate::faults::Kind;
+use crate::link::Link;
 use crate::log::Log;
 use crate::source::{BOTH, Order};
 use crate::store::{Blob, Fault, Op};
 use crate::world::{CHECKPOINT, MINUTE, Process, World};
 use opship::agent::{Trouble, Waiting};
 use opship::flow::checkpoint::{Checkpoint, Decoded, Fingerprints};
+use opship::flow::identity::{Identity, TokenHash};
 use opship::flow::{AccountName, FeedId, Stream};
-use opship::store::owners::{Rival, Twin};
+use opship::store::owners::{Claim, Owners, Rival, Twin};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 const OWNERS: &str = "owners/";
@@ -113,7 +117,7 @@ async fn fm_51_of_two_that_start_together_exactly_one_ships() {
         winners.insert(ends[0].is_ok());
         let rows = world.rows();
         assert_eq!(rows, 6, "seed {seed}");
-        assert_eq!(world.owners().len(), 1);
+        assert_eq!(world.owners().len(), 2, "of the account and of its token");
     }
     assert_eq!(winners.len(), 2, "the race goes both ways");
 }
@@ -130,8 +134,9 @@ async fn fm_51_other_streams_destinations_and_accounts_are_nobodys_twins() {
     world.state().sink.place = "dcr-other/Custom-OnePasswordEventLogs_CL".into();
     world.start_as("third").good().await;
     world.state().source.account_uuid = Some("ANOTHER".into());
+    world.state().source.token = "the token of another";
     world.start_as("fourth").good().await;
-    assert_eq!(world.owners().len(), 4);
+    assert_eq!(world.owners().len(), 8, "of each, and of its token");
     assert_eq!(world.rows(), 12);
 }
 
@@ -158,6 +163,56 @@ async fn fm_51_the_same_token_is_one_account_without_being_named() {
     world.start().good().await;
     assert_eq!(world.owners().len(), 2);
     world.each_event_has_one_row();
+}
+
+/// Fault: two entries with one token; the introduction of the first, or of the second, names no account. Shows: who began ships, the other is refused, also when the first is named later or no more.
+#[tokio::test(start_paused = true)]
+async fn fm_51_an_entry_whose_introduction_failed_is_told_by_its_token() {
+    for names in [[None, Some("ACCOUNT")], [Some("ACCOUNT"), None]] {
+        let mut world = World::new(Order::Insertion);
+        let say = |world: &World, name: Option<&str>| world.state().source.account_uuid = name.map(Into::into);
+        world.add(3);
+        say(&world, names[0]);
+        world.start().good().await;
+        for name in [names[1], names[0], names[1]] {
+            say(&world, name);
+            world.start_as("second").refused().await;
+            world.add(2);
+            world.start().good().await;
+        }
+        world.assert_nothing_of("second");
+        world.each_event_has_one_row();
+    }
+}
+
+/// Fault: two entries of one account with two tokens start together; the refused one is removed, and its token goes into the other. Shows: the owner of the account ships with it.
+#[tokio::test(start_paused = true)]
+async fn fm_51_a_token_that_a_refused_entry_had_serves_the_owner() {
+    for seed in 0..20 {
+        let world = World::seeded(Order::Insertion, seed);
+        world.state().latency_ms_max = 20;
+        let owners = Owners::new(Arc::new(Link::new(world.state.clone())), BTreeSet::new());
+        let claim = |entry: &str, token: &str, named: bool| {
+            let (feed, token) = (feed(entry, world.stream), TokenHash::of(token));
+            let account = if named { Identity::Named("A".into()) } else { Identity::Unnamed(token.clone()) };
+            Claim { feed, account, token: Some(token), sink: "d".into() }
+        };
+        let now = world.state().now();
+        let (one, other) = (claim("one", "1", true), claim("other", "2", true));
+        let ends = tokio::join!(owners.claim(&one, now), owners.claim(&other, now));
+        let ends = [ends.0, ends.1].map(|end| end.expect("no fault"));
+        assert_eq!(ends.iter().filter(|twin| twin.is_none()).count(), 1, "seed {seed}: {ends:?}");
+        let (owner, token) = if ends[0].is_none() { ("one", "2") } else { ("other", "1") };
+        for named in [true, false] {
+            assert_eq!(owners.claim(&claim(owner, token, named), now).await.expect("no fault"), None, "seed {seed}");
+        }
+        // Of two that begin together, one named and one not, one ships.
+        let (nameless, named) = (claim("x", "3", false), claim("y", "3", true));
+        let named = Claim { account: Identity::Named("B".into()), ..named };
+        let ends = tokio::join!(owners.claim(&nameless, now), owners.claim(&named, now));
+        let ends = [ends.0, ends.1].map(|end| end.expect("no fault"));
+        assert_eq!(ends.iter().filter(|twin| twin.is_none()).count(), 1, "seed {seed}: {ends:?}");
+    }
 }
 
 /// Fault: a store of an earlier version, in which two entries have shipped. Shows: what has shipped most owns, by name where nothing was shipped; who has been silent for a day stops nobody.
@@ -238,7 +293,7 @@ async fn fm_51_a_lost_or_damaged_document_lets_no_twin_in() {
                 let told = log.said("which entry ships this is unreadable");
                 assert_eq!(told.len(), usize::from(damage.is_some()), "{damage:?}");
                 assert!(told.iter().all(|line| line["level"] == "ERROR"));
-                assert_eq!(world.owners().len(), 1);
+                assert_eq!(world.owners().len(), 2);
                 assert_eq!(world.owners()[0].1.bytes.len(), good.bytes.len());
                 world.assert_nothing_of("second");
                 world.each_event_has_one_row();
@@ -320,19 +375,19 @@ async fn an_idle_tick_asks_for_no_owner_and_a_foreign_write_does() {
     let looks = || asked.swap(0, std::sync::atomic::Ordering::Relaxed);
     let (mut one, mut replica) = (world.start(), world.start());
     one.good().await;
-    assert_eq!(looks(), 2, "looked for and written");
+    assert_eq!(looks(), 5, "looked for and written, of the account and of its token");
     for _ in 0..5 {
         tokio::time::sleep(MINUTE).await;
         one.good().await;
     }
     assert_eq!(looks(), 0);
     replica.good().await;
-    assert_eq!(looks(), 1);
+    assert_eq!(looks(), 2);
     world.add(1);
     one.good().await;
     replica.good().await;
     replica.good().await;
-    assert_eq!(looks(), 1, "the replica saw a foreign write, once");
+    assert_eq!(looks(), 2, "the replica saw a foreign write, once");
 }
 
 /// What the document holds: the entry, the stream, fingerprints and a time.

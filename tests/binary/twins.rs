@@ -55,7 +55,7 @@ async fn fm_51_two_entries_with_one_token_ship_each_event_once(kind: Kind) {
         world.once().await.exits(64).says(&names);
         world.assert_exactly_once();
     }
-    assert_eq!(world.keys("owners/").await.len(), 3);
+    assert_eq!(world.keys("owners/").await.len(), 6, "of three streams: the account's and its token's");
     world.cli(&["check"]).await.exits(64).says(&names);
 }
 
