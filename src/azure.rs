@@ -94,13 +94,23 @@ impl AzureError {
         matches!(self, Self::NoToken { failure: Failure::Status { status: 400..=403, .. }, .. })
     }
 
-    /// Whether the configuration must change before anything can be asked.
+    /// Whether nobody was there to say anything, as right after the start of a container:
+    /// <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token#retry-guidance>.
+    pub const fn may_come_up(&self) -> bool {
+        let Self::NoToken { failure, .. } = self else { return false };
+        matches!(
+            failure,
+            Failure::NotConnected | Failure::Interrupted | Failure::Status { status: 404 | 410 | 429 | 500.., .. }
+        )
+    }
+
     /// Whether who asked was refused: nothing but another secret, or a person, changes that.
     pub const fn is_a_refusal(&self) -> bool {
         let (Self::NoToken { failure, .. } | Self::KeyVault { failure, .. }) = self else { return false };
         matches!(failure, Failure::Status { status: 400 | 401 | 403, .. })
     }
 
+    /// Whether the configuration must change before anything can be asked.
     pub const fn is_a_setting(&self) -> bool {
         matches!(self, Self::Missing { .. } | Self::Setup { .. } | Self::NotAVault { .. })
     }

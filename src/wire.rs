@@ -42,6 +42,7 @@ use azure_core::credentials::TokenCredential;
 use secrecy::{ExposeSecret, SecretString};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Parts that cannot be put together.
@@ -159,6 +160,13 @@ impl Outside {
     pub fn sink_tokens(&self) -> Option<Arc<Tokens>> {
         let scope = places(self.config.azure.cloud).monitor_scope;
         self.credential.clone().map(|credential| Arc::new(Tokens::new(credential, scope)))
+    }
+
+    /// Waits until somebody answers for the Azure identity, however, and no longer than `within`: what comes after fails by itself.
+    pub async fn await_identity(&self, within: Duration) {
+        if let Some(tokens) = self.sink_tokens() {
+            identity::is_up(&tokens, within).await;
+        }
     }
 
     pub fn source(&self, name: &AccountName) -> Result<Arc<dyn Source>, WireError> {

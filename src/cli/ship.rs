@@ -165,6 +165,10 @@ pub(super) async fn once(config: &Config, max_duration: Option<Duration>, output
     Hangup::listen()?.ends_with_its_terminal();
     let outside = Outside::new(config).await?;
     wire::demand(config).warn();
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = outside.await_identity(Patience::ONCE.total) => {}
+    }
     let store = outside.proven_store().await?;
     let agent = outside.agent(store, Patience::ONCE, stop.clone()).await?;
     let (board, is_over) = (agent.board.clone(), Arc::new(AtomicBool::new(false)));

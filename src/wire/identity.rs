@@ -1,7 +1,8 @@
 //! The Azure identity over secrets that may change: read again after a refusal and when asked, and never worn out on one that is refused.
 
 use super::WireError;
-use crate::azure::{self, AzureError, REFUSED_PAUSE};
+use crate::agent::chain;
+use crate::azure::{self, AzureError, REFUSED_PAUSE, Tokens};
 use crate::config;
 use crate::flow::identity::TokenHash;
 use crate::reload::{Renew, Renewed};
@@ -11,7 +12,11 @@ use azure_core::error::{Error, ErrorKind};
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::time::Instant;
+
+/// How often an identity endpoint that is not up yet is asked.
+const UP_PAUSE: Duration = Duration::from_secs(3);
 
 /// What asks for tokens, and can be told to read its secret again.
 pub(super) struct Identity {
@@ -104,6 +109,21 @@ async fn made(
         _ => (text, None),
     };
     Ok((azure::credential(azure, secret, certificate, http)?, hash))
+}
+
+/// Waits until somebody answers, however, and no longer than `within`.
+pub(super) async fn is_up(tokens: &Tokens, within: Duration) {
+    let (begun, mut told) = (Instant::now(), false);
+    while let Err(error) = tokens.token().await {
+        if !error.may_come_up() || begun.elapsed() + UP_PAUSE > within {
+            return;
+        }
+        if !std::mem::replace(&mut told, true) {
+            let within_s = within.as_secs();
+            tracing::warn!(error = %chain(&error), within_s, "waiting for the Azure identity: nobody gives a token");
+        }
+        tokio::time::sleep(UP_PAUSE).await;
+    }
 }
 
 impl fmt::Debug for Identity {

@@ -2,10 +2,12 @@
 
 use crate::agent::wait_until;
 use crate::browse::Browser;
+use crate::edges::Edge;
 use crate::world::{Kind, World, history};
 use opship::sim::Service;
 use rustix::process::Signal;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, TcpStream};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -80,6 +82,31 @@ async fn fm_68_a_client_secret_is_waited_for_and_never_worn_out() {
     std::fs::write(&file, world.sim.world().client_secret()).unwrap();
     wait_until("everything arrives", SOON, || world.sim.world().compare().lost == 0).await;
     agent.stop().await.exits(0);
+    world.assert_exactly_once();
+}
+
+/// Fault: nobody listens at the address of the identity endpoint, as right after the start of a container; a minute is not over when it comes up. Shows: `once` says what it waits for, once, then ships all.
+#[tokio::test]
+async fn fm_68_once_waits_for_an_identity_endpoint_that_is_not_up_yet() {
+    let mut world = World::file(history(60)).await;
+    let place = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    world.point(Edge::Identity, &format!("http://{place}"));
+    let agent = world.start(&["once"]);
+    wait_until("it waits", SOON, || agent.stderr().contains("waiting for the Azure identity")).await;
+    // Longer than a token is asked for by itself.
+    let begun = Instant::now();
+    wait_until("it still does", SOON, || begun.elapsed() > Duration::from_secs(15)).await;
+    let service = world.sim.base_url().trim_start_matches("http://").to_owned();
+    let listener = TcpListener::bind(place).await.unwrap();
+    let forward = tokio::spawn(async move {
+        while let Ok((mut from, _)) = listener.accept().await {
+            let mut to = TcpStream::connect(&service).await.unwrap();
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut from, &mut to).await });
+        }
+    });
+    let ran = agent.end().await.exits(0);
+    forward.abort();
+    assert_eq!(ran.stderr.matches("waiting for the Azure identity").count(), 1, "{}", ran.stderr);
     world.assert_exactly_once();
 }
 
