@@ -8,7 +8,7 @@ mod glimpse;
 mod refusal;
 
 pub use crate::flow::words::one_line;
-pub use body::read_body;
+pub use body::{SMALL_BYTES, Turn, read_body, read_body_in_turn};
 pub use either::Either;
 pub use glimpse::{Glimpse, glimpse, proxy_for};
 pub use refusal::{date_of, failure_of_body, failure_of_status};

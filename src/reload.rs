@@ -51,7 +51,10 @@ impl Default for Reload {
 impl Reload {
     /// From now on this secret is read again when that is asked for.
     pub fn covers(&self, setting: String, reference: SecretRef, holder: Arc<dyn Renew>) {
-        self.secrets.lock().unwrap_or_else(PoisonError::into_inner).push(InUse { setting, reference, holder });
+        let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        // A start that had to wait registers the same setting again.
+        secrets.retain(|secret| secret.setting != setting);
+        secrets.push(InUse { setting, reference, holder });
     }
 
     /// For who waits.

@@ -20,11 +20,16 @@ pub enum PageRequest {
     Continue(Cursor),
 }
 
+/// A page up to this length is one of many in memory; of larger ones there is one at a time in the whole process.
+pub const PAGE_BYTES_SMALL: usize = crate::http::SMALL_BYTES;
+
 /// Whose share of the request budget a request uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
     /// The live feed: cursor, overlap sweep, recovery.
     Live,
+    /// The live feed's next page, asked for while another is in hand: it takes no room that somebody else has.
+    Ahead,
     /// The late sweep: at most a quarter of the budget.
     Late,
     /// A command's own reading (backfill, audit): at most half of the budget.

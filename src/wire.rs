@@ -74,6 +74,7 @@ const NO_WORKSPACE: &str = "azure.workspace_id is not set: to read rows back, se
 pub struct Outside {
     config: Config,
     http: reqwest::Client,
+    either: http::Either,
     secrets: Arc<dyn SecretReader>,
     credential: Option<Arc<dyn TokenCredential>>,
     board: Arc<Board>,
@@ -95,7 +96,8 @@ impl Outside {
         let http = http::client_for(&config.http, demand(config))?;
         let (board, reload) = (Arc::new(board(config)), Arc::default());
         let secrets = Arc::new(LocalSecrets::new(None));
-        Ok(Self { config: config.clone(), http, secrets, credential: None, board, reload })
+        let either = http::Either::new(http.clone(), &config.http, demand(config));
+        Ok(Self { config: config.clone(), http, either, secrets, credential: None, board, reload })
     }
 
     /// With it, and the same board.
@@ -121,8 +123,9 @@ impl Outside {
             Arc::new(Vault { http: http.clone(), tokens, cloud: config.azure.cloud }) as Arc<dyn SecretReader>
         });
         let secrets = Arc::new(LocalSecrets::new(vault));
-        let (config, http, board, reload) = (config.clone(), http.clone(), board.clone(), reload.clone());
-        Ok(Self { config, http, secrets, credential, board, reload })
+        let (config, http, either) = (config.clone(), http.clone(), self.either.of_another());
+        let (board, reload) = (board.clone(), reload.clone());
+        Ok(Self { config, http, either, secrets, credential, board, reload })
     }
 
     /// Where the feeds of [`Outside::agent`] show what they do; there before they are.
@@ -174,7 +177,7 @@ impl Outside {
     }
 
     fn either(&self) -> http::Either {
-        http::Either::new(self.http.clone(), &self.config.http, demand(&self.config))
+        self.either.of_another()
     }
 
     fn events_api(&self, name: &AccountName) -> Result<Arc<EventsApi>, WireError> {

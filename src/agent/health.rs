@@ -111,7 +111,9 @@ impl Health {
     /// When the sink does not take it, what a refused batch would mean; or the store does not keep that all is well again.
     pub async fn heartbeat(&self, date: Time) -> Result<(), Trouble> {
         let mut state = self.state.lock().await;
-        let posted = self.beat(&mut state, date, Patience::ONCE).await.map_err(refused::trouble);
+        let posted = self.beat(&mut state, date, Patience::ONCE).await;
+        let posted =
+            posted.map_err(|error| refused::trouble(SinkError { attempted: "post the heartbeat".into(), ..error }));
         if posted.is_err() {
             self.told_by_silence(&mut state).await;
         }

@@ -9,7 +9,7 @@ use crate::flow::dedupe::Sorted;
 use crate::flow::map::sha256_hex;
 use crate::flow::retry::{Edge, PASSING_PAUSE, Pace, Verdict, verdict};
 use crate::flow::{Cursor, Time, window};
-use crate::source::{Answer, Lane, PageRequest};
+use crate::source::{Answer, Lane, PAGE_BYTES_SMALL, PageRequest};
 use std::collections::HashSet;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -18,8 +18,6 @@ use tokio::time::Instant;
 const PAGES_PER_TICK_MAX: u32 = 500;
 /// Bytes that the cursor, and each sweep, may take in one tick.
 const BYTES_PER_TICK_MAX: usize = 512 * 1024 * 1024;
-/// A page up to this length is one of many in memory; of larger ones there is one at a time in the whole process.
-const PAGE_BYTES_SMALL: usize = 4 * 1024 * 1024;
 /// Items asked for per page: the most that the API gives.
 pub(super) const PAGE_LIMIT: u32 = 1000;
 /// Conflicts of one page that are told one by one; all are counted.
@@ -293,7 +291,7 @@ impl Feed {
             if !wanted {
                 return None;
             }
-            until_stopped_reading(&stop, source.page(stream, &request, Lane::Live)).await.ok()?.ok()
+            until_stopped_reading(&stop, source.page(stream, &request, Lane::Ahead)).await.ok()?.ok()
         }
     }
 

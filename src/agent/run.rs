@@ -87,7 +87,8 @@ async fn tell_health(account: &AccountName, health: &Health, date: Option<Time>,
         let remedy = format!("the rows were shipped, and the next run posts the heartbeat; {remedy}");
         tracing::error!(account = %account, error = what, remedy, "the heartbeat was not accepted");
         if let Some((_, outcome)) = outcomes.iter_mut().find(|(id, _)| id.account == *account) {
-            *outcome = Err(Trouble::Halted { what: format!("heartbeat: {what}"), remedy });
+            // With its own meaning for the exit code.
+            *outcome = Err(trouble);
         }
     }
 }

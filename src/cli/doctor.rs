@@ -12,9 +12,10 @@ use super::doctor_table::columns;
 use super::{CliError, Exit, Output, loaded};
 use crate::agent::chain;
 use crate::config::{self, Config, ConfigError, Log, Need, Timer};
+use crate::http::descriptors::Shortage;
 use crate::secret::SecretRef;
 use crate::telemetry;
-use crate::wire::{Outside, WireError};
+use crate::wire::{self, Outside, WireError};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use std::path::{Path, PathBuf};
@@ -117,6 +118,7 @@ fn plan(config: Config, outside: Arc<Outside>, trouble: Option<WireError>, from:
     let states: Vec<Pending> = subjects.iter().map(state).collect();
     let clock = clock(&clocks, &connections);
 
+    all.extend(open_files(&config));
     all.extend(proxy.iter().cloned());
     all.extend(accounts);
     all.extend(more_secrets(&config, &outside, identity.as_ref()));
@@ -132,6 +134,13 @@ fn plan(config: Config, outside: Arc<Outside>, trouble: Option<WireError>, from:
     all.extend(states);
     all.push(clock);
     all
+}
+
+/// A line only where feeds would wait for one another.
+fn open_files(config: &Config) -> Option<Pending> {
+    let (feeds, Shortage { limit, remedy, .. }) = (wire::demand(config).feeds, wire::demand(config).shortage()?);
+    let said = format!("{feeds} feeds, and {limit} files may be open here: {}", Shortage::WHAT);
+    Some(Plan::new("open files", "").run(std::future::ready(Finding::warn(said, remedy))))
 }
 
 /// The secret of the Azure identity, where it has one and is needed.

@@ -88,21 +88,19 @@ impl Demand {
 
     /// A warning where the feeds would have to wait for one another's connections.
     pub fn warn(self) {
-        let Shares { limit, outgoing, .. } = Shares::now();
-        if self.feeds <= outgoing {
-            return;
+        if let Some(Shortage { limit, connections, remedy }) = self.shortage() {
+            tracing::warn!(feeds = self.feeds, limit, connections, remedy, "{}", Shortage::WHAT);
         }
-        let (feeds, enough) = (self.feeds, self.enough());
+    }
+
+    /// `None`: no feed waits for another's connections.
+    pub fn shortage(self) -> Option<Shortage> {
+        let Shares { limit, outgoing: connections, .. } = Shares::now();
+        let enough = self.enough();
         let remedy = format!(
             "raise the limit of open files to {enough} (LimitNOFILE= of a unit, ulimit -n of a shell, --ulimit nofile= of a container)"
         );
-        tracing::warn!(
-            feeds,
-            limit,
-            connections = outgoing,
-            remedy,
-            "fewer files may be open than all feeds need at once: they ship all the same, and wait for one another's connections"
-        );
+        (self.feeds > connections).then_some(Shortage { limit, connections, remedy })
     }
 
     /// With so many nothing waits; a power of two, as such limits are.
@@ -123,6 +121,19 @@ impl Demand {
         // All of them together leave half of the connections for those who need one now. None at all may be the answer.
         (outgoing / 2 / self.hosts.max(1), IDLE_MAX_SHORT)
     }
+}
+
+/// What fewer descriptors mean than the feeds want.
+#[derive(Clone, Debug)]
+pub struct Shortage {
+    pub limit: usize,
+    /// Outgoing ones at a time.
+    pub connections: usize,
+    pub remedy: String,
+}
+
+impl Shortage {
+    pub const WHAT: &str = "fewer files may be open than all feeds need at once: they ship all the same, and wait for one another's connections";
 }
 
 #[cfg(test)]

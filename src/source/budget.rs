@@ -79,7 +79,7 @@ impl State {
 
     fn windows(&mut self, lane: Lane) -> impl Iterator<Item = &mut Window> {
         let share: &mut [Window] = match lane {
-            Lane::Live => &mut [],
+            Lane::Live | Lane::Ahead => &mut [],
             Lane::Late => &mut self.late,
             Lane::Backfill => &mut self.backfill,
         };

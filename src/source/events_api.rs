@@ -75,6 +75,12 @@ struct Question {
     lane: Lane,
 }
 
+impl Question {
+    fn turn(&self) -> http::Turn {
+        if self.lane == Lane::Ahead { http::Turn::NowOrNever } else { http::Turn::Awaited }
+    }
+}
+
 /// A send that failed, before the place is added.
 struct Trouble {
     failure: Failure,
@@ -196,7 +202,8 @@ impl EventsApi {
         let once = async || {
             self.budget.take(question.lane).await;
             let request = self.request(&url, credential, question);
-            let exchange = exchange(request, question.answer_bytes_max, &hidden, &self.setup.client);
+            let bounds = (question.answer_bytes_max, question.turn());
+            let exchange = exchange(request, bounds, &hidden, &self.setup.client);
             time::timeout(self.deadline, exchange)
                 .await
                 .unwrap_or_else(|elapsed| Err(Trouble { cause: Some(elapsed.into()), ..Failure::Interrupted.into() }))
@@ -243,7 +250,7 @@ impl EventsApi {
 /// One request and its answer to the last byte.
 async fn exchange(
     request: reqwest::RequestBuilder,
-    answer_bytes_max: usize,
+    (answer_bytes_max, turn): (usize, http::Turn),
     hidden: &Hidden<'_>,
     client: &http::Either,
 ) -> Result<Answer, Trouble> {
@@ -259,7 +266,7 @@ async fn exchange(
     let Some(date) = http::date_of(&response) else {
         return Err(Failure::Malformed("it has no readable Date header, the only clock that is believed".into()).into());
     };
-    let body = http::read_body(response, answer_bytes_max).await?;
+    let body = http::read_body_in_turn(response, answer_bytes_max, turn).await?;
     Ok(Answer { body, date })
 }
 

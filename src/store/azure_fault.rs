@@ -101,7 +101,7 @@ pub(super) fn header<'a>(headers: &'a Headers, name: &'static str) -> Option<&'a
 }
 
 pub(super) fn http_date(headers: &Headers, name: &'static str) -> Option<Time> {
-    chrono::DateTime::parse_from_rfc2822(header(headers, name)?).ok().map(|date| date.to_utc())
+    crate::flow::retry::http_date(header(headers, name)?)
 }
 
 /// Which container, and by what right: what the operator must look at when it is refused.

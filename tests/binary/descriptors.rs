@@ -64,11 +64,14 @@ async fn ships_for(world: &World, agent: &Agent, accounts: &Accounts, rounds: us
     }
 }
 
-/// Fault: 180 feeds at 60 servers under 128 descriptors. Shows: a warning with the remedy, each event arrives, `/livez` answers, no file fails to open.
+/// Fault: 180 feeds at 60 servers under 128 descriptors. Shows: a warning with the remedy, by `check` too, each event arrives, `/livez` answers, no file fails to open.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fm_67_feeds_beyond_the_descriptors_ship_all_the_same() {
     let mut world = World::file(history(0)).await;
     let accounts = Accounts::new(&mut world, 60).await;
+    let looked = started(&world, "-n 128", &["check"]).end().await;
+    let line = looked.stdout.lines().find(|line| line.contains("open files")).expect("a line");
+    assert!(line.starts_with("WARN") && line.contains("180 feeds, and 128 files may be open here"), "{line}");
     let agent = started(&world, "-n 128", &["run"]);
     ships_for(&world, &agent, &accounts, 3).await;
     let log = agent.stderr();

@@ -38,7 +38,7 @@ async fn fm_60_refused_heartbeats_are_no_all_is_well() {
     let ran = world.cli(&["status"]).await.exits(1).says(&["waiting", "health rows are refused", "what to do: give"]);
     assert!(!ran.stdout.contains("All is well"), "{}", ran.stdout);
     world.cli(&["status", "--from-store"]).await.exits(1).says(&["waiting", "delivery_failed"]);
-    world.set("OPSHIP_ADMIN__LISTEN", "127.0.0.1:0").once().await.exits(1).says(&["heartbeat", "Metrics Publisher"]);
+    world.set("OPSHIP_ADMIN__LISTEN", "127.0.0.1:0").once().await.exits(77).says(&["heartbeat", "Metrics Publisher"]);
     world.sim.world().clear_faults();
     browser.is_ready().await;
     agent.stop().await.exits(0);
@@ -56,6 +56,16 @@ async fn fm_60_a_refused_heartbeat_fails_once_with_the_remedy() {
     world.sim.world().clear_faults();
     world.once().await.exits(0);
     world.cli(&["status", "--from-store"]).await.exits(0);
+}
+
+/// Fault: the role is missing, and there is no event to ship. Shows: `once` exits 77 as for a refused batch, and names the role.
+#[tokio::test]
+async fn fm_60_a_heartbeat_without_the_role_exits_77() {
+    let world = World::file(history(0)).await;
+    world.sim.world().revoke_role();
+    world.once().await.exits(77).says(&["heartbeat", "Monitoring Metrics Publisher"]);
+    world.sim.world().grant_role();
+    world.once().await.exits(0);
 }
 
 /// Fault: every feed is in trouble with every tick, and the store keeps neither positions nor what was told. Shows: one trouble row, however long it lasts.

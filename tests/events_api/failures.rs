@@ -150,6 +150,35 @@ async fn fm_35_a_gzip_bomb_ends_at_the_cap_of_what_comes_out() {
     assert_eq!(failure(reply(200, "content-encoding: gzip\r\n", bomb)).await, Failure::TooLarge);
 }
 
+/// Fault: a page of 5 MiB is in hand when another such page is fetched ahead, and a third is asked for. Shows: the one fetched ahead is given up at once, plain and compressed, the third waits until the first is done with; small ones wait for nobody.
+#[tokio::test]
+async fn fm_66_a_long_page_fetched_ahead_waits_for_no_other() {
+    let long = vec![b' '; 5 * 0x10_0000];
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
+    gzip.write_all(&long).unwrap();
+    let plain = || reply(200, "", &long);
+    let gzip = reply(200, "content-encoding: gzip\r\n", gzip.finish().unwrap());
+    let world = World::new([plain(), plain(), gzip, ok("{}"), plain()]).await;
+    let source = source(&TokenFile::new("t"), Some(&world.url), ApiVersion::V2);
+    let ask = async |lane| {
+        let request = PageRequest::Continue(Cursor::parse("c".into()).unwrap());
+        source.page(Stream::AuditEvents, &request, lane).await
+    };
+    let in_hand = ask(Lane::Live).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(ask(Lane::Ahead).await.unwrap_err().failure, Failure::Interrupted);
+    }
+    assert_eq!(ask(Lane::Ahead).await.unwrap().body, "{}");
+    let mut third = Box::pin(ask(Lane::Live));
+    tokio::select! {
+        biased;
+        answer = &mut third => panic!("{answer:?}"),
+        () = world.saw(5) => {}
+    }
+    drop(in_hand);
+    assert_eq!(third.await.unwrap().body.len(), long.len());
+}
+
 /// Fault: headers without an end. Shows: the request ends as interrupted.
 #[tokio::test]
 async fn fm_36_a_header_bomb_is_interrupted() {

@@ -98,6 +98,11 @@ impl World {
         self.journal.borrow().clone()
     }
 
+    /// Until so many requests have come.
+    pub(crate) async fn saw(&self, requests: usize) {
+        self.journal.subscribe().wait_for(|journal| journal.len() >= requests).await.unwrap();
+    }
+
     pub(crate) fn tokens(&self) -> Vec<String> {
         self.journal().iter().map(|seen| seen.token().to_owned()).collect()
     }
