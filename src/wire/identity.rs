@@ -120,7 +120,7 @@ pub(super) async fn is_up(tokens: &Tokens, within: Duration) {
         }
         if !std::mem::replace(&mut told, true) {
             let within_s = within.as_secs();
-            tracing::warn!(error = %chain(&error), within_s, "waiting for the Azure identity: nobody gives a token");
+            tracing::warn!(error = %chain(&error), setting = "azure.credential", within_s, "waiting for the Azure identity: nobody gives a token");
         }
         tokio::time::sleep(UP_PAUSE).await;
     }
