@@ -213,10 +213,14 @@ var workloadName = mode == 'app' ? 'ca-${name}' : 'caj-${name}'
 var deploymentSuffix = uniqueString(deployment().name, name)
 
 var workspaceParts = split(workspaceResourceId, '/')
-var vaultResourceId = empty(existingVaultResourceId) ? resourceId('Microsoft.KeyVault/vaults', newVaultName) : existingVaultResourceId
+var vaultResourceId = empty(existingVaultResourceId)
+  ? resourceId('Microsoft.KeyVault/vaults', newVaultName)
+  : existingVaultResourceId
 var vaultParts = split(vaultResourceId, '/')
 var environmentName = 'cae-${name}'
-var environmentResourceId = empty(existingEnvironmentResourceId) ? resourceId('Microsoft.App/managedEnvironments', environmentName) : existingEnvironmentResourceId
+var environmentResourceId = empty(existingEnvironmentResourceId)
+  ? resourceId('Microsoft.App/managedEnvironments', environmentName)
+  : existingEnvironmentResourceId
 
 var diagnosticsWorkspaceResourceId = deployDiagnostics ? workspaceResourceId : ''
 var writesTable = table == 'create' || table == 'addColumns'
@@ -339,25 +343,33 @@ module workload 'modules/workload.bicep' = {
     identityResourceId: identity.id
     tokenSecretUri: 'https://${vaultName}${environment().suffixes.keyvaultDns}/secrets/${secretName}'
     statusToken: statusToken
-    settings: concat([
-      { name: 'OPSHIP_ACCOUNTS__DEFAULT__TOKEN', value: 'env:OP_EVENTS_TOKEN' }
-      { name: 'OPSHIP_ACCOUNTS__DEFAULT__STREAMS', value: join(streams, ',') }
-      { name: 'OPSHIP_SCHEDULE__LOOKBACK', value: lookback }
-      { name: 'OPSHIP_SINK__KIND', value: 'azure' }
-      { name: 'OPSHIP_SINK__ENDPOINT', value: rule.outputs.endpoint }
-      { name: 'OPSHIP_SINK__DCR_IMMUTABLE_ID', value: rule.outputs.immutableId }
-      { name: 'OPSHIP_STORE__KIND', value: 'azure-blob' }
-      { name: 'OPSHIP_STORE__CONTAINER_URL', value: store.outputs.containerUrl }
-      { name: 'OPSHIP_AZURE__CREDENTIAL', value: 'managed-identity' }
-      { name: 'OPSHIP_AZURE__CLIENT_ID', value: identity.properties.clientId }
-      { name: 'OPSHIP_AZURE__CLOUD', value: clouds[environment().name] }
-      { name: 'OPSHIP_DELIVERY__ON_IN_DOUBT', value: onInDoubt }
-      { name: 'OPSHIP_LOG__FORMAT', value: 'json' }
-    ], empty(eventsUrl) ? [] : [
-      { name: 'OPSHIP_ACCOUNTS__DEFAULT__EVENTS_URL', value: eventsUrl }
-    ], readsWorkspace ? [
-      { name: 'OPSHIP_AZURE__WORKSPACE_ID', value: workspace.properties.customerId }
-    ] : [])
+    settings: concat(
+      [
+        { name: 'OPSHIP_ACCOUNTS__DEFAULT__TOKEN', value: 'env:OP_EVENTS_TOKEN' }
+        { name: 'OPSHIP_ACCOUNTS__DEFAULT__STREAMS', value: join(streams, ',') }
+        { name: 'OPSHIP_SCHEDULE__LOOKBACK', value: lookback }
+        { name: 'OPSHIP_SINK__KIND', value: 'azure' }
+        { name: 'OPSHIP_SINK__ENDPOINT', value: rule.outputs.endpoint }
+        { name: 'OPSHIP_SINK__DCR_IMMUTABLE_ID', value: rule.outputs.immutableId }
+        { name: 'OPSHIP_STORE__KIND', value: 'azure-blob' }
+        { name: 'OPSHIP_STORE__CONTAINER_URL', value: store.outputs.containerUrl }
+        { name: 'OPSHIP_AZURE__CREDENTIAL', value: 'managed-identity' }
+        { name: 'OPSHIP_AZURE__CLIENT_ID', value: identity.properties.clientId }
+        { name: 'OPSHIP_AZURE__CLOUD', value: clouds[environment().name] }
+        { name: 'OPSHIP_DELIVERY__ON_IN_DOUBT', value: onInDoubt }
+        { name: 'OPSHIP_LOG__FORMAT', value: 'json' }
+      ],
+      empty(eventsUrl)
+        ? []
+        : [
+            { name: 'OPSHIP_ACCOUNTS__DEFAULT__EVENTS_URL', value: eventsUrl }
+          ],
+      readsWorkspace
+        ? [
+            { name: 'OPSHIP_AZURE__WORKSPACE_ID', value: workspace.properties.customerId }
+          ]
+        : []
+    )
   }
   dependsOn: [
     inWorkspace
@@ -419,7 +431,9 @@ output dcrImmutableId string = rule.outputs.immutableId
 output containerUrl string = store.outputs.containerUrl
 
 @description('First: watch it. The first rows are in the workspace within fifteen minutes of "shipped".')
-output watchLogs string = mode == 'app' ? 'az containerapp logs show --follow -g ${resourceGroup().name} -n ${workloadName}' : 'az containerapp job start -g ${resourceGroup().name} -n ${workloadName}; az containerapp job execution list -o table -g ${resourceGroup().name} -n ${workloadName}'
+output watchLogs string = mode == 'app'
+  ? 'az containerapp logs show --follow -g ${resourceGroup().name} -n ${workloadName}'
+  : 'az containerapp job start -g ${resourceGroup().name} -n ${workloadName}; az containerapp job execution list -o table -g ${resourceGroup().name} -n ${workloadName}'
 
 @description('Then: run this query in the workspace.')
 output firstQuery string = 'OnePasswordEventLogs_CL | summarize rows = count(), newest = max(timestamp) by log_source'

@@ -93,7 +93,7 @@ class Deployment:
             if "resourceGroup" in resource:
                 root = f"/subscriptions/{self.value(resource['subscriptionId'])}/resourceGroups/{self.value(resource['resourceGroup'])}"
             properties = resource["properties"]
-            given = {name: self.value(one["value"]) for name, one in properties.get("parameters", {}).items()}
+            given = {name: self.value(one)["value"] for name, one in properties.get("parameters", {}).items()}
             nested = Deployment(properties["template"], given, self.cloud, root)
             self.modules[self.value(resource["name"])] = nested
             yield from nested.resources

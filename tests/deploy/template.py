@@ -21,6 +21,12 @@ ROLES = {
     "4633458b-17de-408a-b874-0445c86b69e6": ("Key Vault Secrets User", "Microsoft.KeyVault/vaults/secrets"),
     "73c42c96-874c-492b-b04d-ab87d138a893": ("Log Analytics Reader", "Microsoft.OperationalInsights/workspaces"),
 }
+# What the engine's TemplateResource has:
+# https://learn.microsoft.com/azure/azure-resource-manager/templates/resource-declaration and syntax.
+MEMBERS = {
+    "apiVersion", "comments", "condition", "copy", "dependsOn", "extendedLocation", "identity", "kind", "location", "managedBy", "name",
+    "plan", "properties", "resourceGroup", "resources", "scope", "sku", "subscriptionId", "tags", "type", "zones",
+}
 # Where a secure parameter may go: a secret of the vault, a secret of the app, a secure parameter of a module, a condition.
 SECRET_PLACES = re.compile(r"\.properties\.value$|\.configuration\.secrets\[\d+\]\.value$|\.condition$")
 
@@ -146,6 +152,8 @@ class Template:
 
     def plain_rules(self, resource, where):
         found, version = [], resource.get("apiVersion", "")
+        # The engine: "Could not find member 'etag' on object of type 'TemplateResource'".
+        found += [f"{where}.{key}: no member of a resource of a template; the engine refuses it" for key in resource.keys() - MEMBERS]
         if version.endswith("-preview") and f"{resource['type']}@{version}" not in PREVIEWS:
             found.append(f"{where}.apiVersion: a preview")
         location = resource.get("location")

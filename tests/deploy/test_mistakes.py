@@ -1,10 +1,13 @@
 """Each check can fail: a mistake is put into the template, and is found once, where it is."""
+import datetime
 import json
 
 import pytest
 from world import ROOT, TEMPLATE, module, resource, template
 
+import alerts
 import columns
+import retirements
 import template as rules
 
 
@@ -171,7 +174,12 @@ def twice(one):
     inside.append(inside[-1])
 
 
+def member_that_the_engine_does_not_know(one):
+    resource(module(one, "content"), "Insights/workbooks")["etag"] = "*"
+
+
 MISTAKES = [
+    (member_that_the_engine_does_not_know, ".etag: no member of a resource of a template"),
     (misspelt_property, "unknown property allowSharedKeyAcess, did you mean allowSharedKeyAccess?"),
     (wrong_kind_of_value, "allowBlobPublicAccess: expected boolean, found str"),
     (value_that_is_no_choice, "'cheap' is none of standard, premium"),
@@ -218,6 +226,28 @@ def test_a_mistake_is_found(mistake, told):
     found = rules.check(broken)
     assert sum(told in line for line in found) == 1, found
     assert len(found) <= 3, "one mistake, and not a flood of findings"
+
+
+@pytest.mark.parametrize(("old", "new", "told"), [
+    ('"numberOfEvaluationPeriods": 1', '"numberOfEvaluationPeriods": 2', "2 periods over a query without TimeGenerated"),
+    ("union isfuzzy=true (datatable(TimeGenerated: datetime, _ResourceId: string)[]), DCRLogErrors", "DCRLogErrors",
+     "DCRLogErrors is not there before its first row"),
+])
+def test_an_alert_that_azure_refuses_or_switches_off_is_found(old, new, told):
+    text = json.dumps(TEMPLATE)
+    assert alerts.check(TEMPLATE) == [] and old in text
+    found = alerts.check(json.loads(text.replace(old, new, 1)))
+    assert len(found) == 1 and told in found[0], found
+
+
+def test_a_version_within_a_year_of_its_end_is_found():
+    announced = json.loads((ROOT / "tests/deploy/retirements.json").read_text())
+    assert retirements.check(TEMPLATE, announced) == []
+    older = template()
+    resource(module(older, "vault"), "KeyVault/vaults")["apiVersion"] = "2024-11-01"
+    on = [len(retirements.check(older, announced, datetime.date.fromisoformat(day))) for day in ("2026-02-26", "2026-02-27", "2030-01-01")]
+    assert on == [0, 1, 1]
+    assert all(one["source"].startswith("https://") and one["seen"] for one in announced)
 
 
 def columns_of(one):

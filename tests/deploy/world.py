@@ -6,7 +6,6 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
-import bicep  # noqa: E402
 import evaluate  # noqa: E402
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -50,13 +49,3 @@ def variables(workload):
     container = workload["properties"]["template"]["containers"][0]
     return {one["name"]: one.get("value", f"secret {one.get('secretRef')}") for one in container["env"]}
 
-
-def compiled_with(file, old, new):
-    """The template of main.bicep with a change in one of its files."""
-    def read(path):
-        text = bicep.from_disk(path)
-        if path.endswith(file):
-            assert text.count(old) >= 1, f"{file} has no {old}"
-            text = text.replace(old, new, 1)
-        return text
-    return bicep.compiled(str(ROOT / "deploy/bicep/main.bicep"), read)

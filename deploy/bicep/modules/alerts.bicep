@@ -28,16 +28,30 @@ param actionGroupResourceId string
 @description('Required. Day on which the token expires, yyyy-mm-dd, or empty.')
 param tokenExpires string
 
-var actionGroups = concat(empty(email) ? [] : [
-  group.id
-], empty(actionGroupResourceId) ? [] : [
-  actionGroupResourceId
-])
-var metricActions = concat(empty(email) ? [] : [
-  { actionGroupId: group.id }
-], empty(actionGroupResourceId) ? [] : [
-  { actionGroupId: actionGroupResourceId }
-])
+var actionGroups = concat(
+  empty(email)
+    ? []
+    : [
+        group.id
+      ],
+  empty(actionGroupResourceId)
+    ? []
+    : [
+        actionGroupResourceId
+      ]
+)
+var metricActions = concat(
+  empty(email)
+    ? []
+    : [
+        { actionGroupId: group.id }
+      ],
+  empty(actionGroupResourceId)
+    ? []
+    : [
+        { actionGroupId: actionGroupResourceId }
+      ]
+)
 
 resource group 'Microsoft.Insights/actionGroups@2023-01-01' = if (!empty(email)) {
   name: 'ag-${name}'
@@ -181,8 +195,9 @@ OnePasswordEventLogs_CL
           operator: 'GreaterThan'
           threshold: 0
           failingPeriods: {
-            minFailingPeriodsToAlert: 2
-            numberOfEvaluationPeriods: 2
+            // Of several periods Azure wants a query with TimeGenerated; this one looks back over two hours by itself.
+            minFailingPeriodsToAlert: 1
+            numberOfEvaluationPeriods: 1
           }
         }
       ]
@@ -291,7 +306,8 @@ resource ruleErrors 'Microsoft.Insights/scheduledQueryRules@2023-12-01' = if (di
     criteria: {
       allOf: [
         {
-          query: 'DCRLogErrors\n| where _ResourceId =~ "${ruleResourceId}"'
+          // The table is there from its first row on: until then a query that names it alone fails, and Azure turns its alert off.
+          query: 'union isfuzzy=true (datatable(TimeGenerated: datetime, _ResourceId: string)[]), DCRLogErrors\n| where _ResourceId =~ "${ruleResourceId}"'
           timeAggregation: 'Count'
           operator: 'GreaterThan'
           threshold: 0

@@ -25,10 +25,12 @@ resource environment 'Microsoft.App/managedEnvironments@2025-01-01' = {
       // With a diagnostic setting; without one the logs can be followed but are not kept.
       destination: 'azure-monitor'
     }
-    vnetConfiguration: empty(subnetResourceId) ? null : {
-      infrastructureSubnetId: subnetResourceId
-      internal: true
-    }
+    vnetConfiguration: empty(subnetResourceId)
+      ? null
+      : {
+          infrastructureSubnetId: subnetResourceId
+          internal: true
+        }
     workloadProfiles: [
       {
         name: 'Consumption'

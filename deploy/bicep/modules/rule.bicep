@@ -152,7 +152,9 @@ resource errors 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = if 
 }
 
 @description('Address that rows are posted to.')
-output endpoint string = ingestion == 'direct' ? rule.properties.endpoints.logsIngestion : endpoint!.properties.logsIngestion.endpoint
+output endpoint string = ingestion == 'direct'
+  ? rule.properties.endpoints.logsIngestion
+  : endpoint!.properties.logsIngestion.endpoint
 
 @description('Immutable id of the rule, as opship needs it.')
 output immutableId string = rule.properties.immutableId

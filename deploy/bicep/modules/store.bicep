@@ -58,12 +58,14 @@ resource account 'Microsoft.Storage/storageAccounts@2025-01-01' = {
     networkAcls: {
       bypass: 'None'
       defaultAction: empty(subnetResourceId) ? 'Allow' : 'Deny'
-      virtualNetworkRules: empty(subnetResourceId) ? [] : [
-        {
-          id: subnetResourceId
-          action: 'Allow'
-        }
-      ]
+      virtualNetworkRules: empty(subnetResourceId)
+        ? []
+        : [
+            {
+              id: subnetResourceId
+              action: 'Allow'
+            }
+          ]
     }
   }
 }

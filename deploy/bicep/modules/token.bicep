@@ -19,11 +19,11 @@ param principalId string
 
 var keyVaultSecretsUser = '4633458b-17de-408a-b874-0445c86b69e6'
 
-resource vault 'Microsoft.KeyVault/vaults@2024-11-01' existing = {
+resource vault 'Microsoft.KeyVault/vaults@2026-02-01' existing = {
   name: vaultName
 }
 
-resource secret 'Microsoft.KeyVault/vaults/secrets@2024-11-01' = if (!empty(token)) {
+resource secret 'Microsoft.KeyVault/vaults/secrets@2026-02-01' = if (!empty(token)) {
   parent: vault
   name: secretName
   properties: {

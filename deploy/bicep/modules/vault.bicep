@@ -21,7 +21,7 @@ param recover bool
 @description('Required. Resource id of the workspace for the audit log, or empty for none.')
 param diagnosticsWorkspaceResourceId string
 
-resource vault 'Microsoft.KeyVault/vaults@2024-11-01' = {
+resource vault 'Microsoft.KeyVault/vaults@2026-02-01' = {
   name: vaultName
   location: location
   tags: tags
@@ -43,11 +43,13 @@ resource vault 'Microsoft.KeyVault/vaults@2024-11-01' = {
     networkAcls: {
       bypass: 'None'
       defaultAction: empty(subnetResourceId) ? 'Allow' : 'Deny'
-      virtualNetworkRules: empty(subnetResourceId) ? [] : [
-        {
-          id: subnetResourceId
-        }
-      ]
+      virtualNetworkRules: empty(subnetResourceId)
+        ? []
+        : [
+            {
+              id: subnetResourceId
+            }
+          ]
     }
   }
 }

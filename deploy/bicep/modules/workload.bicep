@@ -74,12 +74,14 @@ var identity = {
     '${identityResourceId}': {}
   }
 }
-var registries = empty(registryServer) ? [] : [
-  {
-    server: registryServer
-    identity: identityResourceId
-  }
-]
+var registries = empty(registryServer)
+  ? []
+  : [
+      {
+        server: registryServer
+        identity: identityResourceId
+      }
+    ]
 var tokenSecret = {
   name: 'onepassword-token'
   keyVaultUrl: tokenSecretUri

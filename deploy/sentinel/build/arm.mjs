@@ -49,9 +49,9 @@ function savedSearch(name, properties, condition) {
     type: 'Microsoft.OperationalInsights/workspaces/savedSearches',
     apiVersion: SAVED_SEARCHES,
     name: `[concat(parameters('workspaceName'), '/${name}')]`,
-    // An existing search is replaced only by a write that says it does not mind which version is there.
-    etag: '*',
-    properties: { ...properties, version: 2 },
+    // An existing search is replaced only by a write that says it does not mind which version is there; of a template the engine takes
+    // that in the properties alone.
+    properties: { ...properties, version: 2, etag: '*' },
   };
 }
 
