@@ -343,14 +343,11 @@ impl Checkpoint {
         self.sure.get_or_insert_with(|| SureMarks { sweep_mark, late_mark, unknown: Unknown::new() });
     }
 
-    /// Takes the marks back, at most to those given. A sweep under way that starts behind them starts anew.
+    /// Takes the marks back, at most to those given. Sweeps under way start anew: what they began with would be the mark that they set.
     pub fn take_marks_back(&mut self, sweep_mark: Time, late_mark: Time) {
-        if self.sweep_mark > sweep_mark {
-            (self.sweep_mark, self.overlap_sweep) = (sweep_mark, None);
-        }
-        if self.late_mark > late_mark {
-            (self.late_mark, self.late_sweep) = (late_mark, None);
-        }
+        self.sweep_mark = self.sweep_mark.min(sweep_mark);
+        self.late_mark = self.late_mark.min(late_mark);
+        (self.overlap_sweep, self.late_sweep) = (None, None);
     }
 
     /// Moves the position. It moves no mark back.
