@@ -61,11 +61,11 @@ pub enum AzureError {
     },
     #[error("read the Key Vault secret {url}: not https on a host of this cloud's vaults ({hosts})")]
     NotAVault { url: String, hosts: String },
-    #[error("read the Key Vault secret {url}: {failure}; {remedy}")]
+    #[error("read the Key Vault secret {url}: {failure}")]
     KeyVault {
         url: String,
         failure: Failure,
-        remedy: &'static str,
+        remedy: String,
         #[source]
         cause: Option<Box<Self>>,
     },
@@ -92,6 +92,12 @@ impl AzureError {
     /// Whether somebody looked at the credential and said no; anything else may be a network or a setting.
     pub const fn is_refusal(&self) -> bool {
         matches!(self, Self::NoToken { failure: Failure::Status { status: 400..=403, .. }, .. })
+    }
+
+    /// What the operator should do about a secret that a vault did not give.
+    pub fn vault_remedy(&self) -> Option<&str> {
+        let Self::KeyVault { remedy, .. } = self else { return None };
+        Some(remedy)
     }
 
     /// Whether nobody was there to say anything, as right after the start of a container:

@@ -126,6 +126,8 @@ impl fmt::Display for SecretRef {
 pub struct SecretError {
     pub reference: String,
     pub why: String,
+    /// What the operator should do, where the place of the secret tells more than its reference does.
+    pub remedy: Option<String>,
     #[source]
     pub cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }

@@ -26,6 +26,7 @@ mod serve;
 mod server;
 mod shelf;
 mod strikes;
+mod vault;
 mod vocabulary;
 mod wire;
 mod workspace;
@@ -37,6 +38,7 @@ pub use fault::{Fault, FaultError, PageFault, Refusal, RetryAfter, Target, Token
 pub use journal::{Entry, JOURNAL_BODY_BYTES_MAX, JOURNAL_ENTRIES_MAX};
 pub use options::{EmptyCursor, ErrorStyle, Options, Order, OtherKeys, Quirks};
 pub use serve::serve;
+pub use vault::VaultDoor;
 pub use wire::TlsError;
 pub use world::{When, World};
 

@@ -99,6 +99,8 @@ pub struct SourceError {
     pub failure: Failure,
     /// The `Date` of a failed answer, where there was one.
     pub date: Option<Time>,
+    /// What the operator should do about a secret, where its place tells.
+    pub remedy: Option<String>,
     #[source]
     pub cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }

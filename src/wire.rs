@@ -3,10 +3,12 @@
 mod identity;
 mod look;
 mod redact_key;
+mod secrets;
 
 pub use look::{Greeting, Ground};
 
 use self::identity::Identity;
+use self::secrets::{AdminKey, Vault};
 use crate::admin::Lock;
 use crate::agent::account::Account;
 use crate::agent::board::Board;
@@ -23,7 +25,7 @@ use crate::flow::{AccountName, FeedId, Stream};
 use crate::http::descriptors::Demand;
 use crate::http::{self, HttpError};
 use crate::reload::Reload;
-use crate::reload::{Renew, Renewed};
+use crate::reload::Renew;
 use crate::secret::{LocalSecrets, SecretError, SecretReader, SecretRef};
 use crate::sink::azure_dcr::{AzureDcr, Destination};
 use crate::sink::ndjson::Ndjson;
@@ -120,7 +122,8 @@ impl Outside {
         let credential = identity.map(|identity| identity as Arc<dyn TokenCredential>);
         let vault = credential.clone().map(|credential| {
             let tokens = Tokens::new(credential, places(config.azure.cloud).key_vault_scope);
-            Arc::new(Vault { http: http.clone(), tokens, cloud: config.azure.cloud }) as Arc<dyn SecretReader>
+            let (cloud, who) = (config.azure.cloud, config.azure.client_id.clone());
+            Arc::new(Vault { http: http.clone(), tokens, cloud, who }) as Arc<dyn SecretReader>
         });
         let secrets = Arc::new(LocalSecrets::new(vault));
         let (config, http, either) = (config.clone(), http.clone(), self.either.of_another());
@@ -385,40 +388,4 @@ fn wants_azure(config: &Config) -> bool {
     let of_vault = |reference: &SecretRef| matches!(reference, SecretRef::KeyVault(_));
     let tokens = config.accounts.values().map(|account| &account.token);
     sink || store || tokens.chain(&config.filter.redact_key).chain(&config.admin.token).any(of_vault)
-}
-
-/// The token of the admin server, read again while the process runs.
-struct AdminKey {
-    secrets: Arc<dyn SecretReader>,
-    reference: SecretRef,
-    lock: Arc<Lock>,
-}
-
-#[async_trait::async_trait]
-impl Renew for AdminKey {
-    async fn renew(&self) -> Result<Renewed, Box<dyn std::error::Error + Send + Sync>> {
-        let token = self.secrets.read(&self.reference).await?;
-        if token.expose_secret().trim().is_empty() {
-            return Err(format!("{}: it is empty", self.reference).into());
-        }
-        Ok(if self.lock.take_key(&token) { Renewed::Changed } else { Renewed::Same })
-    }
-}
-
-/// Reads Key Vault references with the Azure identity.
-struct Vault {
-    http: reqwest::Client,
-    tokens: Tokens,
-    cloud: config::Cloud,
-}
-
-#[async_trait::async_trait]
-impl SecretReader for Vault {
-    async fn read(&self, reference: &SecretRef) -> Result<SecretString, SecretError> {
-        let refuse = |why: &str, cause| SecretError { reference: reference.to_string(), why: why.into(), cause };
-        let SecretRef::KeyVault(url) = reference else { return Err(refuse("it is no Key Vault reference", None)) };
-        azure::key_vault_secret(&self.http, &self.tokens, places(self.cloud), url)
-            .await
-            .map_err(|error| refuse("the vault did not give it", Some(error.into())))
-    }
 }

@@ -31,7 +31,8 @@ fn what_the_templates_set_is_what_the_program_reads() {
     for (case, one, other) in expected {
         let shown = in_effect(&cases[case]).unwrap_or_else(|error| panic!("{case}: {error}"));
         assert!(shown.contains(one) && shown.contains(other), "{case}:\n{shown}");
-        assert!(shown.contains("token = \"env:OP_EVENTS_TOKEN\""), "{case}:\n{shown}");
+        let of_vault = "token = \"keyvault:https://kv-opship-";
+        assert!(shown.contains(of_vault) && shown.contains("/secrets/onepassword-events-token\""), "{case}:\n{shown}");
     }
 }
 

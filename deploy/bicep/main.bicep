@@ -180,7 +180,10 @@ param alertEmail string = ''
 @description('Optional. Resource id of an action group of yours that the alerts call.')
 param alertActionGroupResourceId string = ''
 
-@description('Optional. Bearer token of the status page and the metrics, which only the environment can reach. Each deployment makes a new one unless you set it.')
+@description('Optional. app: let the status page and the metrics be reached from the network of the environment, with statusToken. Without it nothing but the probes of the platform reaches them.')
+param statusPage bool = false
+
+@description('Optional. Bearer token of the status page and the metrics. Each deployment makes a new one unless you set it; it is a secret of the app.')
 @secure()
 param statusToken string = newGuid()
 
@@ -210,6 +213,7 @@ var bareName = replace(name, '-', '')
 var accountName = take('st${suffix}${bareName}', 24)
 var newVaultName = 'kv-${take(bareName, 7)}-${suffix}'
 var workloadName = mode == 'app' ? 'ca-${name}' : 'caj-${name}'
+var commandsName = 'caj-${name}-commands'
 var deploymentSuffix = uniqueString(deployment().name, name)
 
 var workspaceParts = split(workspaceResourceId, '/')
@@ -322,10 +326,13 @@ module containers 'modules/environment.bicep' = if (empty(existingEnvironmentRes
     tags: tags
     subnetResourceId: subnetResourceId
     diagnosticsWorkspaceResourceId: diagnosticsWorkspaceResourceId
-  }
+  } // Making an environment takes minutes: as long as the role on the secret takes to work.
+  dependsOn: [
+    token
+  ]
 }
 
-// Last, after all roles: a container that starts before them waits for them, but an app that may not read its secret is not made.
+// Last, after all roles; a container that starts before they work waits for them.
 module workload 'modules/workload.bicep' = {
   name: '${name}-workload-${deploymentSuffix}'
   params: {
@@ -341,11 +348,15 @@ module workload 'modules/workload.bicep' = {
     cron: mode == 'app' ? appCron : jobCron
     jobTimeoutInMinutes: jobTimeoutInMinutes
     identityResourceId: identity.id
-    tokenSecretUri: 'https://${vaultName}${environment().suffixes.keyvaultDns}/secrets/${secretName}'
     statusToken: statusToken
+    statusPage: statusPage
+    commandsName: commandsName
     settings: concat(
       [
-        { name: 'OPSHIP_ACCOUNTS__DEFAULT__TOKEN', value: 'env:OP_EVENTS_TOKEN' }
+        {
+          name: 'OPSHIP_ACCOUNTS__DEFAULT__TOKEN'
+          value: 'keyvault:https://${vaultName}${environment().suffixes.keyvaultDns}/secrets/${secretName}'
+        }
         { name: 'OPSHIP_ACCOUNTS__DEFAULT__STREAMS', value: join(streams, ',') }
         { name: 'OPSHIP_SCHEDULE__LOOKBACK', value: lookback }
         { name: 'OPSHIP_SINK__KIND', value: 'azure' }
@@ -417,6 +428,9 @@ module content '../sentinel/sentinel.json' = if (deploySentinelContent) {
 
 @description('Name of the Container App or of the job.')
 output workloadName string = workloadName
+
+@description('Name of the job that runs a command of opship, such as `check` or `reconcile`, when it is started.')
+output commandsName string = commandsName
 
 @description('Client id of the identity that runs opship.')
 output identityClientId string = identity.properties.clientId

@@ -215,7 +215,8 @@ impl Trouble {
             Self::Unverifiable { .. } => {
                 "let the workspace be asked: azure.workspace_id, the role Log Analytics Reader, the network".into()
             }
-            Self::Unauthorized { remedy, .. } | Self::Cut { remedy, .. } => (*remedy).into(),
+            Self::Unauthorized { error, remedy, .. } => error.remedy.clone().unwrap_or_else(|| (*remedy).into()),
+            Self::Cut { remedy, .. } => (*remedy).into(),
             Self::Clock(_) => {
                 "compare this host's clock with the true time and set it if it is wrong; if it is right, look for a proxy or a \
                 server that answers with a wrong Date; it goes on by itself once two answers, a minute apart, agree"
@@ -309,7 +310,14 @@ mod tests {
     }
 
     fn source(failure: Failure) -> SourceError {
-        SourceError { attempted: "read a page".into(), on: "https://there".into(), failure, date: None, cause: None }
+        SourceError {
+            attempted: "read a page".into(),
+            on: "https://there".into(),
+            failure,
+            date: None,
+            remedy: None,
+            cause: None,
+        }
     }
 
     fn sink(failure: Failure) -> SinkError {

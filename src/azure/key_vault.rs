@@ -11,6 +11,7 @@ use url::Url;
 const API_VERSION: &str = "7.4";
 /// A secret's value is at most 25 KB; its attributes and tags come on top.
 const SECRET_BYTES_MAX: usize = 256 * 1024;
+const EMPTY: &str = "its value is empty";
 
 #[derive(Deserialize)]
 struct Bundle {
@@ -18,7 +19,8 @@ struct Bundle {
 }
 
 /// Reads a secret by its identifier, `https://VAULT.vault.azure.net/secrets/NAME[/VERSION]`. `tokens` are for the cloud's
-/// `key_vault_scope`, so the host must be one of its vaults: the bearer would open every vault the identity may read.
+/// `key_vault_scope`, so the host must be one of its vaults: the bearer would open every vault the identity may read. `who` is the identity, as a command
+/// that gives it a right names it.
 ///
 /// # Errors
 /// A URL that is not a vault's, no token, or an answer other than the secret, with what to do about it.
@@ -27,12 +29,13 @@ pub async fn key_vault_secret(
     tokens: &Tokens,
     places: &Places,
     url: &Url,
+    who: Option<&str>,
 ) -> Result<SecretString, AzureError> {
     demand_vault(places, url)?;
-    let first = get(http, tokens, url).await;
+    let first = get(http, tokens, url, who).await;
     let Err(AzureError::KeyVault { failure: Failure::Status { status: 401, .. }, .. }) = first else { return first };
     tokens.forget();
-    get(http, tokens, url).await
+    get(http, tokens, url, who).await
 }
 
 fn demand_vault(places: &Places, url: &Url) -> Result<(), AzureError> {
@@ -49,9 +52,14 @@ fn name_of(url: &Url) -> String {
     format!("{}://{}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path())
 }
 
-async fn get(http: &reqwest::Client, tokens: &Tokens, url: &Url) -> Result<SecretString, AzureError> {
+async fn get(
+    http: &reqwest::Client,
+    tokens: &Tokens,
+    url: &Url,
+    who: Option<&str>,
+) -> Result<SecretString, AzureError> {
     let fail = |failure: Failure, cause: Option<AzureError>| {
-        let remedy = remedy(&failure);
+        let remedy = remedy(&failure, url, who);
         AzureError::KeyVault { url: name_of(url), failure, remedy, cause: cause.map(Box::new) }
     };
     let token = tokens.token().await.map_err(|error| fail(Failure::NoCredential, Some(error)))?;
@@ -69,23 +77,57 @@ async fn get(http: &reqwest::Client, tokens: &Tokens, url: &Url) -> Result<Secre
     let body = read_body(response, SECRET_BYTES_MAX).await.map_err(|failure| fail(failure, None))?;
     // The text of a JSON error may quote the secret.
     let unread = |_| fail(Failure::Malformed("not a secret bundle".into()), None);
-    serde_json::from_slice::<Bundle>(&body).map(|bundle| SecretString::from(bundle.value)).map_err(unread)
+    let secret =
+        serde_json::from_slice::<Bundle>(&body).map(|bundle| SecretString::from(bundle.value)).map_err(unread)?;
+    if secret.expose_secret().trim().is_empty() {
+        return Err(fail(Failure::Malformed(EMPTY.into()), None));
+    }
+    Ok(secret)
 }
 
-fn remedy(failure: &Failure) -> &'static str {
+/// The one command that mends it where there is one; of a text that the vault's own words decide, since its codes are all `Forbidden`:
+/// <https://learn.microsoft.com/azure/key-vault/general/rest-error-codes>.
+fn remedy(failure: &Failure, url: &Url, who: Option<&str>) -> String {
+    let vault = url.host_str().and_then(|host| host.split('.').next()).unwrap_or("VAULT");
+    let name = url.path_segments().and_then(|mut parts| parts.nth(1)).unwrap_or("NAME");
+    let at = format!("--vault-name {vault} -n {name}");
     match failure {
-        Failure::Status { status: 401, .. } => "the vault does not accept the token: is it in the identity's tenant?",
-        Failure::Status { status: 403, .. } => {
-            "give the identity the role Key Vault Secrets User on the vault, and check the vault's firewall"
+        Failure::Status { status: 401, .. } => {
+            "the vault does not accept the token: check that the identity is of the vault's tenant".into()
         }
-        Failure::Status { status: 404, .. } => "no such secret or version: check the name, and that it is enabled",
-        Failure::Status { status: 429 | 500.., .. } => "the vault is in trouble: try again",
-        Failure::NotConnected => "check the vault's name, its private endpoint, http.proxy and http.ca_file",
-        Failure::NoCredential => "see the cause",
-        Failure::Status { .. } | Failure::Interrupted | Failure::Malformed(_) | Failure::TooLarge | Failure::Local => {
-            "check the secret's identifier and try again"
+        Failure::Status { status: 403, message, .. } => {
+            let says = |words: &str| message.raw().contains(words);
+            if says("Client address") || says("Public network access") || says("ForbiddenByFirewall") {
+                return format!(
+                    "let opship's network through the vault's firewall: `az keyvault network-rule add -n {vault} --subnet SUBNET_ID`, or give the \
+                     vault a private endpoint there"
+                );
+            }
+            if says("disabled secret") {
+                return format!("enable the secret: `az keyvault secret set-attributes --enabled true {at}`");
+            }
+            let who = who.unwrap_or("OBJECT_ID_OF_THE_IDENTITY");
+            format!(
+                "give the identity the right to read the secret (a new role takes up to ten minutes): `az role assignment create --role \"Key Vault \
+                 Secrets User\" --assignee {who} --scope \"$(az keyvault show -n {vault} --query id -o tsv)/secrets/{name}\"`"
+            )
+        }
+        Failure::Status { status: 404, .. } => format!("there is no such secret, or version of it, yet: {}", put(&at)),
+        Failure::Status { status: 429 | 500.., .. } => "nothing: the vault is in trouble, it is asked again".into(),
+        Failure::Malformed(what) if what == EMPTY => format!("the secret is empty: {}", put(&at)),
+        Failure::NotConnected | Failure::Interrupted => format!(
+            "check that the vault {vault} is there and can be reached from here: its name, its private endpoint, http.proxy and http.ca_file"
+        ),
+        Failure::NoCredential => "the vault is asked with the Azure identity: see the cause".into(),
+        Failure::Status { .. } | Failure::Malformed(_) | Failure::TooLarge | Failure::Local => {
+            "check the secret's identifier in the configuration".into()
         }
     }
+}
+
+/// The secret is typed in, so that it ends up in no history of a shell.
+fn put(at: &str) -> String {
+    format!("`read -rs T && printf %s \"$T\" | az keyvault secret set --file /dev/stdin --encoding utf-8 -o none {at}`")
 }
 
 #[cfg(test)]

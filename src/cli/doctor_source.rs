@@ -314,7 +314,7 @@ impl Subject {
 
 fn unanswered(source: &Arc<dyn Source>) -> SourceError {
     let attempted = format!("introspect the token (no answer in {} s)", INTRODUCED_WITHIN.as_secs());
-    SourceError { attempted, on: source.place(), failure: Failure::Interrupted, date: None, cause: None }
+    SourceError { attempted, on: source.place(), failure: Failure::Interrupted, date: None, remedy: None, cause: None }
 }
 
 /// Reads the secret that this key of the configuration names.
@@ -324,6 +324,7 @@ pub(super) async fn secret(outside: &Outside, reference: &SecretRef, key: &str) 
         Err(WireError::Secret(error)) => {
             let cause = error.cause.as_deref().map(|cause| format!(" ({})", chain(cause))).unwrap_or_default();
             let (what, remedy) = error.why.split_once(": ").unwrap_or((&error.why, "correct it"));
+            let remedy = error.remedy.as_deref().unwrap_or(remedy);
             let said = format!("{reference}: {what}{cause}");
             return (None, Finding::fail(Exit::Usage, said, format!("{remedy}; {key} names it")));
         }

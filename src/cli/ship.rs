@@ -153,7 +153,8 @@ fn obstacle(error: WireError) -> Notice {
     let what = chain(&error);
     let (waiting, remedy) = match error {
         WireError::Store(error) => (Waiting::Store, Trouble::from(error).remedy()),
-        WireError::Secret(_) | WireError::Admin(_) | WireError::Azure(_) => (Waiting::Secret, SECRET_MISSING.into()),
+        WireError::Secret(error) => (Waiting::Secret, error.remedy.unwrap_or_else(|| SECRET_MISSING.into())),
+        WireError::Admin(_) | WireError::Azure(_) => (Waiting::Secret, SECRET_MISSING.into()),
         _ => (Waiting::Store, "run `opship check`".into()),
     };
     Notice { at: Moment::now(), times: 1, what, waiting, remedy }

@@ -118,11 +118,11 @@ fn too_open(_: &std::fs::Metadata) -> Option<u32> {
 }
 
 fn refused(reference: &SecretRef, why: &str) -> SecretError {
-    SecretError { reference: reference.to_string(), why: why.to_owned(), cause: None }
+    SecretError { reference: reference.to_string(), why: why.to_owned(), remedy: None, cause: None }
 }
 
 fn failed(reference: &SecretRef, why: &str, cause: impl std::error::Error + Send + Sync + 'static) -> SecretError {
-    SecretError { reference: reference.to_string(), why: why.to_owned(), cause: Some(Box::new(cause)) }
+    SecretError { reference: reference.to_string(), why: why.to_owned(), remedy: None, cause: Some(Box::new(cause)) }
 }
 
 #[cfg(test)]

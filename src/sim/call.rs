@@ -16,6 +16,7 @@ pub enum Service {
     Ingestion,
     /// The Log Analytics query API.
     Query,
+    Vault,
     /// The simulator's own control API.
     Control,
     Unknown,
@@ -115,6 +116,7 @@ fn route(path: &str) -> (Service, Version) {
         path if path.ends_with("/oauth2/v2.0/token") => Service::Identity,
         path if path.starts_with("/dataCollectionRules/") => Service::Ingestion,
         path if path.starts_with("/v1/workspaces/") => Service::Query,
+        path if path.starts_with("/secrets/") => Service::Vault,
         path if path.starts_with("/sim/") => Service::Control,
         _ => Service::Unknown,
     };

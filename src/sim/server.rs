@@ -7,7 +7,7 @@ use super::reply::{Manner, Reply, gzip_bomb};
 use super::seal::fingerprint;
 use super::wire::{Cut, Wire};
 use super::world::{World, held};
-use super::{control, events_api, identity, ingestion, workspace};
+use super::{control, events_api, identity, ingestion, vault, workspace};
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderName, Request, Response, header};
 use bytes::Bytes;
@@ -167,6 +167,7 @@ fn ask(world: &World, call: &Call, whats: &[What]) -> Reply {
         Service::Identity => identity::answer(world, call, whats),
         Service::Ingestion => ingestion::answer(world, call, whats),
         Service::Query => workspace::answer(world, call, whats),
+        Service::Vault => vault::answer(world, call),
         Service::Control | Service::Unknown => Reply::not_found(),
     }
 }
@@ -176,6 +177,7 @@ fn refuse(world: &World, call: &Call, refusal: &super::Refusal) -> Reply {
         Service::Identity => identity::refuse(world, call, refusal),
         Service::Ingestion => ingestion::refuse(world, refusal),
         Service::Query => workspace::refuse(world, refusal),
+        Service::Vault => vault::refuse(world, refusal),
         Service::Events(_) | Service::Control | Service::Unknown => events_api::refuse(world, call, refusal),
     }
 }

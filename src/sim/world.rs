@@ -12,6 +12,7 @@ use super::pace::Pace;
 use super::seal::Seal;
 use super::shelf::Shelf;
 use super::strikes::Faults;
+use super::vault::Vault;
 use super::{Options, SimError};
 use crate::flow::{EventId, Stream, Time};
 use bytes::Bytes;
@@ -37,6 +38,7 @@ pub struct World {
     pub(super) options: Options,
     pub(super) seal: Seal,
     pub(super) access: Mutex<Access>,
+    pub(super) vault: Mutex<Vault>,
     pub(super) accepted: Mutex<Accepted>,
     pub(super) events_pace: Mutex<Pace>,
     pub(super) ingestion_pace: Mutex<Pace>,
@@ -79,6 +81,7 @@ impl World {
         Ok(Self {
             seal: Seal::new(options.seed),
             access: Mutex::new(Access::new(options.seed, account, host)),
+            vault: Mutex::default(),
             accepted: Mutex::new(Accepted::new(out, options.keep_rows)),
             events_pace: Mutex::new(Pace::events()),
             ingestion_pace: Mutex::new(Pace::ingestion()),

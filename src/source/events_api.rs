@@ -217,6 +217,7 @@ impl EventsApi {
             on: url,
             failure,
             date,
+            remedy: None,
             cause,
         })
     }
@@ -242,6 +243,7 @@ impl EventsApi {
             on: on.unwrap_or_else(|| "the Events API".into()),
             failure: Failure::NoCredential,
             date: None,
+            remedy: if let CredentialError::Secret(error) = &cause { error.remedy.clone() } else { None },
             cause: Some(cause.into()),
         }
     }
@@ -302,6 +304,7 @@ impl Source for EventsApi {
             on: format!("{}{path}", credential.base.as_str().trim_end_matches('/')),
             failure: Failure::Malformed("it is not an introspection of a token".into()),
             date: Some(answer.date),
+            remedy: None,
             cause: None,
         })
     }

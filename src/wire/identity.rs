@@ -100,7 +100,7 @@ async fn made(
         && secret.expose_secret().trim().is_empty()
     {
         let (reference, why) = (reference.to_string(), "it is empty".into());
-        return Err(SecretError { reference, why, cause: None }.into());
+        return Err(SecretError { reference, why, remedy: None, cause: None }.into());
     }
     let hash = read.as_ref().map(|(_, secret)| TokenHash::of(secret.expose_secret()));
     let text: Option<SecretString> = read.map(|(_, secret)| secret);

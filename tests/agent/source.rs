@@ -280,7 +280,7 @@ pub(crate) fn status(status: u16) -> Failure {
 }
 
 fn error(failure: Failure) -> SourceError {
-    SourceError { attempted: "read a page".into(), on: "memory".into(), failure, date: None, cause: None }
+    SourceError { attempted: "read a page".into(), on: "memory".into(), failure, date: None, remedy: None, cause: None }
 }
 
 #[async_trait]

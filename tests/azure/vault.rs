@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 const VAULT: &str = "kv.vault.azure.net";
 
 async fn read(world: &World, tokens: &Tokens, url: &str) -> Result<SecretString, AzureError> {
-    key_vault_secret(&proxied(world), tokens, places(Cloud::Public), &url.parse().unwrap()).await
+    key_vault_secret(&proxied(world), tokens, places(Cloud::Public), &url.parse().unwrap(), Some("the-client")).await
 }
 
 #[tokio::test]
@@ -25,23 +25,49 @@ async fn a_secret_is_read_with_the_bearer_and_the_api_version() {
     assert_eq!(seen.header("authorization"), "Bearer canary-token-0");
 }
 
+/// Fault: every refusal that a vault has words for, an empty secret, and a vault that is away. Shows: the error names the secret and what the vault said, the remedy is the one command that mends it.
 #[tokio::test]
-async fn a_refusal_names_the_secret_the_words_of_the_vault_and_the_remedy() {
-    for (status, code, remedy) in [
-        (401, "Unauthorized", "tenant"),
-        (403, "Forbidden", "Key Vault Secrets User"),
-        (404, "SecretNotFound", "no such secret"),
+async fn fm_68_a_vault_that_gives_nothing_says_which_command_mends_it() {
+    let put = "az keyvault secret set --file /dev/stdin --encoding utf-8 -o none --vault-name kv -n op";
+    for (status, code, words, remedy) in [
+        (401, "Unauthorized", "AKV10032: Invalid issuer.", "the vault's tenant"),
+        (
+            403,
+            "Forbidden",
+            "Caller is not authorized to perform action on resource.",
+            "az role assignment create --role \"Key Vault Secrets User\" --assignee the-client --scope \"$(az keyvault show -n kv --query id -o tsv)/secrets/op\"",
+        ),
+        (
+            403,
+            "Forbidden",
+            "Client address is not authorized and caller is not a trusted service.",
+            "az keyvault network-rule add -n kv",
+        ),
+        (
+            403,
+            "Forbidden",
+            "Operation get is not allowed on a disabled secret.",
+            "az keyvault secret set-attributes --enabled true --vault-name kv -n op",
+        ),
+        (404, "SecretNotFound", "A secret with (name/id) op was not found", put),
     ] {
         let world = World::start().await;
-        let body = format!(r#"{{"error":{{"code":"{code}","message":"words of the vault"}}}}"#);
+        let body = format!(r#"{{"error":{{"code":"{code}","message":"{words}"}}}}"#);
         world.answer(VAULT, move |_, _| reply(status, body.clone()));
         let error =
             read(&world, &Desk::open(3600).tokens(), "https://kv.vault.azure.net/secrets/op").await.unwrap_err();
         let text = said(&error);
-        for part in ["https://kv.vault.azure.net/secrets/op", code, "words of the vault", remedy] {
+        for part in ["https://kv.vault.azure.net/secrets/op", code, words] {
             assert!(text.contains(part), "{part} is not in {text}");
         }
+        let told = error.vault_remedy().unwrap();
+        assert!(told.contains(remedy), "{remedy} is not in {told}");
+        assert_eq!(error.is_a_refusal(), matches!(status, 401 | 403));
     }
+    let world = World::start().await;
+    world.answer(VAULT, |_, _| reply(200, r#"{"value":" \n"}"#));
+    let empty = read(&world, &Desk::open(3600).tokens(), "https://kv.vault.azure.net/secrets/op").await.unwrap_err();
+    assert!(said(&empty).contains("empty") && empty.vault_remedy().unwrap().contains(put), "{}", said(&empty));
 }
 
 #[tokio::test]

@@ -92,6 +92,7 @@ mod twins;
 #[cfg(target_os = "linux")]
 mod units;
 mod unseen;
+mod vault;
 mod verify;
 mod versions;
 mod weight;

@@ -3,7 +3,7 @@ import datetime
 import json
 
 import pytest
-from world import ROOT, TEMPLATE, module, resource, template
+from world import ROOT, TEMPLATE, module, of_type, resource, template
 
 import alerts
 import columns
@@ -31,7 +31,7 @@ def value_that_is_no_choice(one):
 
 
 def missing_property(one):
-    del resource(module(one, "workload"), "App/jobs")["properties"]["configuration"]["replicaTimeout"]
+    del of_type(module(one, "workload")["resources"], "App/jobs")[0]["properties"]["configuration"]["replicaTimeout"]
 
 
 def unknown_version(one):
@@ -150,7 +150,7 @@ def fixed_region(one):
 
 def one_cloud_only(one):
     workload = next(made for made in one["resources"] if "-workload-" in made["name"])["properties"]["parameters"]
-    workload["tokenSecretUri"]["value"] = workload["tokenSecretUri"]["value"].replace("{1}", ".vault.azure.net{1}")
+    workload["settings"]["value"] = workload["settings"]["value"].replace("{1}/secrets/", ".vault.azure.net/secrets/")
 
 
 def number_without_limits(one):

@@ -22,6 +22,11 @@ def workload(deployment):
     return (of_type(deployment.resources, "App/containerApps") + of_type(deployment.resources, "App/jobs"))[0]
 
 
+def commands(deployment):
+    """The job that runs a command when it is started."""
+    return next(job for job in of_type(deployment.resources, "App/jobs") if job["properties"]["configuration"]["triggerType"] == "Manual")
+
+
 def transformation(deployment):
     return one(deployment, "Insights/dataCollectionRules")["properties"]["dataFlows"][0]["transformKql"]
 
@@ -40,7 +45,7 @@ EVERYTHING = {"tokenExpires": "2027-01-31", "alertEmail": "soc@example.com", "ev
 
 @pytest.mark.parametrize("choice", [
     {}, {"mode": "job"}, {"table": "addColumns"}, {"table": "keep28", "timeGenerated": "event"}, {"ingestion": "private"},
-    {"subnetResourceId": SUBNET}, {"onInDoubt": "verify", "registryServer": "mine.azurecr.io"}, EVERYTHING,
+    {"subnetResourceId": SUBNET}, {"onInDoubt": "verify", "registryServer": "mine.azurecr.io"}, {"statusPage": True}, EVERYTHING,
 ], ids=lambda choice: " ".join(choice) or "default")
 def test_everything_that_is_made_fits_its_published_schema(choice):
     made = deployed(**choice).resources
@@ -53,14 +58,14 @@ def test_an_app_is_one_replica_that_polls_each_minute():
     assert app["type"] == "Microsoft.App/containerApps"
     assert app["properties"]["template"]["scale"] == {"minReplicas": 1, "maxReplicas": 1}
     assert app["properties"]["template"]["containers"][0]["args"] == ["run"]
-    assert "ingress" not in app["properties"]["configuration"]
+    assert app["properties"]["configuration"]["ingress"] is None
     assert variables(app)["OPSHIP_SCHEDULE__CRON"] == "* * * * *"
 
 
 def test_a_job_runs_once_every_five_minutes_and_ends_before_it_is_ended():
     deployment = deployed(mode="job", jobTimeoutInMinutes=30)
     assert of_type(deployment.resources, "App/containerApps") == []
-    job = one(deployment, "App/jobs")["properties"]
+    job = workload(deployment)["properties"]
     assert job["configuration"]["scheduleTriggerConfig"]["cronExpression"] == "*/5 * * * *"
     assert job["configuration"]["replicaTimeout"] == 1800
     assert job["template"]["containers"][0]["args"] == ["once", "--max-duration", "28m"]
@@ -71,7 +76,7 @@ def test_probes_ask_the_admin_server_where_it_listens():
     port = int(variables(app)["OPSHIP_ADMIN__LISTEN"].rsplit(":", 1)[1])
     probes = app["properties"]["template"]["containers"][0]["probes"]
     asked = {(probe["type"], probe["httpGet"]["path"], probe["httpGet"]["port"]) for probe in probes}
-    assert asked == {("Startup", "/livez", port), ("Liveness", "/livez", port), ("Readiness", "/readyz", port)}
+    assert asked == {("Startup", "/livez", port), ("Liveness", "/livez", port), ("Readiness", "/livez", port)}
     assert type(port) is int and port == 9464
 
 
@@ -87,10 +92,45 @@ def test_every_setting_is_a_key_of_the_configuration(mode):
     assert len(ours) == (18 if mode == "app" else 15)
 
 
-def test_the_references_to_secrets_lead_to_variables_that_are_there():
-    there = variables(workload(deployed()))
-    for key in ("OPSHIP_ACCOUNTS__DEFAULT__TOKEN", "OPSHIP_ADMIN__TOKEN"):
-        assert there[there[key].removeprefix("env:")].startswith("secret ")
+def test_the_token_of_the_status_page_is_a_secret_that_is_there():
+    app = workload(deployed())
+    there = variables(app)
+    assert there[there["OPSHIP_ADMIN__TOKEN"].removeprefix("env:")] == "secret status-token"
+    assert [secret["name"] for secret in app["properties"]["configuration"]["secrets"]] == ["status-token"]
+
+
+@pytest.mark.parametrize("mode", ["app", "job"])
+def test_nothing_is_resolved_by_the_platform_and_opship_reads_its_token_itself(mode):
+    deployment = deployed(mode=mode)
+    vault = one(deployment, "KeyVault/vaults")["name"]
+    for made in [workload(deployment), commands(deployment)]:
+        assert variables(made)["OPSHIP_ACCOUNTS__DEFAULT__TOKEN"] == f"keyvault:https://{vault}.vault.azure.net/secrets/onepassword-events-token"
+        assert "keyVaultUrl" not in json.dumps(made) and TOKEN not in json.dumps(made)
+        assert made["identity"]["type"] == "UserAssigned"
+
+
+def test_making_the_environment_is_the_wait_for_the_role_on_the_secret():
+    made = next(one for one in TEMPLATE["resources"] if "-environment-" in one["name"])
+    assert any("-token-" in one for one in made["dependsOn"])
+
+
+@pytest.mark.parametrize("mode", ["app", "job"])
+def test_a_job_runs_the_commands_that_alerts_name_with_the_configuration_of_the_workload(mode):
+    deployment = deployed(mode=mode, eventsUrl="https://events.1password.eu", onInDoubt="verify")
+    job, ours = commands(deployment)["properties"], workload(deployment)
+    assert job["configuration"]["triggerType"] == "Manual" and job["template"]["containers"][0]["args"] == ["check"]
+    shared = {name: value for name, value in variables(ours).items()
+              if not name.startswith(("OPSHIP_ADMIN", "OPSHIP_SCHEDULE__CRON", "STATUS_TOKEN"))}
+    assert variables(commands(deployment)) == shared
+    for key in ("environmentId", "workloadProfileName"):
+        assert job[key] == ours["properties"][key]
+    assert commands(deployment)["identity"] == ours["identity"]
+    assert deployment.outputs["commandsName"] == commands(deployment)["name"] == "caj-opship-commands"
+
+
+def test_the_status_page_is_reached_from_the_network_of_the_environment_where_that_is_wanted():
+    ingress = workload(deployed(statusPage=True))["properties"]["configuration"]["ingress"]
+    assert ingress == {"external": False, "targetPort": 9464, "transport": "http", "allowInsecure": False}
 
 
 def test_the_token_stands_in_the_vault_and_nowhere_else():
@@ -101,9 +141,8 @@ def test_the_token_stands_in_the_vault_and_nowhere_else():
     assert TOKEN not in json.dumps(deployment.outputs) and STATUS not in json.dumps(deployment.outputs)
 
 
-def test_a_job_has_no_secret_but_the_reference_to_the_vault():
-    secrets = workload(deployed(mode="job"))["properties"]["configuration"]["secrets"]
-    assert [sorted(secret) for secret in secrets] == [["identity", "keyVaultUrl", "name"]]
+def test_a_job_has_no_secret_at_all():
+    assert "secrets" not in workload(deployed(mode="job"))["properties"]["configuration"]
 
 
 def test_the_identity_has_three_roles_each_on_one_thing():
@@ -158,7 +197,7 @@ def test_names_keep_to_the_rules_of_their_types(name):
 def test_in_the_us_government_cloud_every_name_is_that_clouds():
     deployment = deployed(cloud="AzureUSGovernment")
     assert variables(workload(deployment))["OPSHIP_AZURE__CLOUD"] == "usgov"
-    url = workload(deployment)["properties"]["configuration"]["secrets"][0]["keyVaultUrl"]
+    url = variables(workload(deployment))["OPSHIP_ACCOUNTS__DEFAULT__TOKEN"]
     assert url.endswith(".vault.usgovcloudapi.net/secrets/onepassword-events-token")
     assert ".azure.net" not in json.dumps(deployment.resources)
 
@@ -236,7 +275,7 @@ def test_a_vault_and_an_environment_of_yours_are_used_and_not_made():
     assert kinds & {"Microsoft.KeyVault/vaults", "Microsoft.KeyVault/vaults/secrets", "Microsoft.App/managedEnvironments"} == set()
     app = workload(deployment)["properties"]
     assert (app["environmentId"], app["workloadProfileName"]) == (environment, None)
-    assert app["configuration"]["secrets"][0]["keyVaultUrl"] == "https://mine.vault.azure.net/secrets/onepassword-events-token"
+    assert variables(workload(deployment))["OPSHIP_ACCOUNTS__DEFAULT__TOKEN"] == "keyvault:https://mine.vault.azure.net/secrets/onepassword-events-token"
     scopes = [made["scope"] for made in deployment.resources if made["type"].endswith("roleAssignments")]
     assert f"{vault}/secrets/onepassword-events-token" in scopes
 

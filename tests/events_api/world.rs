@@ -172,6 +172,7 @@ impl SecretReader for Files {
         std::fs::read_to_string(path).map(SecretString::from).map_err(|cause| SecretError {
             reference: format!("file:{}", path.display()),
             why: "cannot be opened".into(),
+            remedy: None,
             cause: Some(cause.into()),
         })
     }

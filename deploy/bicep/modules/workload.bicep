@@ -1,5 +1,8 @@
-// What runs: `opship run` as a Container App, or `opship once` as a Container Apps Job.
-metadata description = 'opship as a Container App with one replica, or as a scheduled Container Apps Job.'
+// What runs: `opship run` as a Container App, or `opship once` as a Container Apps Job; and a job that runs a command when it is started.
+//
+// No secret of the vault is a secret of the platform: it would be resolved when the app is made, by addresses of the platform's own, and an
+// app whose secret or whose role is not there yet would not be made. opship reads it itself, waits, and says what is missing.
+metadata description = 'opship as a Container App with one replica, or as a scheduled Container Apps Job, and a job for its commands.'
 
 @description('Required. What runs opship: app or job.')
 @allowed([
@@ -48,12 +51,17 @@ param jobTimeoutInMinutes int
 @description('Required. Resource id of the identity.')
 param identityResourceId string
 
-@description('Required. Address of the secret with the 1Password token, without a version.')
-param tokenSecretUri string
-
 @description('Required. app: bearer token of the status page and the metrics.')
 @secure()
 param statusToken string
+
+@description('Required. app: whether the status page and the metrics can be reached from the network of the environment.')
+param statusPage bool
+
+@description('Required. Name of the job that runs a command of opship when it is started.')
+@minLength(2)
+@maxLength(32)
+param commandsName string
 
 @description('Required. What opship is to be told: name and value of environment variables.')
 param settings array
@@ -82,14 +90,12 @@ var registries = empty(registryServer)
         identity: identityResourceId
       }
     ]
-var tokenSecret = {
-  name: 'onepassword-token'
-  keyVaultUrl: tokenSecretUri
-  identity: identityResourceId
-}
-var tokenVariable = {
-  name: 'OP_EVENTS_TOKEN'
-  secretRef: 'onepassword-token'
+// Only from the network of the environment, and with the token. Without it nothing but the platform's probes reaches the port.
+var ingress = {
+  external: false
+  targetPort: 9464
+  transport: 'http'
+  allowInsecure: false
 }
 
 resource app 'Microsoft.App/containerApps@2025-01-01' = if (mode == 'app') {
@@ -104,8 +110,8 @@ resource app 'Microsoft.App/containerApps@2025-01-01' = if (mode == 'app') {
       activeRevisionsMode: 'Single'
       maxInactiveRevisions: 3
       registries: registries
+      ingress: statusPage ? ingress : null
       secrets: [
-        tokenSecret
         {
           name: 'status-token'
           value: statusToken
@@ -124,7 +130,6 @@ resource app 'Microsoft.App/containerApps@2025-01-01' = if (mode == 'app') {
           ]
           resources: resources
           env: concat(settings, [
-            tokenVariable
             {
               name: 'OPSHIP_SCHEDULE__CRON'
               value: cron
@@ -167,9 +172,10 @@ resource app 'Microsoft.App/containerApps@2025-01-01' = if (mode == 'app') {
               failureThreshold: 3
             }
             {
+              // Not /readyz: an app that waits for its secret has to come up, and its status page says so.
               type: 'Readiness'
               httpGet: {
-                path: '/readyz'
+                path: '/livez'
                 port: 9464
                 scheme: 'HTTP'
               }
@@ -208,9 +214,6 @@ resource job 'Microsoft.App/jobs@2025-01-01' = if (mode == 'job') {
       replicaRetryLimit: 0
       replicaTimeout: jobTimeoutInMinutes * 60
       registries: registries
-      secrets: [
-        tokenSecret
-      ]
     }
     template: {
       containers: [
@@ -224,9 +227,44 @@ resource job 'Microsoft.App/jobs@2025-01-01' = if (mode == 'job') {
             '${jobTimeoutInMinutes - 2}m'
           ]
           resources: resources
-          env: concat(settings, [
-            tokenVariable
-          ])
+          env: settings
+        }
+      ]
+    }
+  }
+}
+
+// With the same identity, network and configuration: what an alert names can be run where opship runs. The arguments are given when it is
+// started; without any it checks.
+resource commands 'Microsoft.App/jobs@2025-01-01' = {
+  name: commandsName
+  location: location
+  tags: tags
+  identity: identity
+  properties: {
+    environmentId: environmentResourceId
+    workloadProfileName: empty(workloadProfileName) ? null : workloadProfileName
+    configuration: {
+      triggerType: 'Manual'
+      manualTriggerConfig: {
+        parallelism: 1
+        replicaCompletionCount: 1
+      }
+      replicaRetryLimit: 0
+      // A backfill of months takes hours; what it has not done, the next one does.
+      replicaTimeout: 14400
+      registries: registries
+    }
+    template: {
+      containers: [
+        {
+          name: 'opship'
+          image: image
+          args: [
+            'check'
+          ]
+          resources: resources
+          env: settings
         }
       ]
     }
