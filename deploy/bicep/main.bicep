@@ -452,5 +452,5 @@ output watchLogs string = mode == 'app'
 @description('Then: run this query in the workspace.')
 output firstQuery string = 'OnePasswordEventLogs_CL | summarize rows = count(), newest = max(timestamp) by log_source'
 
-@description('Later: a new token. It is asked for, so that it does not end up in the history of the shell.')
-output rotateToken string = 'read -rs T && printf %s "$T" | az keyvault secret set --file /dev/stdin --encoding utf-8 -o none --vault-name ${vaultName} -n ${secretName}'
+@description('Later: a new token, and the day on which it expires. Both are asked for, so that the token does not end up in the history of the shell.')
+output rotateToken string = 'read -rsp "Token: " T && read -rp "Expires (yyyy-mm-dd): " D && printf %s "$T" | az keyvault secret set --file /dev/stdin --encoding utf-8 -o none --expires "$D"T00:00:00Z --vault-name ${vaultName} -n ${secretName}'
