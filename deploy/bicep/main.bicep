@@ -17,7 +17,7 @@ param location string = resourceGroup().location
 @maxLength(12)
 param name string = 'opship'
 
-@description('Optional. Tags of all resources.')
+@description('Optional. Tags of all resources; or, as the form of the portal gives them, tags by type of resource.')
 param tags object = {}
 
 @description('Optional. app: `opship run` as a Container App, polls each minute, with health probes. job: `opship once` as a Container Apps Job, pays for its seconds only.')
@@ -176,6 +176,18 @@ var environmentResourceId = empty(existingEnvironmentResourceId)
   ? resourceId('Microsoft.App/managedEnvironments', environmentName)
   : existingEnvironmentResourceId
 
+// No name of a tag has a slash: where there is one these are tags by type. What belongs together has the tags of its main resource.
+var taggedTypes = {
+  identity: 'Microsoft.ManagedIdentity/userAssignedIdentities'
+  rule: 'Microsoft.Insights/dataCollectionRules'
+  store: 'Microsoft.Storage/storageAccounts'
+  vault: 'Microsoft.KeyVault/vaults'
+  environment: 'Microsoft.App/managedEnvironments'
+  workload: 'Microsoft.App/containerApps'
+  alerts: 'Microsoft.Insights/scheduledQueryRules'
+}
+var tagsOf = mapValues(taggedTypes, type => contains(join(objectKeys(tags), ' '), '/') ? (tags[?type] ?? {}) : tags)
+
 var diagnosticsWorkspaceResourceId = deployDiagnostics ? workspaceResourceId : ''
 var writesTable = table == 'create' || table == 'addColumns'
 var readsWorkspace = grantWorkspaceReader || onInDoubt == 'verify'
@@ -216,7 +228,7 @@ module input 'modules/input.bicep' = {
 resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' = {
   name: 'id-${base}'
   location: location
-  tags: tags
+  tags: tagsOf.identity
   dependsOn: [input]
 }
 
@@ -238,7 +250,7 @@ module rule 'modules/rule.bicep' = {
   params: {
     name: base
     location: workspace.location
-    tags: tags
+    tags: tagsOf.rule
     workspaceResourceId: workspaceResourceId
     ingestion: ingestion
     timeGenerated: timeGenerated
@@ -254,7 +266,7 @@ module store 'modules/store.bicep' = {
   params: {
     accountName: accountName
     location: location
-    tags: tags
+    tags: tagsOf.store
     sku: storageRedundancy
     subnetResourceId: subnetResourceId
     diagnosticsWorkspaceResourceId: diagnosticsWorkspaceResourceId
@@ -267,7 +279,7 @@ module vault 'modules/vault.bicep' = if (empty(existingVaultResourceId)) {
   params: {
     vaultName: newVaultName
     location: location
-    tags: tags
+    tags: tagsOf.vault
     subnetResourceId: subnetResourceId
     recover: recoverVault
     diagnosticsWorkspaceResourceId: diagnosticsWorkspaceResourceId
@@ -293,7 +305,7 @@ module containers 'modules/environment.bicep' = if (empty(existingEnvironmentRes
   params: {
     environmentName: environmentName
     location: location
-    tags: tags
+    tags: tagsOf.environment
     subnetResourceId: subnetResourceId
     diagnosticsWorkspaceResourceId: diagnosticsWorkspaceResourceId
   }
@@ -307,7 +319,7 @@ module workload 'modules/workload.bicep' = {
     mode: mode
     workloadName: workloadName
     location: location
-    tags: tags
+    tags: tagsOf.workload
     environmentResourceId: environmentResourceId
     workloadProfileName: empty(existingEnvironmentResourceId) ? 'Consumption' : ''
     image: image
@@ -354,7 +366,7 @@ module alerts 'modules/alerts.bicep' = if (deployAlerts) {
   params: {
     name: base
     location: workspace.location
-    tags: tags
+    tags: tagsOf.alerts
     workspaceResourceId: workspaceResourceId
     ruleResourceId: rule.outputs.ruleId
     diagnostics: deployDiagnostics

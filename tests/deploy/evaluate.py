@@ -2,6 +2,7 @@
 
 What only Azure knows (ids of identities, addresses of endpoints) becomes a readable mark such as `<identity.principalId>`.
 """
+import functools
 import hashlib
 import json
 from datetime import datetime, timezone
@@ -88,6 +89,8 @@ PURE = {
     "greater": lambda a, b: a > b, "greaterOrEquals": lambda a, b: a >= b, "less": lambda a, b: a < b, "lessOrEquals": lambda a, b: a <= b,
     "coalesce": lambda *any_of: next((one for one in any_of if one is not None), None),
     "filter": lambda all_of, wanted: [one for one in all_of if wanted(one)], "map": lambda all_of, made: [made(one) for one in all_of],
+    "mapValues": lambda one, made: {key: made(value) for key, value in one.items()},
+    "reduce": lambda all_of, first, made: functools.reduce(made, all_of, first),
     "items": lambda one: [{"key": key, "value": one[key]} for key in sorted(one, key=str.lower)],
     "objectKeys": lambda one: sorted(one, key=str.lower), "toObject": keyed,
     "createArray": lambda *all_of: list(all_of),
