@@ -20,6 +20,7 @@ import interface
 import retirements
 import security
 import template
+import workflows
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ARM, DOCUMENT = ROOT / "deploy/arm/azuredeploy.json", ROOT / "docs/deploy.md"
@@ -42,6 +43,7 @@ def everything(arm):
         "columns": columns.check(arm, (ROOT / "src/flow/decode.rs").read_text(), columns.documents(ROOT)),
         "docs/deploy.md": document.check(DOCUMENT.read_text(), arm),
         "environments.json": differences.differences(json.loads(ENVIRONMENTS.read_text()), environment.of(arm)),
+        "workflows": workflows.check(ROOT),
         "buttons of the README": button.check((ROOT / "README.md").read_text(), ROOT),
     }
 
