@@ -34,7 +34,7 @@ def load(path):
 
 def everything(arm):
     """Name of a check -> its findings."""
-    return {
+    found = {
         "azuredeploy.json": template.check(arm),
         "alert rules": alerts.check(arm),
         "versions of Azure's APIs": retirements.check(arm, load("tests/deploy/retirements.json")),
@@ -46,6 +46,8 @@ def everything(arm):
         "workflows": workflows.check(ROOT),
         "buttons of the README": button.check((ROOT / "README.md").read_text(), ROOT),
     }
+    found["docs/deploy.md"] += document.service_rules(DOCUMENT.read_text(), found.keys() | document.names_of_tests(ROOT / "tests/deploy"))
+    return found
 
 
 def queries(arm):

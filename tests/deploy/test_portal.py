@@ -269,6 +269,17 @@ def test_the_document_shows_the_parameters_and_the_roles():
     assert document.check(wrong, TEMPLATE) == ["docs/deploy.md: the condition names other roles than the template assigns"] * 2
 
 
+def test_a_rule_of_the_service_that_nothing_looks_for_is_found():
+    text = (ROOT / "docs/deploy.md").read_text()
+    known = {"azuredeploy.json", "alert rules", "createUiDefinition.json", "versions of Azure's APIs", *document.names_of_tests(ROOT / "tests/deploy")}
+    assert document.service_rules(text, known) == []
+    assert len(text.split(document.RULES[0])[1].split(document.RULES[1])[0].splitlines()) - 2 >= 23
+    found = document.service_rules(text.replace("`alert rules`", "`alert rule`"), known)
+    assert len(found) == 1 and found[0].endswith("there is no alert rule")
+    assert "does not say what looks for it" in document.service_rules(text.replace("nothing; see [the rights]", "see [the rights]"), known)[0]
+    assert "has no source" in document.service_rules(text.replace("[Key Vault](https://", "[Key Vault](http://"), known)[0]
+
+
 def kinds(deployment):
     return sorted(one["type"] for one in deployment.resources)
 
