@@ -221,6 +221,7 @@ module input 'modules/input.bicep' = {
     image: image
     registryServer: registryServer
     alertEmail: alertEmail
+    addsColumns: table == 'addColumns'
     contentWithoutColumns: deploySentinelContent && table == 'keep28'
   }
 }
@@ -238,6 +239,7 @@ module inWorkspace 'modules/workspace.bicep' = if (writesTable || readsWorkspace
   params: {
     workspaceName: workspace.name
     table: table
+    found: input.outputs.columns
     retentionInDays: retentionInDays
     totalRetentionInDays: totalRetentionInDays
     grantReader: readsWorkspace

@@ -2,13 +2,13 @@
 import copy
 
 import pytest
-from world import OLDER, ROOT, TABLE, deployed, of_type, template
+from world import OLDER, ROOT, TABLE, deployed, every_module, of_type, template
 
 import columns
 
 FOREIGN = [
     {"name": "ticket_s", "type": "string", "description": "Ours.", "isDefaultDisplay": True, "isHidden": False},
-    {"name": "risk", "type": "real", "isDefaultDisplay": True, "isHidden": False},
+    {"name": "risk", "type": "real", "description": None, "displayName": "", "isDefaultDisplay": True, "isHidden": False},
     {"name": "Site", "type": "guid", "displayName": "Site", "dataTypeHint": "guid", "isDefaultDisplay": False, "isHidden": False},
 ]
 # Of every table: https://learn.microsoft.com/azure/azure-monitor/logs/log-standard-columns
@@ -90,6 +90,13 @@ def test_to_create_a_table_means_33_columns_whatever_is_there():
 def test_columns_cannot_be_added_to_a_table_that_is_not_there():
     with pytest.raises(LookupError, match="ResourceNotFound"):
         deployed(there={}, table="addColumns")
+
+
+def test_the_table_is_read_before_anything_is_made():
+    # modules/input.bicep, for which everything else waits (test_nothing_is_made_before_the_input_is_looked_at).
+    inside = [name for name, made in deployed(table="addColumns").modules.items() if any("-found-" in part for part in made.modules)]
+    assert len(inside) == 1 and "-input-" in inside[0]
+    assert not any("-found-" in name for name, _ in every_module(deployed()))
 
 
 def test_another_name_or_less_than_all_columns_is_found():

@@ -45,6 +45,9 @@ param registryServer string
 @description('Required. Address that gets mail from the alerts, or empty.')
 param alertEmail string
 
+@description('Required. Whether columns are added to a table that must then be there.')
+param addsColumns bool
+
 @description('Required. Whether the content is asked for, which reads columns that the table is said to lack.')
 param contentWithoutColumns bool
 
@@ -154,3 +157,16 @@ module refusal 'refusal.bicep' = if (!empty(problems)) {
     problem: any(join(concat(problems, empty(problems) ? ['nothing is wrong'] : []), '. '))
   }
 }
+
+// A table that is not there ends the deployment here too.
+var workspaceParts = split('${workspaceResourceId}////////', '/')
+module found 'columns.bicep' = if (addsColumns && empty(problems)) {
+  name: '${name}-found-${uniqueString(deployment().name)}'
+  scope: resourceGroup(workspaceParts[2], workspaceParts[4])
+  params: {
+    workspaceName: workspaceParts[8]
+  }
+}
+
+@description('Columns that the table has and keeps.')
+output columns array = addsColumns && empty(problems) ? found!.outputs.columns : []

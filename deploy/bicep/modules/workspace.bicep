@@ -13,6 +13,9 @@ param workspaceName string
 ])
 param table string
 
+@description('Required. Columns that the table has and keeps, for addColumns.')
+param found array
+
 @description('Required. Days of interactive retention of a table that is created.')
 @minValue(4)
 @maxValue(730)
@@ -35,19 +38,12 @@ resource workspace 'Microsoft.OperationalInsights/workspaces@2023-09-01' existin
   name: workspaceName
 }
 
-module found 'columns.bicep' = if (table == 'addColumns') {
-  name: 'opship-found-${uniqueString(deployment().name)}'
-  params: {
-    workspaceName: workspaceName
-  }
-}
-
 module events 'table.bicep' = if (table == 'create' || table == 'addColumns') {
   name: 'opship-table-${uniqueString(deployment().name)}'
   params: {
     workspaceName: workspaceName
     create: table == 'create'
-    found: table == 'addColumns' ? found!.outputs.columns : []
+    found: found
     retentionInDays: retentionInDays
     totalRetentionInDays: totalRetentionInDays
   }
