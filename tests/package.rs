@@ -167,7 +167,8 @@ fn every_action_is_pinned_by_digest() {
         let uses: Vec<&str> =
             text.lines().filter_map(|line| line.trim().trim_start_matches("- ").strip_prefix("uses: ")).collect();
         assert!(!uses.is_empty(), "{name}");
-        for action in uses {
+        // A workflow of this repository is of this very commit.
+        for action in uses.into_iter().filter(|action| !action.starts_with("./")) {
             let (_, pin) = action.split_once('@').unwrap_or_else(|| panic!("{name}: {action}"));
             let (digest, version) = pin.split_once(" # v").unwrap_or_else(|| panic!("{name}: {action} has no version"));
             assert!(digest.len() == 40 && digest.bytes().all(|c| c.is_ascii_hexdigit()), "{name}: {action}");

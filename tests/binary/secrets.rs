@@ -30,7 +30,7 @@ async fn fm_42_tokens_client_secret_and_sas_are_never_printed_nor_stored(kind: K
     world.once().await.exits(77);
     world.secret("a-wrong-secret").set("AZURE_SECRET", "a-wrong-secret");
     world.sim.world().restore_token();
-    world.once().await.exits(1).says(&["7000215"]);
+    world.once().await.exits(77).says(&["7000215"]);
 
     let store = world.store().await;
     let listed = store.list("").await.unwrap();

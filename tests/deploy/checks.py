@@ -20,6 +20,7 @@ import interface
 import retirements
 import security
 import template
+import workflows
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ARM, DOCUMENT = ROOT / "deploy/arm/azuredeploy.json", ROOT / "docs/deploy.md"
@@ -33,7 +34,7 @@ def load(path):
 
 def everything(arm):
     """Name of a check -> its findings."""
-    return {
+    found = {
         "azuredeploy.json": template.check(arm),
         "alert rules": alerts.check(arm),
         "versions of Azure's APIs": retirements.check(arm, load("tests/deploy/retirements.json")),
@@ -42,8 +43,11 @@ def everything(arm):
         "columns": columns.check(arm, (ROOT / "src/flow/decode.rs").read_text(), columns.documents(ROOT)),
         "docs/deploy.md": document.check(DOCUMENT.read_text(), arm),
         "environments.json": differences.differences(json.loads(ENVIRONMENTS.read_text()), environment.of(arm)),
+        "workflows": workflows.check(ROOT),
         "buttons of the README": button.check((ROOT / "README.md").read_text(), ROOT),
     }
+    found["docs/deploy.md"] += document.service_rules(DOCUMENT.read_text(), found.keys() | document.names_of_tests(ROOT / "tests/deploy"))
+    return found
 
 
 def queries(arm):

@@ -6,6 +6,8 @@ TABLE, STREAM = "OnePasswordEventLogs_CL", "Custom-OnePasswordEventLogs_CL"
 KINDS = {"Text": "string", "DateTime": "datetime", "Int": "int", "Dynamic": "dynamic"}
 # Of no event's field: the rule's, nobody's, and the name of the endpoint called.
 OWN = [("TimeGenerated", "datetime"), ("SourceSystem", "string"), ("log_source", "string")]
+# Those that the table has, and of ours those that it lacks.
+WRITTEN = "[concat(variables('kept'), variables('missing'))]"
 # Older tables lack these: the vendor's connector had 28 columns until version 3.0.4.
 NEWER = ["account_uuid", "actor_type", "actor_account_uuid", "user_type", "user_account_uuid"]
 
@@ -26,14 +28,19 @@ def nested(template, part):
     return next(one["properties"]["template"] for one in template["resources"] if part in one.get("name", ""))
 
 
+def table_of(template):
+    """The template that writes the table, which is in the module of the workspace."""
+    return nested(nested(template, "-workspace-"), "-table-")
+
+
 def check(template, rows, documents):
     """`rows` is the text of decode.rs, `documents` the parsed table.json and rule.json."""
     wanted = of_rows(rows)
     sent = wanted[2:]
     lists = {"docs/azure/table.json": (declared(documents[0]["properties"]["schema"]["columns"]), wanted)}
     lists["docs/azure/rule.json"] = (declared(documents[1]["properties"]["streamDeclarations"][STREAM]["columns"]), sent)
-    workspace, rule = nested(template, "-workspace-"), nested(template, "-rule-")
-    lists["the table"] = (declared(workspace["variables"]["columns"]), wanted)
+    table, rule = table_of(template), nested(template, "-rule-")
+    lists["the table"] = (declared(table["variables"]["columns"]), wanted)
     rule = next(one for one in rule["resources"] if one["type"].endswith("dataCollectionRules"))["properties"]
     lists["the stream"] = (declared(rule["streamDeclarations"][STREAM]["columns"]), sent)
     found = []
@@ -44,9 +51,9 @@ def check(template, rows, documents):
             found.append(f"{where} has the columns in another order")
         if len(set(has)) != len(has):
             found.append(f"{where} has a column twice")
-    schema = workspace["variables"]["widened"]["schema"]
-    tables = [one["name"] for one in workspace["resources"] if one["type"].endswith("/tables")]
-    if schema["name"] != TABLE or schema["columns"] != "[variables('columns')]" or not all(f"'{TABLE}'" in name for name in tables):
+    schema = table["variables"]["schema"]["schema"]
+    tables = [one["name"] for one in table["resources"] if one["type"].endswith("/tables")]
+    if schema["name"] != TABLE or schema["columns"] != WRITTEN or len(tables) != 1 or f"'{TABLE}'" not in tables[0]:
         found.append("the table has another name or other columns")
     return found + flow(rule)
 
@@ -57,7 +64,7 @@ def flow(rule):
 
 
 def count(template):
-    return len(nested(template, "-workspace-")["variables"]["columns"])
+    return len(table_of(template)["variables"]["columns"])
 
 
 def documents(root):

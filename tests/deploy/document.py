@@ -30,6 +30,26 @@ def renewed(text, template):
     return before + BEGIN + table(template) + END + rest.split(END, 1)[1]
 
 
+RULES = "<!-- rules of the service -->\n", "<!-- end of rules -->\n"
+
+
+def service_rules(text, known):
+    """What only Azure checks: whatever a row says looks for its rule is there (`known` are names), and who says so is linked to."""
+    found, rows = [], text.split(RULES[0])[1].split(RULES[1])[0].splitlines()[2:]
+    for rule, here, source in (row.strip("| ").split(" | ") for row in rows):
+        content = "content, see [sentinel.md]" in here
+        found += [f"docs/deploy.md: {rule}: there is no {name}" for name in re.findall("`([^`]+)`", here) if name not in known]
+        if not (content or "`" in here or here.startswith("nothing; see [")):
+            found.append(f"docs/deploy.md: {rule}: does not say what looks for it")
+        if not (content or "](https://" in source):
+            found.append(f"docs/deploy.md: {rule}: has no source")
+    return found
+
+
+def names_of_tests(folder):
+    return {name for file in folder.glob("test_*.py") for name in re.findall(r"^def (\w+)\(", file.read_text(), re.M)}
+
+
 def check(text, template):
     found = [] if renewed(text, template) == text else ["docs/deploy.md: the table of parameters is old: scripts/deploy-check --write"]
     conditions = re.findall(r"GuidEquals \{([^}]*)\}", text)

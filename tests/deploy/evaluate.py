@@ -2,6 +2,7 @@
 
 What only Azure knows (ids of identities, addresses of endpoints) becomes a readable mark such as `<identity.principalId>`.
 """
+import functools
 import hashlib
 import json
 from datetime import datetime, timezone
@@ -44,6 +45,33 @@ def formatted(pattern, *values):
     return Unknown(pattern) if any(isinstance(value, Unknown) for value in values) else pattern
 
 
+def piece(text, start, count=None):
+    if start + (count or 0) > len(text):
+        raise ValueError(f"substring({text!r}, {start}, {count}) is beyond its end")
+    return text[start:] if count is None else text[start:start + count]
+
+
+def got(of, key):
+    """tryGet: nothing where there is none of this name."""
+    return Unknown(f"{of[:-1]}.{key}>") if isinstance(of, Unknown) else of.get(key)
+
+
+def keyed(all_of, key, value=lambda one: one):
+    """toObject: two keys that differ by case alone are one too many."""
+    made = {key(one): value(one) for one in all_of}
+    if len({name.lower() for name in made}) != len(all_of):
+        raise ValueError(f"toObject: a key is there twice: {', '.join(map(key, all_of))}")
+    return made
+
+
+def united(*all_of):
+    """union: of objects, the last one's value wins; of lists, each value once."""
+    if isinstance(all_of[0], dict):
+        return {key: value for one in all_of for key, value in one.items()}
+    found = []
+    return [found.append(value) or value for one in all_of for value in one if value not in found]
+
+
 def joined(*parts):
     return [one for part in parts for one in part] if isinstance(parts[0], list) else "".join(parts)
 
@@ -55,28 +83,52 @@ PURE = {
     "replace": lambda one, old, new: one.replace(old, new), "join": lambda all_of, sign: sign.join(all_of),
     "contains": lambda where, what: what in where, "max": max, "mul": lambda a, b: a * b, "sub": lambda a, b: a - b,
     "json": json.loads, "null": lambda: None, "true": lambda: True, "false": lambda: False,
-    "union": lambda *all_of: {key: value for one in all_of for key, value in one.items()},
+    "union": united, "length": len, "range": lambda first, count: list(range(first, first + count)), "int": int, "first": lambda one: one[0],
+    "toLower": str.lower, "toUpper": str.upper, "startsWith": lambda one, begin: one.lower().startswith(begin.lower()),
+    "endsWith": lambda one, end: one.lower().endswith(end.lower()), "substring": piece, "tryGet": got,
+    "greater": lambda a, b: a > b, "greaterOrEquals": lambda a, b: a >= b, "less": lambda a, b: a < b, "lessOrEquals": lambda a, b: a <= b,
+    "coalesce": lambda *any_of: next((one for one in any_of if one is not None), None),
+    "filter": lambda all_of, wanted: [one for one in all_of if wanted(one)], "map": lambda all_of, made: [made(one) for one in all_of],
+    "mapValues": lambda one, made: {key: made(value) for key, value in one.items()},
+    "reduce": lambda all_of, first, made: functools.reduce(made, all_of, first),
+    "items": lambda one: [{"key": key, "value": one[key]} for key in sorted(one, key=str.lower)],
+    "objectKeys": lambda one: sorted(one, key=str.lower), "toObject": keyed,
     "createArray": lambda *all_of: list(all_of),
     "createObject": lambda *pairs: dict(zip(pairs[::2], pairs[1::2])),
     "uniqueString": lambda *parts: hashed(*parts)[:13], "guid": lambda *parts: hashed("guid", *parts)[:32],
     "newGuid": lambda: "11111111-1111-1111-1111-111111111111",
     "dateTimeToEpoch": epoch,
-    "tenant": lambda: {"tenantId": "00000000-0000-0000-0000-000000000003"}, "resourceGroup": lambda: GROUP, "deployment": lambda: {"name": "main"},
+    "tenant": lambda: {"tenantId": "00000000-0000-0000-0000-000000000003"}, "resourceGroup": lambda: GROUP,
     "resourceId": resource_id, "subscriptionResourceId": lambda kind, *names: resource_id(kind, *names, root=""),
     "extensionResourceId": lambda root, kind, *names: resource_id(kind, *names, root=root),
 }
 
 
+def limited(name, declared, value):
+    """Azure refuses a value that its parameter does not take before it makes anything."""
+    allowed = declared.get("allowedValues")
+    if allowed and not all(part in allowed for part in (value if isinstance(value, list) else [value])):
+        raise ValueError(f"{name}: {value!r} is not allowed")
+    if isinstance(value, Unknown):
+        return
+    size = value if declared["type"] == "int" else len(value) if isinstance(value, (str, list)) else None
+    least, most = declared.get("minLength", declared.get("minValue")), declared.get("maxLength", declared.get("maxValue"))
+    if (least is not None and size < least) or (most is not None and size > most):
+        raise ValueError(f"{name}: {value!r} is beyond {least} to {most}")
+
+
 class Deployment:
-    def __init__(self, template, given, cloud="AzureCloud", root=GROUP["id"]):
+    """`there` is what Azure has already: id of a resource -> its properties."""
+
+    def __init__(self, template, given, cloud="AzureCloud", root=GROUP["id"], there=None, name="main"):
         self.template, self.cloud, self.root, self.outputs = template, cloud, root, {}
+        self.there = {key.lower(): properties for key, properties in (there or {}).items()}
+        self.name, self.bound = name, {}
         declared = template.get("parameters", {})
         self.parameters = {}
         for name, one in declared.items():
             self.parameters[name] = given[name] if name in given else self.value(one["defaultValue"])
-            allowed, value = one.get("allowedValues"), self.parameters[name]
-            if allowed and not all(part in allowed for part in (value if isinstance(value, list) else [value])):
-                raise ValueError(f"{name}: {value!r} is not allowed")
+            limited(name, one, self.parameters[name])
         self.modules = {}
         self.resources = list(self.deployed())
         self.outputs = {name: self.value(one["value"]) for name, one in template.get("outputs", {}).items()}
@@ -94,8 +146,8 @@ class Deployment:
                 root = f"/subscriptions/{self.value(resource['subscriptionId'])}/resourceGroups/{self.value(resource['resourceGroup'])}"
             properties = resource["properties"]
             given = {name: self.value(one)["value"] for name, one in properties.get("parameters", {}).items()}
-            nested = Deployment(properties["template"], given, self.cloud, root)
-            self.modules[self.value(resource["name"])] = nested
+            name = self.value(resource["name"])
+            nested = self.modules[name] = Deployment(properties["template"], given, self.cloud, root, self.there, name)
             yield from nested.resources
 
     def in_order(self):
@@ -124,9 +176,15 @@ class Deployment:
         if node.name == "if":
             condition, yes, no = node.arguments
             return self.tree(yes if self.tree(condition) else no)
+        if node.name == "lambda":
+            return self.function(node)
         values = [self.tree(one) for one in node.arguments]
         if node.name == "parameters":
             return self.parameters[values[0]]
+        if node.name == "lambdaVariables":
+            return self.bound[values[0]]
+        if node.name == "deployment":
+            return {"name": self.name}
         if node.name == "variables":
             return self.value(self.template["variables"][values[0]])
         if node.name == "environment":
@@ -137,7 +195,24 @@ class Deployment:
             return resource_id(*values, root=self.root)
         return PURE[node.name](*values)
 
+    def function(self, node):
+        """A lambda: its names are known in its body, and those around it too."""
+        *names, body = node.arguments
+        around = dict(self.bound)
+
+        def called(*values):
+            before, self.bound = self.bound, {**around, **{one.value: value for one, value in zip(names, values)}}
+            try:
+                return self.tree(body)
+            finally:
+                self.bound = before
+        return called
+
     def reference(self, of, _version=None, _full=None):
+        if of.lower() in self.there:
+            return self.there[of.lower()]
+        if "/tables/" in of:
+            raise LookupError(f"ResourceNotFound: {of}")
         name = of.rsplit("/", 1)[1]
         if f"/providers/{NESTED}/" in of:
             return {"outputs": {key: {"value": value} for key, value in self.modules[name].outputs.items()}}

@@ -7,6 +7,7 @@ import jsonschema
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT4
 
+import portal_rules
 from expressions import Call, ExpressionError, Member, Text, below, calls, parsed, strings
 
 FOLDER = pathlib.Path(__file__).parent / "schemas"
@@ -15,6 +16,7 @@ COMMON = {"name", "type", "label", "toolTip", "visible", "constraints"}
 NEWER_TYPES = {
     "Microsoft.Solutions.ResourceSelector": COMMON | {"resourceType", "options"},
     "Microsoft.Common.Slider": COMMON | {"min", "max", "subLabel", "defaultValue", "showStepMarkers"},
+    "Microsoft.Common.TagsByResource": {"name", "type", "toolTip", "resources", "visible"},
 }
 NEWER_KEYS = {"multiselect", "selectAll"}
 
@@ -35,13 +37,15 @@ def check(form, template):
     for name, value in outputs.items():
         if name in declared:
             found += output(name, value, declared[name], elements)
-    return found + sliders(form, template)
+    return found + sliders(form, template) + portal_rules.check(form, template, elements)
 
 
 def known_to_schema(form):
     """The form without what the published schema does not know yet."""
     form = json.loads(json.dumps(form))
-    form["parameters"].get("config", {}).pop("isWizard", None)
+    config = form["parameters"].get("config", {})
+    config.pop("isWizard", None)
+    config.get("basics", {}).get("resourceGroup", {}).pop("allowExisting", None)
     for place in [form["parameters"], *form["parameters"]["steps"]]:
         key = "elements" if "elements" in place else "basics"
         place[key] = [one for one in place[key] if one["type"] not in NEWER_TYPES]

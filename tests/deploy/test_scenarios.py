@@ -209,11 +209,6 @@ def test_the_table_is_in_the_group_of_the_workspace_with_the_retention_asked_for
     assert len(table["schema"]["columns"]) == 33
 
 
-def test_an_older_table_gets_columns_and_keeps_its_retention():
-    table = one(deployed(table="addColumns"), "OperationalInsights/workspaces/tables")["properties"]
-    assert list(table) == ["schema"] and len(table["schema"]["columns"]) == 33
-
-
 @pytest.mark.parametrize("choice", ["keep", "keep28"])
 def test_a_table_that_is_kept_is_not_touched(choice):
     deployment = deployed(table=choice)

@@ -12,6 +12,16 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 WORKSPACE = "/subscriptions/other/resourceGroups/security/providers/Microsoft.OperationalInsights/workspaces/law"
 TEMPLATE = json.loads((ROOT / "deploy/arm/azuredeploy.json").read_text())
 FORM = json.loads((ROOT / "deploy/arm/createUiDefinition.json").read_text())
+TABLE = f"{WORKSPACE}/tables/OnePasswordEventLogs_CL"
+# What Azure tells of a table: types in lower case, and what nobody may write.
+OLDER = {TABLE: {"plan": "Analytics", "schema": {
+    "name": "OnePasswordEventLogs_CL", "tableType": "CustomLog", "tableSubType": "DataCollectionRuleBased",
+    "columns": [
+        {"name": "TimeGenerated", "type": "datetime", "isDefaultDisplay": True, "isHidden": False},
+        {"name": "uuid_s", "type": "string", "isDefaultDisplay": True, "isHidden": False},
+    ],
+    "standardColumns": [{"name": "TenantId", "type": "guid", "isDefaultDisplay": False, "isHidden": False}],
+}}}
 TOKEN, STATUS = "the-1password-token", "the-status-token"
 
 
@@ -39,9 +49,17 @@ def resource(document, kind):
     return found[0]
 
 
-def deployed(cloud="AzureCloud", **parameters):
+def deployed(cloud="AzureCloud", there=None, **parameters):
+    """`there` is what Azure has already; the table of an older connector, unless something else is said."""
     given = {"workspaceResourceId": WORKSPACE, "onePasswordToken": TOKEN, "statusToken": STATUS, **parameters}
-    return evaluate.Deployment(template(), given, cloud)
+    return evaluate.Deployment(template(), given, cloud, there=OLDER if there is None else there)
+
+
+def every_module(deployment):
+    """Name -> deployment, at any depth."""
+    for name, made in deployment.modules.items():
+        yield name, made
+        yield from every_module(made)
 
 
 def variables(workload):
