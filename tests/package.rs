@@ -154,7 +154,7 @@ fn documents_and_templates_name_the_image_that_is_published() {
     assert_eq!(template["parameters"]["image"]["defaultValue"], wanted.as_str());
     let text = template.to_string();
     let commands: Vec<&str> = text.split(r#""args":[""#).skip(1).filter_map(|args| args.split('"').next()).collect();
-    assert_eq!(commands, ["run", "once"]);
+    assert_eq!(commands, ["run", "once", "check"]);
     assert!(!text.contains(r#""command":"#), "the entry point is the image's");
 }
 
