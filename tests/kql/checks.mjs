@@ -135,6 +135,40 @@ export function asimValues(schema, rows) {
     [...new Set(rows.map((row) => row[field]))].filter((value) => !allowed.includes(value)).map((value) => `${field}: ${value}`));
 }
 
+/** Aliases of saved functions are resolved by their text, in comments too: a rule must not have one of them, and who calls one only calls it. */
+export function aliases(document, alerts = {}) {
+  const { resources } = document;
+  const names = resources.map(({ properties }) => properties.functionAlias).filter(Boolean);
+  const mentioned = (query) => names.filter((name) => new RegExp(`\\b${name}\\b`).test(query));
+  const complaints = [];
+  const rules = resources.filter(({ kind }) => kind === 'Scheduled').map(({ properties }) => [properties.displayName, properties.query]);
+  for (const [title, query] of [...rules, ...Object.entries(alerts)]) {
+    complaints.push(...mentioned(query).map((name) => `${title}: has the name of the saved function ${name}`));
+  }
+  const tiles = resources.filter(({ type }) => type === 'Microsoft.Insights/workbooks')
+    .flatMap(({ properties }) => JSON.parse(properties.serializedData).items).filter(({ type }) => type === 3)
+    .map(({ content, name }) => [name, content.query]);
+  const searches = resources.filter(({ type }) => type.endsWith('/savedSearches')).map(({ properties }) => [properties.displayName, properties.query]);
+  for (const [title, query] of [...searches, ...tiles]) {
+    for (const name of mentioned(query)) {
+      if (new RegExp(`\\blet\\s+${name}\\b`).test(query)) complaints.push(`${title}: writes the saved function ${name} anew`);
+      const said = query.match(new RegExp(`\\b${name}\\b`, 'g')).length;
+      const calls = (query.replace(/\/\/.*$/gm, '').replace(/"[^"\n]*"/g, '""').match(new RegExp(`\\b${name}\\s*\\(`, 'g')) ?? []).length;
+      if (said !== calls) complaints.push(`${title}: mentions the saved function ${name} without calling it`);
+    }
+  }
+  return complaints;
+}
+
+/** Ids that the same deployment finds again, whatever the case of the workspace's id, and that nobody else has. */
+export function ids(document) {
+  return document.resources.flatMap(({ type, name }) => {
+    if (type.endsWith('/savedSearches')) return name.includes("'/opship-") ? [] : [`${name}: an id that somebody else may have`];
+    const bare = /guid\((?!toLower\()/.test(name) ? [`${name}: guid of an id in any case`] : [];
+    return type.endsWith('/alertRules') && !name.includes('ruleIdSalt') ? [...bare, `${name}: no salt`] : bare;
+  });
+}
+
 /** The template: names once each, no dangling dependency on a saved function in a rule. */
 export function arm(content) {
   const { resources } = template(content);

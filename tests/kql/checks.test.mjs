@@ -3,9 +3,10 @@ import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import path from 'node:path';
 import test from 'node:test';
+import { template as deployed } from '../../deploy/sentinel/build/arm.mjs';
 import { outputs, stale } from '../../deploy/sentinel/build/build.mjs';
 import { ROOT, load, queries, standalone } from '../../deploy/sentinel/build/content.mjs';
-import { arm, asim, metadata, minutes, semantics, vocabulary } from './checks.mjs';
+import { aliases, arm, asim, ids, metadata, minutes, semantics, vocabulary } from './checks.mjs';
 import { analyse, database } from './kusto.mjs';
 import { SCHEMA, TABLE } from './rows.mjs';
 import { transformProblems, transformsOf } from './transforms.mjs';
@@ -32,6 +33,25 @@ test('every reason of a sign-in has its words in the Authentication parser', () 
   assert.ok(types.length >= 30);
   assert.deepEqual(types.filter((type) => !parser.includes(`"${type}"`)), []);
 });
+/** The queries of the alerts, by name. */
+function alertsOf(document) {
+  const found = {};
+  const walk = (node) => {
+    if (Array.isArray(node)) node.forEach(walk);
+    else if (node && typeof node === 'object') {
+      if (node.type === 'Microsoft.Insights/scheduledQueryRules') found[node.name] = node.properties.criteria.allOf.map(({ query }) => query).join('\n');
+      Object.values(node).forEach(walk);
+    }
+  };
+  walk(document);
+  return found;
+}
+test('no rule and no alert has the name of a saved function, and whoever calls one only calls it', () => {
+  const alerts = alertsOf(JSON.parse(source('deploy/arm/azuredeploy.json')));
+  assert.ok(Object.keys(alerts).length >= 5);
+  assert.deepEqual(aliases(deployed(content), alerts), []);
+});
+test('ids are the same in each case of the workspace\'s id, and nobody else\'s', () => assert.deepEqual(ids(deployed(content)), []));
 test('the template has each resource once', () => assert.deepEqual(arm(content), []));
 test('the generated files are up to date', () => assert.deepEqual(stale(), []));
 test('the checks know the columns the program writes, no more and no less', () => {
@@ -113,6 +133,24 @@ test('a parser that lost a mandatory field or a parameter is found', () => {
   found(asim(dvc.changed, dvc.engine().columns), /vimAuditEvent.*Dvc must be a string column/);
   found(asim(mistaken('parsers/vimAuthenticationOnePassword.kql', 'srchostname_has_any:dynamic=dynamic([]),', '').changed, columns), /parameters are/);
 });
+test('a rule, an alert or a tile with the name of a saved function is found, in a comment too', () => {
+  const rule = mistaken('rules/VaultExported.kql', 'OnePasswordActivity()', 'OnePasswordActivity() // not OnePasswordHealth');
+  assert.deepEqual(aliases(deployed(rule.changed)), []);
+  const document = deployed(content);
+  document.resources.find(({ kind }) => kind === 'Scheduled').properties.query += '\n// see OnePasswordHealth';
+  found(aliases(document), /has the name of the saved function OnePasswordHealth/);
+  found(aliases(deployed(content), { silence: 'let OnePasswordHealth = 1;' }), /silence.*OnePasswordHealth/);
+  const tile = mistaken('workbook/51-Troubles.kql', 'OnePasswordHealth()', 'OnePasswordHealth() // OnePasswordActivity tells more');
+  found(aliases(deployed(tile.changed)), /51-Troubles: mentions the saved function OnePasswordActivity/);
+  const anew = mistaken('hunting/OldClients.kql', 'OnePasswordActivity()', 'let OnePasswordActivity = () { print 1 };\nOnePasswordActivity()');
+  found(aliases(deployed(anew.changed)), /writes the saved function OnePasswordActivity anew/);
+});
+test('an id that depends on the case, that somebody may have, or that cannot be changed is found', () => {
+  const changed = (change) => { const document = deployed(content); document.resources.forEach((one) => { one.name = change(one.name); }); return ids(document); };
+  found(changed((name) => name.replace('toLower(', 'string(')), /guid of an id in any case/);
+  found(changed((name) => name.replace('/opship-', '/')), /somebody else may have/);
+  found(changed((name) => name.replace("parameters('ruleIdSalt')", "'x'")), /no salt/);
+});
 test('a stale template is found', () => {
   const { changed } = mistaken('rules/PasswordSpray.kql', 'PeopleMin = 5', 'PeopleMin = 6');
   assert.deepEqual(stale(outputs(changed)), ['deploy/sentinel/sentinel.json']);
@@ -143,7 +181,7 @@ test('a rule as it is deployed is whole: the engine accepts it where nothing is 
 });
 test('a rule carries the functions it needs, and nothing else', () => {
   const rule = content.rules.find(({ name }) => name === 'VaultExported');
-  const lets = [...standalone(rule.query, content).matchAll(/^let (OnePassword\w+)/gm)].map(([, name]) => name);
-  assert.deepEqual(lets, ['OnePasswordEvents_Deduplicated', 'OnePasswordActivity']);
+  const lets = [...standalone(rule.query, content).matchAll(/^let (opship\w+)/gm)].map(([, name]) => name);
+  assert.deepEqual(lets, ['opshipEvents_Deduplicated', 'opshipActivity']);
   assert.equal(queries(content).length, new Set(queries(content).map(({ name }) => name)).size);
 });

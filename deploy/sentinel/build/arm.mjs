@@ -6,6 +6,10 @@ const SAVED_SEARCHES = '2025-07-01';
 const ALERT_RULES = '2024-09-01';
 const WORKBOOKS = '2023-06-01';
 const WORKSPACE = "resourceId('Microsoft.OperationalInsights/workspaces', parameters('workspaceName'))";
+/** `guid` takes the case of its input seriously, and Azure gives one id in several: the same deployment must find its own again. */
+const ID = `toLower(${WORKSPACE})`;
+/** Of a search that somebody else saved under this id nothing would be left. */
+const OURS = 'opship-';
 
 /** ARM reads a string that begins with a bracket as an expression: two brackets are one. */
 const text = (string) => (string.startsWith('[') ? `[${string}` : string);
@@ -24,6 +28,10 @@ export function template(content) {
       deployParsers: bool('Deploy the ASIM parsers.'),
       deployRules: bool('Deploy the analytic rules. Microsoft Sentinel and the table OnePasswordEventLogs_CL must be there.'),
       enableRules: bool('Whether the analytic rules run at once.'),
+      ruleIdSalt: {
+        type: 'string', defaultValue: '', maxLength: 20,
+        metadata: { description: 'Any text makes other ids of the rules: those of rules that were deleted cannot be used again for about a day.' },
+      },
       deployHunting: bool('Deploy the hunting queries.'),
       deployWorkbook: bool('Deploy the workbook.'),
     },
@@ -37,7 +45,7 @@ export function template(content) {
     outputs: {
       workbookId: {
         type: 'string', condition: "[parameters('deployWorkbook')]",
-        value: `[resourceId('Microsoft.Insights/workbooks', guid(${WORKSPACE}, 'opship workbook'))]`,
+        value: `[resourceId('Microsoft.Insights/workbooks', guid(${ID}, 'opship workbook'))]`,
       },
     },
   };
@@ -48,7 +56,7 @@ function savedSearch(name, properties, condition) {
     ...(condition && { condition: `[parameters('${condition}')]` }),
     type: 'Microsoft.OperationalInsights/workspaces/savedSearches',
     apiVersion: SAVED_SEARCHES,
-    name: `[concat(parameters('workspaceName'), '/${name}')]`,
+    name: `[concat(parameters('workspaceName'), '/${OURS}${name}')]`,
     // An existing search is replaced only by a write that says it does not mind which version is there; of a template the engine takes
     // that in the properties alone.
     properties: { ...properties, version: 2, etag: '*' },
@@ -79,7 +87,7 @@ function rule({ name, meta, query }, content) {
     type: 'Microsoft.SecurityInsights/alertRules',
     apiVersion: ALERT_RULES,
     scope: `[${WORKSPACE}]`,
-    name: `[guid(${WORKSPACE}, 'opship ${name}')]`,
+    name: `[guid(${ID}, concat('opship ${name}', parameters('ruleIdSalt')))]`,
     kind: 'Scheduled',
     properties: {
       displayName: meta.title,
@@ -112,7 +120,7 @@ function workbookResource(content) {
     condition: "[parameters('deployWorkbook')]",
     type: 'Microsoft.Insights/workbooks',
     apiVersion: WORKBOOKS,
-    name: `[guid(${WORKSPACE}, 'opship workbook')]`,
+    name: `[guid(${ID}, 'opship workbook')]`,
     location: "[parameters('location')]",
     kind: 'shared',
     properties: {

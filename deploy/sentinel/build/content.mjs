@@ -46,19 +46,26 @@ export function load(overrides = {}, root = ROOT) {
 export const queries = (content) => Object.values(content).flat();
 export const callables = (content) => [...content.functions, ...content.parsers];
 
+/**
+ * What a function is called inside a rule that carries it. Never by its alias: aliases of saved functions are resolved by their text, wherever it
+ * stands (Azure-Sentinel 6797, 13587), so that the rule would have two of one name and be switched off.
+ */
+export const within = (name) => `opship${name.replaceAll('OnePassword', '')}`;
+
 /** The query with every function it calls, directly or not, put before it as `let`: it runs where nothing is saved. */
 export function standalone(query, content) {
   const known = new Map(callables(content).map((one) => [one.name, one]));
   const lets = new Map();
+  const renamed = (text) => text.replace(/\b\w+\b/g, (word) => (known.has(word) ? within(word) : word));
   const collect = (text, above) => {
     for (const [, name] of text.matchAll(/\b(\w+)\s*\(/g)) {
       const found = known.get(name);
       if (!found || lets.has(name)) continue;
       if (above.includes(name)) throw new Error(`${name} calls itself`);
       collect(found.query, [...above, name]);
-      lets.set(name, `let ${name} = (${found.meta.parameters ?? ''}) {\n${found.query}\n};`);
+      lets.set(name, `let ${within(name)} = (${found.meta.parameters ?? ''}) {\n${renamed(found.query)}\n};`);
     }
   };
   collect(query, []);
-  return [...lets.values(), query].join('\n');
+  return [...lets.values(), renamed(query)].join('\n');
 }
