@@ -151,6 +151,13 @@ param statusToken string = newGuid()
 @description('Optional. Deploy the Microsoft Sentinel content: saved functions and what sentinelParts names. It reads all 33 columns: not with table keep28.')
 param deploySentinelContent bool = false
 
+@description('Optional. Put Microsoft Sentinel onto the workspace first, where it is not there yet: rules need it. It is billed by the volume of the whole workspace, and may bring the workspace into the Defender portal.')
+param onboardSentinel bool = false
+
+@description('Optional. Any text gives the rules of the content other ids: those of rules that were deleted cannot be used again for about a day.')
+@maxLength(20)
+param ruleIdSalt string = ''
+
 @description('Optional. Which parts of the content besides its functions. rules need Microsoft Sentinel on the workspace.')
 @allowed(['parsers', 'rules', 'hunting', 'workbook'])
 param sentinelParts array = ['parsers', 'rules', 'hunting', 'workbook']
@@ -237,6 +244,16 @@ resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2023-01-31' 
   dependsOn: [input]
 }
 
+// Before everything else: it takes minutes to be known, and the content comes last.
+module onboarding 'modules/onboarding.bicep' = if (onboardSentinel) {
+  name: '${base}-onboarding-${deploymentSuffix}'
+  scope: resourceGroup(workspaceParts[2], workspaceParts[4])
+  params: {
+    workspaceName: workspace.name
+  }
+  dependsOn: [input]
+}
+
 module inWorkspace 'modules/workspace.bicep' = if (writesTable || readsWorkspace) {
   name: '${base}-workspace-${deploymentSuffix}'
   scope: resourceGroup(workspaceParts[2], workspaceParts[4])
@@ -249,6 +266,7 @@ module inWorkspace 'modules/workspace.bicep' = if (writesTable || readsWorkspace
     grantReader: readsWorkspace
     principalId: identity.properties.principalId
   }
+  dependsOn: [onboarding]
 }
 
 module rule 'modules/rule.bicep' = {
@@ -400,8 +418,10 @@ module content '../sentinel/sentinel.json' = if (deploySentinelContent) {
     deployHunting: contains(sentinelParts, 'hunting')
     deployWorkbook: contains(sentinelParts, 'workbook')
     enableRules: enableRules
+    ruleIdSalt: ruleIdSalt
   }
-  dependsOn: [inWorkspace, rule]
+  // Minutes after the table and the onboarding: rules are checked against both, and neither is known at once.
+  dependsOn: [onboarding, workload]
 }
 
 @description('Name of the Container App or of the job.')

@@ -22,7 +22,8 @@ COMMON = {"apiVersion", "condition", "dependsOn", "name", "scope", "type", "comm
 DEPLOYMENT = {"subscriptionId", "resourceGroup"}
 # The published schemas have none for these; the content's own checks read their queries.
 UNPUBLISHED = {
-    "Microsoft.OperationalInsights/workspaces/savedSearches", "Microsoft.SecurityInsights/alertRules", "Microsoft.Insights/workbooks",
+    "Microsoft.OperationalInsights/workspaces/savedSearches", "Microsoft.SecurityInsights/alertRules",
+    "Microsoft.SecurityInsights/onboardingStates", "Microsoft.Insights/workbooks",
 }
 
 

@@ -76,7 +76,7 @@ def test_nothing_is_made_before_the_input_is_looked_at():
     assert first == {one["name"] for one in TEMPLATE["resources"] if "-alerts-" in one["name"] or "-content-" in one["name"]}
     for one in TEMPLATE["resources"]:
         if one["name"] in first:
-            assert any("-rule-" in key for key in one["dependsOn"])
+            assert any("-rule-" in key or "-workload-" in key for key in one["dependsOn"])
 
 
 def test_the_name_is_made_lower_in_one_place_that_everything_uses():

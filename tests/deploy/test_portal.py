@@ -16,7 +16,7 @@ import template as rules
 
 def test_the_form_is_free_of_findings():
     assert interface.check(form(), TEMPLATE) == []
-    assert len(form()["parameters"]["outputs"]) == 34 and len(interface.elements_of(form())) == 39
+    assert len(form()["parameters"]["outputs"]) == 35 and len(interface.elements_of(form())) == 41
 
 
 def step(one, name):
@@ -253,7 +253,7 @@ def test_a_finding_that_nobody_accepted_is_told_and_so_is_one_that_is_gone():
 
 def test_checkov_sees_every_template_by_itself():
     names = [name for name, _ in security.parts(TEMPLATE)]
-    assert sorted(names) == ["alerts", "content", "environment", "found", "input", "main", "refusal", "rule", "store", "table", "token",
+    assert sorted(names) == ["alerts", "content", "environment", "found", "input", "main", "onboarding", "refusal", "rule", "store", "table", "token",
                              "vault", "workload", "workspace"]
     modules = len(names) - 1
     assert sum(len(part["resources"]) for _, part in security.parts(TEMPLATE)) == rules.count(TEMPLATE)["resources"] - modules

@@ -355,3 +355,23 @@ def test_the_outputs_say_what_to_do_next():
     assert outputs["watchLogs"] == "az containerapp logs show --follow -g rg -n ca-opship"
     assert deployed(mode="job").outputs["watchLogs"].startswith("az containerapp job start -g rg -n caj-opship;")
     assert outputs["rotateToken"].endswith("-n onepassword-events-token") and "--value" not in outputs["rotateToken"]
+
+
+def test_sentinel_is_put_onto_the_workspace_before_everything_else_where_that_is_asked_for():
+    made = deployed(onboardSentinel=True, deploySentinelContent=True).resources
+    kinds = [one["type"] for one in made]
+    assert "Microsoft.SecurityInsights/onboardingStates" in kinds
+    assert kinds.index("Microsoft.SecurityInsights/onboardingStates") < kinds.index("Microsoft.OperationalInsights/workspaces/tables")
+    assert "Microsoft.SecurityInsights/onboardingStates" not in [one["type"] for one in deployed(deploySentinelContent=True).resources]
+
+
+def test_rules_come_minutes_after_the_table_and_the_onboarding():
+    content = next(one for one in TEMPLATE["resources"] if "-content-" in one["name"])
+    assert any("-workload-" in one for one in content["dependsOn"]) and any("-onboarding-" in one for one in content["dependsOn"])
+
+
+def test_a_rule_that_was_deleted_comes_back_under_another_id():
+    def ids(**choice):
+        made = of_type(deployed(deploySentinelContent=True, **choice).resources, "SecurityInsights/alertRules")
+        return {one["name"] for one in made}
+    assert len(ids()) == 24 and ids() == ids() and not ids() & ids(ruleIdSalt="again")

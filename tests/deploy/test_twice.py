@@ -19,6 +19,7 @@ CHOICES = [
     {"retentionInDays": 30, "totalRetentionInDays": 365}, {"storageRedundancy": "Standard_LRS"}, {"grantWorkspaceReader": True},
     {"onInDoubt": "verify"}, {"deployDiagnostics": False}, {"deployAlerts": False}, {"alertEmail": "soc@example.com"},
     {"alertActionGroupResourceId": GROUP}, {"statusToken": "mine"}, {"statusPage": True}, {"deploySentinelContent": True},
+    {"onboardSentinel": True}, {"deploySentinelContent": True, "ruleIdSalt": "again"},
     {"deploySentinelContent": True, "sentinelParts": ["rules"], "enableRules": False},
 ]
 # In the workspace there is one of each, whoever deploys it.
