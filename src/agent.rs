@@ -118,8 +118,8 @@ pub struct Feed {
     company: Option<Instant>,
     /// Who the account is; none before the first introduction.
     me: Option<Me>,
-    /// The document that named this entry as the owner when it was last looked at.
-    owned: Option<Key>,
+    /// The documents, of the account and of its token, that named this entry as the owner when they were last looked at.
+    owned: Option<(Key, Option<Key>)>,
     /// Whether the operator wants a waiting feed to try now.
     hurry: Hurry,
 }

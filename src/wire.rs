@@ -168,6 +168,11 @@ impl Outside {
         self.credential.clone().map(|credential| Arc::new(Tokens::new(credential, scope)))
     }
 
+    /// Whether the store is opened with the Azure identity.
+    pub fn store_is_by_identity(&self) -> bool {
+        matches!(&self.config.store, config::Store::AzureBlob { container } if !container.has_sas())
+    }
+
     /// Waits until somebody answers for the Azure identity, however, and no longer than `within`: what comes after fails by itself.
     pub async fn await_identity(&self, within: Duration) {
         if let Some(tokens) = self.sink_tokens() {

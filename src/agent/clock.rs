@@ -62,6 +62,11 @@ impl Account {
         self.clocks(judge.now(self.host.runs_for()).unwrap_or_else(|| self.host.now()))
     }
 
+    /// An answer was believed since the process began.
+    pub(super) fn has_heard(&self) -> bool {
+        self.judge.lock().unwrap_or_else(PoisonError::into_inner).now(self.host.runs_for()).is_some()
+    }
+
     /// Two answers a minute apart agree on the source's time.
     pub(super) fn is_sure_of_the_time(&self) -> bool {
         self.judge.lock().unwrap_or_else(PoisonError::into_inner).is_sure()

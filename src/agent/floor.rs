@@ -12,6 +12,8 @@ use tokio::time::Instant;
 
 /// How far back a feed starts again that was told to start now and whose checkpoint cannot be read; the ledger drops what is known.
 const LOST_LOOKBACK: Duration = Duration::from_secs(30 * 86_400);
+/// How far ahead of this host's clock 1Password's may be for the two to agree again.
+const AGREE_MAX: Duration = Duration::from_secs(10 * 60);
 /// How long a run that ends by itself waits to be sure of the time before it gives up on a floor that lies ahead.
 const SURE_WAIT_MAX: Duration = OPINION_PAUSE.saturating_mul(3);
 
@@ -100,8 +102,13 @@ impl Feed {
     /// That shows when the clocks agree again, or when marks are ahead of both. From where they were right all is read again, as far as
     /// the ledger knows what was shipped.
     pub(super) fn mend_marks(&mut self) {
+        // This host's clock agrees with itself: nothing shows before 1Password has told the time.
+        if !self.account.has_heard() {
+            return;
+        }
         let clocks = self.clocks_now();
-        let is_sure = !is_ahead_of_the_host(clocks);
+        // Closer than what sets it, or a clock on the edge would set and clear it in turn.
+        let is_sure = clocks.date <= window::later(clocks.host, AGREE_MAX);
         // Where this host's clock agrees with the marks, it is 1Password's that is wrong now, and they are right.
         let latest = window::later(clocks.date.max(clocks.host), APART_MAX);
         let known = window::earlier(clocks.earlier(), self.settings.ledger_keep);
@@ -121,7 +128,7 @@ impl Feed {
         if is_ahead {
             tracing::error!(feed = %self.id, watermark = %cp.watermark, now = %clocks.date, from = %sweep_mark, remedy = "nothing: find out whose clock was wrong, 1Password's or a proxy's on the way",
                 "the position is ahead of the present, because a wrong time was believed: events are read again from where it is sure");
-        } else {
+        } else if cp.sweep_mark > sweep_mark || cp.late_mark > late_mark {
             tracing::warn!(feed = %self.id, from = %sweep_mark, remedy = "nothing: what was shipped is not shipped again",
                 "1Password's clock is not ahead of this host's any more: events are read again from before it was");
         }

@@ -45,6 +45,7 @@ impl Feed {
         };
         self.own(&fresh.fingerprints).await?;
         self.checkpoints.save(&mut fresh, version.as_ref(), self.date).await?;
+        self.let_go_of_others(&fresh.fingerprints).await?;
         if reship {
             self.ledger.retire_all().await?;
         }
@@ -73,6 +74,7 @@ impl Feed {
         cp.fingerprints = fingerprints;
         self.own(&cp.fingerprints).await?;
         self.checkpoints.save(&mut cp, Some(&loaded.version), self.date).await?;
+        self.let_go_of_others(&cp.fingerprints).await?;
         Ok(cp)
     }
 }

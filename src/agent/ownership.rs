@@ -18,7 +18,7 @@ impl Feed {
     /// Before anything is posted from a position: asked again after each write of another process, and never by an idle tick.
     pub(super) async fn own_still(&mut self, loaded: &Loaded) -> Result<(), Trouble> {
         let claim = self.claim(&loaded.checkpoint.fingerprints)?;
-        let is_known = self.owned.as_ref() == Some(&claim.key()) && self.last_seen.as_ref() == Some(&loaded.version);
+        let is_known = self.owned.as_ref() == Some(&claim.keys()) && self.last_seen.as_ref() == Some(&loaded.version);
         if is_known { Ok(()) } else { self.own_as(&claim).await }
     }
 
@@ -26,6 +26,12 @@ impl Feed {
     pub(super) async fn own(&mut self, fingerprints: &Fingerprints) -> Result<(), Trouble> {
         let claim = self.claim(fingerprints)?;
         self.own_as(&claim).await
+    }
+
+    /// After the operator has accepted another account: what the entry owned before is free for whoever ships it now.
+    pub(super) async fn let_go_of_others(&mut self, fingerprints: &Fingerprints) -> Result<(), Trouble> {
+        let claim = self.claim(fingerprints)?;
+        Ok(self.owners.let_go_of_others(&claim).await?)
     }
 
     /// Without writing: the other entry that ships what this feed would.
@@ -45,7 +51,7 @@ impl Feed {
                 Err(Trouble::Twin(Box::new(twin)))
             }
             Some(_) | None => {
-                self.owned = Some(claim.key());
+                self.owned = Some(claim.keys());
                 Ok(())
             }
         }

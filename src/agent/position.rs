@@ -4,7 +4,7 @@ use super::ownership::Me;
 use super::trouble::{Trouble, chain};
 use super::{Feed, Tick};
 use crate::config::Lookback;
-use crate::flow::checkpoint::{Checkpoint, Doubt, Fingerprints, LedgerSize, SureMarks, SweepProgress, Unknown};
+use crate::flow::checkpoint::{Checkpoint, Doubt, Fingerprints, LedgerSize, SweepProgress, Unknown};
 use crate::flow::map::Mapper;
 use crate::flow::planted::{self, Bug};
 use crate::flow::redact::Redact;
@@ -70,7 +70,6 @@ struct Mark {
     cursor: Option<Cursor>,
     born: Option<Time>,
     marks: [Time; 3],
-    sure: Option<SureMarks>,
     ledger: Option<LedgerSize>,
     sweeps: [Option<SweepProgress>; 2],
     stuck_ticks: u32,
@@ -82,7 +81,6 @@ impl Mark {
             cursor: cp.cursor.clone(),
             born: cp.cursor_born,
             marks: [cp.sweep_mark, cp.late_mark, cp.late_at],
-            sure: cp.sure.clone(),
             ledger: cp.ledger.clone(),
             sweeps: [cp.overlap_sweep.clone(), cp.late_sweep.clone()],
             stuck_ticks: cp.stuck_ticks,

@@ -103,6 +103,12 @@ fn remedy(failure: &Failure, url: &Url, who: Option<&str>) -> String {
                      vault a private endpoint there"
                 );
             }
+            if says("get permission") {
+                let who = who.unwrap_or("OBJECT_ID_OF_THE_IDENTITY");
+                return format!(
+                    "the vault goes by access policies: `az keyvault set-policy -n {vault} --secret-permissions get --spn {who}`"
+                );
+            }
             if says("disabled secret") {
                 return format!("enable the secret: `az keyvault secret set-attributes --enabled true {at}`");
             }
@@ -113,7 +119,7 @@ fn remedy(failure: &Failure, url: &Url, who: Option<&str>) -> String {
             )
         }
         Failure::Status { status: 404, .. } => format!("there is no such secret, or version of it, yet: {}", put(&at)),
-        Failure::Status { status: 429 | 500.., .. } => "nothing: the vault is in trouble, it is asked again".into(),
+        Failure::Status { status: 429 | 500.., .. } => "the vault is in trouble: nothing to do".into(),
         Failure::Malformed(what) if what == EMPTY => format!("the secret is empty: {}", put(&at)),
         Failure::NotConnected | Failure::Interrupted => format!(
             "check that the vault {vault} is there and can be reached from here: its name, its private endpoint, http.proxy and http.ca_file"

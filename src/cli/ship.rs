@@ -166,13 +166,7 @@ pub(super) async fn once(config: &Config, max_duration: Option<Duration>, output
     Hangup::listen()?.ends_with_its_terminal();
     let outside = Outside::new(config).await?;
     wire::demand(config).warn();
-    tokio::select! {
-        () = stop.cancelled() => {}
-        () = outside.await_identity(Patience::ONCE.total) => {}
-    }
-    let store = outside.proven_store().await?;
-    let agent = outside.agent(store, Patience::ONCE, stop.clone()).await?;
-    let (board, is_over) = (agent.board.clone(), Arc::new(AtomicBool::new(false)));
+    let is_over = Arc::new(AtomicBool::new(false));
     if let Some(after) = max_duration {
         let (stop, is_over) = (stop.clone(), is_over.clone());
         tokio::spawn(async move {
@@ -181,6 +175,18 @@ pub(super) async fn once(config: &Config, max_duration: Option<Duration>, output
             stop.cancel();
         });
     }
+    // Nothing is asked of anybody before a store of this host is known to be good.
+    let opened = if outside.store_is_by_identity() { None } else { Some(outside.proven_store().await?) };
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = outside.await_identity(Patience::ONCE.total) => {}
+    }
+    let store = match opened {
+        Some(store) => store,
+        None => outside.proven_store().await?,
+    };
+    let agent = outside.agent(store, Patience::ONCE, stop.clone()).await?;
+    let board = agent.board.clone();
     let mut outcomes = run::once(agent).await.map_err(|error| CliError::Failed(error.to_string()))?;
     if is_over.load(Ordering::Relaxed) {
         tell_idle(&board, &mut outcomes);

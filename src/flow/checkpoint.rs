@@ -343,11 +343,21 @@ impl Checkpoint {
         self.sure.get_or_insert_with(|| SureMarks { sweep_mark, late_mark, unknown: Unknown::new() });
     }
 
-    /// Takes the marks back, at most to those given. Sweeps under way start anew: what they began with would be the mark that they set.
+    /// Takes the marks back, at most to those given, with everything that would lift them when it is done: sweeps under way, a cursor
+    /// that has not drained, an open intent. They go on, and move no mark by what they began with.
     pub fn take_marks_back(&mut self, sweep_mark: Time, late_mark: Time) {
         self.sweep_mark = self.sweep_mark.min(sweep_mark);
         self.late_mark = self.late_mark.min(late_mark);
-        (self.overlap_sweep, self.late_sweep) = (None, None);
+        for (sweep, mark) in [(&mut self.overlap_sweep, sweep_mark), (&mut self.late_sweep, late_mark)] {
+            sweep.iter_mut().for_each(|sweep| sweep.watermark_at_start = sweep.watermark_at_start.min(mark));
+        }
+        self.cursor_born = None;
+        let advances = self.intent.iter_mut().filter_map(|intent| intent.advance.as_mut());
+        advances.for_each(|advance| {
+            if let Advance::Cursor { born, .. } = advance {
+                *born = None;
+            }
+        });
     }
 
     /// Moves the position. It moves no mark back.

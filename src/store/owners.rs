@@ -47,6 +47,11 @@ impl Claim {
         self.key_of(&self.account)
     }
 
+    /// Every document that must name this entry.
+    pub fn keys(&self) -> (Key, Option<Key>) {
+        (self.key(), self.token_key())
+    }
+
     /// Where the same stands for who knows the token alone; none where that is all that is known.
     fn token_key(&self) -> Option<Key> {
         let token = self.token.clone().filter(|_| matches!(self.account, Identity::Named(_)));
@@ -205,22 +210,45 @@ impl Owners {
     /// The store, or a document that a newer program wrote: nothing is certain then, and nothing may be shipped.
     pub async fn claim(&self, claim: &Claim, now: Time) -> Result<Option<Twin>, CheckpointError> {
         self.tell_unnamed(claim);
-        if let Stored::Owner(owner) = self.read(claim, &claim.key()).await? {
+        if let Stored::Owner(owner, _) = self.read(claim, &claim.key()).await? {
             self.note_token(claim, &owner, now).await?;
             return Ok(self.rule(claim, &owner));
         }
-        let mut entry = self.by_checkpoints(claim).await?.unwrap_or_else(|| claim.feed.account.clone());
+        let shipped_by = self.by_checkpoints(claim).await?;
+        let mut entry = shipped_by.clone().unwrap_or_else(|| claim.feed.account.clone());
         // Before the account has an owner, an entry of the same token may ship it whose introduction failed. Of two that begin at the
         // same moment, one named and one not, both get the same answer.
         if let Some(key) = claim.token_key() {
-            let owner = self.decide(claim, &key, entry, now).await?;
+            let owner = self.decide(claim, &key, entry.clone(), now).await?;
             if owner.moving_to.is_some() {
                 return Ok(self.rule(claim, &owner));
             }
-            entry = owner.entry;
+            // What has shipped says more than what was once written of a token.
+            entry = shipped_by.unwrap_or(owner.entry);
         }
         let owner = self.decide(claim, &claim.key(), entry, now).await?;
         Ok(self.rule(claim, &owner))
+    }
+
+    /// Lets go of what the entry owned before it was another account: documents of this stream and destination that name it under other
+    /// keys. Else whoever takes the former account over would be refused for good.
+    ///
+    /// # Errors
+    /// The store.
+    pub async fn let_go_of_others(&self, claim: &Claim) -> Result<(), CheckpointError> {
+        let kept = [Some(claim.key()), claim.token_key()];
+        for entry in self.store.list(FOLDER).await? {
+            if kept.contains(&Some(entry.key.clone())) {
+                continue;
+            }
+            // One that cannot be read, or belongs elsewhere, is nobody's to delete.
+            let Ok(Stored::Owner(owner, _)) = self.read(claim, &entry.key).await else { continue };
+            if owner.entry == claim.feed.account && owner.moving_to.is_none() {
+                self.store.delete(&entry.key).await?;
+                tracing::info!(feed = %claim.feed, key = %entry.key, "the entry does not own this any more: it is another account now");
+            }
+        }
+        Ok(())
     }
 
     /// The owner by this document; where there is none, the entry, which is written down.
@@ -229,7 +257,7 @@ impl Owners {
         let mut lost = None;
         for _ in 0..CLAIM_TRIES {
             let expect = match self.read(claim, key).await? {
-                Stored::Owner(owner) => return Ok(owner),
+                Stored::Owner(owner, _) => return Ok(owner),
                 Stored::Nothing => Expect::Absent,
                 Stored::Damaged { why, version } => tell_damaged(claim, key, &why, version),
             };
@@ -250,8 +278,8 @@ impl Owners {
     async fn note_token(&self, claim: &Claim, owner: &Owner, now: Time) -> Result<(), CheckpointError> {
         let Some(key) = claim.token_key().filter(|_| owner.moving_to.is_none()) else { return Ok(()) };
         let expect = match self.read(claim, &key).await? {
-            Stored::Owner(known) if known.entry == owner.entry || known.moving_to.is_some() => return Ok(()),
-            Stored::Owner(_) => Expect::Anything,
+            Stored::Owner(known, _) if known.entry == owner.entry || known.moving_to.is_some() => return Ok(()),
+            Stored::Owner(_, version) => Expect::Is(version),
             Stored::Nothing => Expect::Absent,
             Stored::Damaged { why, version } => tell_damaged(claim, &key, &why, version),
         };
@@ -268,15 +296,18 @@ impl Owners {
     /// As [`Owners::claim`].
     pub async fn owner_of(&self, claim: &Claim) -> Result<Option<Owner>, CheckpointError> {
         match self.read(claim, &claim.key()).await? {
-            Stored::Owner(owner) => Ok(Some(owner)),
+            Stored::Owner(owner, _) => Ok(Some(owner)),
             Stored::Nothing | Stored::Damaged { .. } => {
-                if let Some(key) = claim.token_key()
-                    && let Stored::Owner(owner) = self.read(claim, &key).await?
-                {
-                    return Ok(Some(owner));
-                }
+                let of_token = match claim.token_key() {
+                    Some(key) => self.read(claim, &key).await?,
+                    None => Stored::Nothing,
+                };
                 let entry = self.by_checkpoints(claim).await?;
-                Ok(entry.map(|entry| Owner::new(claim, entry, Time::MIN_UTC)))
+                Ok(match (entry, of_token) {
+                    (Some(entry), _) => Some(Owner::new(claim, entry, Time::MIN_UTC)),
+                    (None, Stored::Owner(owner, _)) => Some(owner),
+                    (None, Stored::Nothing | Stored::Damaged { .. }) => None,
+                })
             }
         }
     }
@@ -307,7 +338,9 @@ impl Owners {
     async fn read(&self, claim: &Claim, key: &Key) -> Result<Stored, CheckpointError> {
         let Some(Object { bytes, version, .. }) = self.store.get(key).await? else { return Ok(Stored::Nothing) };
         match Owner::decode(&bytes) {
-            Ok(owner) if owner.stream == claim.feed.stream && owner.sink == claim.sink => Ok(Stored::Owner(owner)),
+            Ok(owner) if owner.stream == claim.feed.stream && owner.sink == claim.sink => {
+                Ok(Stored::Owner(owner, version))
+            }
             Ok(_) => Ok(Stored::Damaged { why: "it belongs elsewhere".into(), version }),
             Err(Unreadable::Corrupt(why)) => Ok(Stored::Damaged { why, version }),
             Err(Unreadable::TooNew { writer, min_reader }) => {
@@ -365,7 +398,7 @@ fn tell_damaged(claim: &Claim, key: &Key, why: &str, version: Version) -> Expect
 
 enum Stored {
     Nothing,
-    Owner(Owner),
+    Owner(Owner, Version),
     Damaged { why: String, version: Version },
 }
 

@@ -339,6 +339,37 @@ async fn fm_46_marks_that_were_ahead_of_their_time_are_taken_back_when_it_has_pa
         world.each_event_has_one_row();
         assert_eq!(world.checkpoint().sure, None);
     }
+    // The same with a reset under the wrong time whose batch is in doubt: when it is settled it lifts no mark.
+    for order in BOTH {
+        let mut world = World::new(order);
+        world.settings.widths.late_every = 10_000 * HOUR;
+        world.add(9);
+        let mut process = world.start();
+        process.good().await;
+        world.add_at(DAY_MS, 0, "");
+        world.state().source.skew = TimeDelta::days(1);
+        process.bad().await;
+        tokio::time::sleep(MINUTE).await;
+        world.state().source.reject_cursors();
+        world.posts_end(std::iter::repeat_n(Outcome::LoseReply, 12).collect::<Vec<_>>());
+        process.bad().await;
+        assert!(world.open_intent().is_some() && world.checkpoint().sure.is_some(), "{order:?}");
+        world.posts_end([]);
+        tokio::time::sleep(12 * HOUR).await;
+        world.add(5);
+        tokio::time::sleep(20 * HOUR).await;
+        world.add(2);
+        world.state().source.skew = TimeDelta::zero();
+        world.state().source.reject_cursors();
+        process = world.start();
+        for _ in 0..6 {
+            _ = process.tick().await;
+            tokio::time::sleep(10 * MINUTE).await;
+        }
+        process.good().await;
+        world.nothing_is_lost();
+        world.every_copy_is_traceable();
+    }
     let mut world = World::new(BOTH[0]);
     world.state().host_skew = -TimeDelta::days(2);
     world.add(9);

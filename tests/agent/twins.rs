@@ -185,6 +185,29 @@ async fn fm_51_an_entry_whose_introduction_failed_is_told_by_its_token() {
     }
 }
 
+/// Fault: an entry gets a token of another account, which is accepted with `checkpoint adopt`; later another entry takes the first account. Shows: it ships; what the first entry ships is its own still.
+#[tokio::test(start_paused = true)]
+async fn fm_51_an_entry_that_is_another_account_now_stands_in_nobodys_way() {
+    let mut world = World::new(Order::Insertion);
+    world.add(3);
+    world.start().good().await;
+    let be = |world: &World, account: &str, token: &'static str| {
+        let mut state = world.state();
+        (state.source.account_uuid, state.source.token) = (Some(account.into()), token);
+    };
+    let first = world.state().source.account_uuid.clone().expect("named");
+    be(&world, "ANOTHER", "the token of another");
+    let mut process = world.start();
+    process.bad().await;
+    process.feed.as_mut().expect("alive").adopt_here().await.expect("adopted");
+    process.good().await;
+    be(&world, &first, "the token of this account");
+    world.start_as("second").good().await;
+    be(&world, "ANOTHER", "the token of another");
+    world.start().good().await;
+    world.start_as("third").refused().await;
+}
+
 /// Fault: two entries of one account with two tokens start together; the refused one is removed, and its token goes into the other. Shows: the owner of the account ships with it.
 #[tokio::test(start_paused = true)]
 async fn fm_51_a_token_that_a_refused_entry_had_serves_the_owner() {

@@ -49,6 +49,12 @@ async fn fm_68_a_vault_that_gives_nothing_says_which_command_mends_it() {
             "Operation get is not allowed on a disabled secret.",
             "az keyvault secret set-attributes --enabled true --vault-name kv -n op",
         ),
+        (
+            403,
+            "Forbidden",
+            "The user, group or application 'appid=1' does not have secrets get permission on key vault 'kv'.",
+            "az keyvault set-policy -n kv --secret-permissions get --spn the-client",
+        ),
         (404, "SecretNotFound", "A secret with (name/id) op was not found", put),
     ] {
         let world = World::start().await;

@@ -81,7 +81,7 @@ PURE = {
     "equals": same, "empty": lambda one: not one, "concat": joined, "format": formatted,
     "take": lambda one, count: one[:count], "last": lambda one: one[-1], "split": lambda one, sign: one.split(sign),
     "replace": lambda one, old, new: one.replace(old, new), "join": lambda all_of, sign: sign.join(all_of),
-    "contains": lambda where, what: what in where, "max": max, "mul": lambda a, b: a * b, "sub": lambda a, b: a - b,
+    "contains": lambda where, what: what in where, "max": max, "mul": lambda a, b: a * b, "mod": lambda a, b: a % b, "sub": lambda a, b: a - b,
     "json": json.loads, "null": lambda: None, "true": lambda: True, "false": lambda: False,
     "union": united, "length": len, "range": lambda first, count: list(range(first, first + count)), "int": int, "first": lambda one: one[0],
     "toLower": str.lower, "toUpper": str.upper, "startsWith": lambda one, begin: one.lower().startswith(begin.lower()),

@@ -116,9 +116,22 @@ var strange = {
 }
 var isDay = empty(strange.tokenExpires) && length(tokenExpires) == 10 && length(day[0]) == 4 && length(day[1]) == 2 && length(day[2]) == 2
 var month = isDay ? int(day[1]) : 0
-var days = [0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
+// Enough until 2100.
+var february = isDay ? (int(day[0]) % 4 == 0 ? 29 : 28) : 0
+var days = [0, 31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
 var isRealDay = isDay ? int(day[2]) >= 1 && int(day[2]) <= days[month > 12 ? 0 : month] : false
 var unitOfLookback = last(lookback)
+var numberOfLookback = take(lookback, max(length(lookback) - 1, 0))
+var isNumber = empty(filter(
+  map(range(0, length(numberOfLookback)), place => substring(numberOfLookback, place, 1)),
+  one => !contains(digits, one)
+)) && length(numberOfLookback) < 9 && !empty(numberOfLookback)
+var daysOfLookback = isNumber && unitOfLookback == 'd' ? int(numberOfLookback) : 0
+var isLookback = isNumber && contains('dhms', unitOfLookback) && daysOfLookback <= 119
+var strangeInCron = filter(
+  map(range(0, length(cron)), place => substring(cron, place, 1)),
+  one => !contains('${digits}*/,- ', one)
+)
 var problems = concat(
   map(
     wrongIds,
@@ -131,13 +144,10 @@ var problems = concat(
   empty(strange.secretName) ? [] : ['secretName has letters, digits and hyphens only'],
   empty(tokenExpires) || isRealDay ? [] : ['tokenExpires is a day of the form yyyy-mm-dd'],
   empty(eventsUrl) || startsWith(eventsUrl, 'https://') ? [] : ['eventsUrl begins with https://'],
-  lookback == 'now' || contains(lookback, 'T') || (contains(digits, substring(lookback, 0, 1)) && contains(
-      'dhms',
-      unitOfLookback
-    ))
+  lookback == 'now' || (contains(lookback, 'T') && contains(lookback, '-') && contains(lookback, ':')) || isLookback
     ? []
-    : ['lookback is a duration such as 30d, a time such as 2027-01-31T00:00:00Z, or now'],
-  length(filter(split(cron, ' '), field => !empty(field))) == 5
+    : ['lookback is a duration such as 30d (at most 119d), a time such as 2027-01-31T00:00:00Z, or now'],
+  length(filter(split(cron, ' '), field => !empty(field))) == 5 && empty(strangeInCron)
     ? []
     : ['appCron and jobCron have five fields: minute, hour, day, month, day of the week'],
   contains(image, '://') || contains(image, ' ') || !contains(image, '/')
