@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { callables } from '../../deploy/sentinel/build/content.mjs';
+import { WATCHLIST } from './kusto.mjs';
 import { nowOf, readRows } from './rows/make.mjs';
 
 const HERE = import.meta.dirname;
@@ -16,7 +17,7 @@ export const now = () => nowOf(readRows(FILES[0]));
 
 /** `{ file: query }` -> `{ file: [row, ...] }`; a query that cannot run fails the whole. */
 export function run(queries, content, files = FILES.map((file) => path.join(HERE, 'rows', file))) {
-  const functions = callables(content).map(({ name, meta, query }) => ({ name, parameters: meta.parameters ?? '', body: query }));
+  const functions = [WATCHLIST, ...callables(content).map(({ name, meta, query }) => ({ name, parameters: meta.parameters ?? '', body: query }))];
   const task = { now: new Date(now()).toISOString(), table: TABLE, schema: SCHEMA, files, functions, queries };
   const done = spawnSync(PYTHON, [path.join(HERE, 'run.py')], { input: JSON.stringify(task), encoding: 'utf8', maxBuffer: 1 << 28 });
   if (done.status !== 0) throw new Error(`run.py: ${done.error ?? done.stderr}`);
