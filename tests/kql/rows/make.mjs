@@ -1,9 +1,9 @@
 #!/usr/bin/env node
 // Writes scenes.ndjson: hand-made rows of the rare cases that a seed does not give, each scene with a near miss beside it.
 // Times count back from the minute after the last shipped row came; that minute is "now" for every query that is run.
-import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
+import { PLACES, id, person, writers } from './write.mjs';
 
 const HERE = import.meta.dirname;
 const MINUTE = 60_000;
@@ -14,45 +14,9 @@ export function nowOf(shipped) {
   return Math.ceil(last / MINUTE) * MINUTE;
 }
 
-const id = (...parts) => {
-  const letters = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
-  return [...createHash('sha256').update(parts.join('/')).digest()].slice(0, 26).map((byte) => letters[byte % 32]).join('');
-};
-const ACCOUNT = id('account');
-const PLACES = {
-  DE: { country: 'DE', region: 'Berlin', city: 'Berlin', latitude: 52.52, longitude: 13.405 },
-  PL: { country: 'PL', region: 'Greater Poland', city: 'Poznań', latitude: 52.4064, longitude: 16.9252 },
-  NZ: { country: 'NZ', region: 'Auckland', city: 'Auckland', latitude: -36.8485, longitude: 174.7633 },
-};
-const person = (name) => ({ uuid: id('person', name), name: `${name} Scene`, email: `${name.toLowerCase()}@example.org` });
-
-/** Rows in table shape; `ago` is minutes before now, `late` the minutes from event to row (1 where nothing is said). */
+/** Rows of the rare cases, each with a near miss beside it. */
 export function scenes(now) {
-  const rows = [];
-  const row = (stream, ago, fields, { late = 1, uuid = id('event', rows.length) } = {}) => {
-    const iso = (minutes) => new Date(now - minutes * MINUTE).toISOString();
-    rows.push({ TimeGenerated: iso(ago - late), account_uuid: ACCOUNT, log_source: stream, timestamp: iso(ago), uuid_s: uuid, ...fields });
-    return rows.at(-1);
-  };
-  const audit = (ago, who, action, object_type, more = {}, how) => row('auditevents', ago, {
-    action, object_type, actor_uuid: id('person', who), actor_details: person(who), actor_type: 'user', object_uuid: id(object_type, ago),
-    session: { uuid: id('visit', who), login_time: new Date(now - 600 * MINUTE).toISOString(), device_uuid: id('device', who), ip: '192.0.2.10' },
-    location: PLACES.DE, ...more,
-  }, how);
-  const about = (whom) => ({ aux_uuid: id('person', whom), aux_details: person(whom) });
-  const onUser = (whom) => ({ object_uuid: id('person', whom), object_details: person(whom) });
-  const use = (ago, who, action, item, vault = 'shared', how) => row('itemusages', ago, {
-    action, user: person(who), user_type: 'user', item_uuid: id('item', item), vault_uuid: id('vault', vault), used_version: 1,
-    client: { app_name: '1Password CLI', app_version: '1', os_name: 'Linux', platform_name: 'scene', ip_address: '192.0.2.20' }, location: PLACES.DE,
-  }, how);
-  const signIn = (ago, who, place, category, action_type, ip = '192.0.2.30', how) => row('signinattempts', ago, {
-    category, action_type, country: place, location: PLACES[place], session_uuid: id('visit', who, ago), target_user: person(who),
-    client: { app_name: '1Password for Mac', app_version: '1', os_name: 'MacOSX', platform_name: 'scene', ip_address: ip },
-  }, how);
-  const health = (ago, account, category, action_type) => row('healthevents', ago, {
-    account_uuid: id('account', account), uuid_s: undefined, ...(category && { category, action_type }),
-  }, { late: 0 });
-  const many = (count, write) => Array.from({ length: count }, (_, n) => write(n));
+  const { rows, row, audit, about, onUser, group, use, signIn, health, many } = writers(now);
 
   // Mass item usage: thirty items over the full hour; near miss: thirty uses of one item; twenty-four items.
   many(30, (n) => use(95 - 2 * n, 'Mass', n % 2 ? 'reveal' : 'secure-copy', `mass ${n}`));
@@ -106,7 +70,6 @@ export function scenes(now) {
   const told = audit(300, 'Told', 'disblmfa', 'user', onUser('Told'));
   rows.push({ ...told, TimeGenerated: new Date(now - 5 * MINUTE).toISOString() });
   // Groups: oneself as manager; near miss: leaving; joining a group that nobody listed.
-  const group = (name) => ({ object_uuid: id('group', name.toLowerCase()), object_details: { uuid: id('group', name.toLowerCase()), name } });
   audit(8, 'Climber', 'role', 'gm', { ...about('Climber'), aux_info: 'A', ...group('Owners') });
   audit(6.5, 'Admin', 'join', 'gm', { ...about('Newcomer'), ...group('Marketing') });
   audit(6.6, 'Admin', 'join', 'gm', { ...about('Newcomer'), object_uuid: id('group', 'listed') });
