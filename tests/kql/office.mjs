@@ -13,9 +13,9 @@ export const END = Date.parse('2026-11-23T00:00:00Z');
 const DAY = 86_400_000;
 const HOURS_GROUPED = 6;
 
-/** `{ rule: alerts }` of the last `watched` days; the days before are what the rules know. */
-export function replay({ people, days, watched, end = END, seed = 1 }, content = load()) {
-  const rows = officeRows({ people, days, end, seed });
+/** `{ rule: alerts }` of the last `watched` days; the days before are what the rules know. `more` are rows of somebody else. */
+export function replay({ people, days, watched, end = END, seed = 1, more = [] }, content = load()) {
+  const rows = [...officeRows({ people, days, end, seed }), ...more];
   const rules = content.rules.map(({ name, query, meta }) => ({ name, query, every: minutes(meta.frequency), back: minutes(meta.period) }));
   const iso = (time) => new Date(time).toISOString();
   const alerts = withRows(rows, (file) => ask('replay.py', {

@@ -6,6 +6,7 @@ import test from 'node:test';
 import { load } from '../../deploy/sentinel/build/content.mjs';
 import { END, incidents, replay } from './office.mjs';
 import { officeRows } from './rows/office.mjs';
+import { id } from './rows/write.mjs';
 
 const content = load();
 const record = JSON.parse(fs.readFileSync(path.join(import.meta.dirname, 'office.json'), 'utf8'));
@@ -17,8 +18,19 @@ const ALERTS_A_DAY_MAX = 4;
 /** Rules that raised more alerts than they may, and those that say no number. */
 const loud = (counts, rules = content.rules) => rules.filter(({ name, meta }) => !(counts[name] <= Number(meta.weekly))).map(({ name }) => name);
 
-test('a day of 50 people raises few alerts, and of no rule more than a week of 500 may', () => {
-  const { rows, alerts } = replay({ people: 50, days: 8, watched: 1, end: WEDNESDAY_OVER }, content);
+/** Somebody from outside tries six people of the company at noon. */
+const outsider = Array.from({ length: 6 }, (_, n) => {
+  const at = (minute) => new Date(WEDNESDAY_OVER - DAY / 2 + minute * 60_000).toISOString();
+  return {
+    TimeGenerated: at(n + 2), timestamp: at(n), log_source: 'signinattempts', uuid_s: `OUTSIDER${n}`, category: 'credentials_failed', action_type: 'password_secret_bad',
+    target_user: { uuid: id('office', `person${n}`), email: `person${n}@example.com` }, client: { ip_address: '198.51.100.250' },
+  };
+});
+
+test('a day of 50 people raises few alerts, of no rule more than a week of 500 may, and the one attack of the day is told', () => {
+  const { rows, alerts } = replay({ people: 50, days: 8, watched: 1, end: WEDNESDAY_OVER, more: outsider }, content);
+  assert.deepEqual([...new Set(alerts.PasswordSpray.map(({ row }) => row.IpAddress))], ['198.51.100.250']);
+  alerts.PasswordSpray = [];
   const counts = Object.fromEntries(Object.entries(alerts).map(([name, all]) => [name, all.length]));
   console.log(`${rows} rows, alerts of the day: ${JSON.stringify(Object.fromEntries(Object.entries(counts).filter(([, count]) => count)))}`);
   assert.ok(rows > 3000);
