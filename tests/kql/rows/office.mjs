@@ -62,8 +62,8 @@ export function officeRows({ people: count, days, end, seed = 1 }) {
   });
   const about = ({ name }) => ({ aux_uuid: id('office', name), aux_details: person(name) });
   const onUser = ({ name }) => ({ object_uuid: id('office', name), object_details: person(name) });
-  const use = (at, who, action, item, late) => row('itemusages', at, {
-    action, user: person(who.name), user_type: 'user', item_uuid: id('item', item), vault_uuid: id('vault', who.office.place.city), used_version: 1,
+  const use = (at, who, action, item, late, vault = id('vault', who.office.place.city)) => row('itemusages', at, {
+    action, user: person(who.name), user_type: 'user', item_uuid: id('item', item), vault_uuid: vault, used_version: 1,
     client: { app_name: '1Password for Mac', os_name: 'MacOSX', platform_name: 'MacBook', ip_address: usual(who) }, location: who.office.place,
   }, late);
 
@@ -124,7 +124,7 @@ export function officeRows({ people: count, days, end, seed = 1 }) {
     const vault = id('vault', 'own', rows.length);
     audit(at, who, 'create', 'vault', { object_uuid: vault });
     audit(at + MINUTE, who, 'grant', 'uva', { ...about(who), object_uuid: vault });
-    use(at + 20 * MINUTE, who, 'reveal', vault);
+    use(at + 20 * MINUTE, who, 'reveal', vault, undefined, vault);
   };
   const reveal = (at, who, items) => { for (let n = 0; n < items; n += 1) use(at + n * 90_000, who, 'reveal', `${who.name} rotation ${n}`); };
   /** What happens once a week in a company of five hundred: an outage of single sign-on, a firewall, a group for single sign-on, people who leave together. */
