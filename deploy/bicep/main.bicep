@@ -154,6 +154,14 @@ param deploySentinelContent bool = false
 @description('Optional. Put Microsoft Sentinel onto the workspace first, where it is not there yet: rules need it. It is billed by the volume of the whole workspace, and may bring the workspace into the Defender portal.')
 param onboardSentinel bool = false
 
+@description('Optional. Whether Microsoft Defender may merge incidents of the content\'s rules with others: as the tenant has it, never (exclude), or always (include). Rules for the health of the agent are never merged.')
+@allowed([
+  'tenant'
+  'exclude'
+  'include'
+])
+param correlation string = 'tenant'
+
 @description('Optional. Any text gives the rules of the content other ids: those of rules that were deleted cannot be used again for about a day.')
 @maxLength(20)
 param ruleIdSalt string = ''
@@ -419,6 +427,7 @@ module content '../sentinel/sentinel.json' = if (deploySentinelContent) {
     deployWorkbook: contains(sentinelParts, 'workbook')
     enableRules: enableRules
     ruleIdSalt: ruleIdSalt
+    correlation: correlation
   }
   // Minutes after the table and the onboarding: rules are checked against both, and neither is known at once.
   dependsOn: [onboarding, workload]

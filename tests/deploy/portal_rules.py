@@ -14,6 +14,7 @@ NOT_OFFERED = {
     "cpu": "a quarter of a core is enough for any account that was seen; more is for who measured it",
     "appCron": "each minute suits; less often is the job",
     "jobTimeoutInMinutes": "thirty minutes suit; the next execution goes on where one stopped",
+    "correlation": "the tenant's own setting suits; another choice is for who works in the Defender portal",
     "ruleIdSalt": "only for who deletes rules and deploys them again on the same day",
     "statusToken": "each deployment makes a new one, so nobody has to think of one",
 }

@@ -20,6 +20,7 @@ CHOICES = [
     {"onInDoubt": "verify"}, {"deployDiagnostics": False}, {"deployAlerts": False}, {"alertEmail": "soc@example.com"},
     {"alertActionGroupResourceId": GROUP}, {"statusToken": "mine"}, {"statusPage": True}, {"deploySentinelContent": True},
     {"onboardSentinel": True}, {"deploySentinelContent": True, "ruleIdSalt": "again"},
+    {"deploySentinelContent": True, "correlation": "exclude"},
     {"deploySentinelContent": True, "sentinelParts": ["rules"], "enableRules": False},
 ]
 # In the workspace there is one of each, whoever deploys it.

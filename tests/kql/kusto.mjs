@@ -8,13 +8,19 @@ const { Bridge, Kusto } = globalThis;
 const { Symbols } = Kusto.Language;
 const list = (collection) => (collection == null ? [] : Array.isArray(collection) ? collection : Bridge.toArray(collection));
 
+/**
+ * What Microsoft Sentinel's own function gives: nothing while nobody has filled the list.
+ * https://learn.microsoft.com/azure/sentinel/watchlists-queries
+ */
+export const WATCHLIST = { name: '_GetWatchlist', parameters: 'watchlistAlias: string', body: 'datatable(SearchKey: string) []' };
+
 /** A database of tables (`{ name: { column: type } }`) and functions (`{ name, parameters, body }`). */
 export function database(tables, functions = []) {
   const members = Object.entries(tables).map(([name, columns]) => {
     const declared = Object.entries(columns).map(([column, type]) => `['${column}']:${type}`);
     return new Symbols.TableSymbol.$ctor7(name, `(${declared.join(', ')})`, null);
   });
-  for (const { name, parameters, body } of functions) {
+  for (const { name, parameters, body } of [WATCHLIST, ...functions]) {
     members.push(new Symbols.FunctionSymbol.$ctor16(name, `(${parameters ?? ''})`, `{\n${body}\n}`, null));
   }
   return Kusto.Language.GlobalState.Default.WithDatabase(new Symbols.DatabaseSymbol.ctor('LogAnalytics', members));

@@ -5,7 +5,8 @@ const TAKEN = ['reveal', 'secure-copy', 'export', 'share'];
 const LET_IN = ['success', 'firewall_reported_success'];
 const REFUSED = ['credentials_failed', 'mfa_failed', 'sso_failed'];
 /** Hourly rules look at rows of the last 65 minutes, quarter-hourly ones at those of the last 20. */
-const FRESH = { hourly: 65 * 60_000, quarterly: 20 * 60_000 };
+const FRESH = { hourly: 65 * 60_000, quarterly: 20 * 60_000, sixHourly: 365 * 60_000 };
+const signInsOf = (events) => events.filter((event) => event.stream === 'signinattempts');
 
 const groups = (items, key) => {
   const found = new Map();
@@ -42,6 +43,7 @@ export function answers(rows, now) {
   const events = whole.map(plain);
   const isRecent = (event) => event.at > now - 5 * DAY;
   const fresh = (event, run) => event.came > now - FRESH[run] && isRecent(event);
+  const letIn = signInsOf(events).filter(({ category, who }) => who && LET_IN.includes(category));
   const audit = events.filter((event) => event.stream === 'auditevents');
   const uses = events.filter((event) => event.stream === 'itemusages');
   const signIns = events.filter((event) => event.stream === 'signinattempts');
@@ -77,40 +79,50 @@ export function answers(rows, now) {
       events.filter(({ action, type, stream }) => action === 'export' && (type === 'vault' || stream === 'itemusages')),
       ofPerson, DAY, 'hourly', (first) => first.who,
     )),
-    'rules/FailuresThenNewCountry.kql': newCountries(signIns, fresh),
+    'rules/FailuresThenNewCountry.kql': newCountries(signIns, letIn, fresh),
     'rules/PasswordSpray.kql': once([0, HOUR / 2].flatMap((shift) => bursts(
-      signIns, (event) => `${event.ip} ${hourOf({ at: event.at + shift })}`, 'quarterly',
-      (members) => distinct(members.filter(({ category }) => REFUSED.includes(category)), ({ who }) => who) >= 5,
+      signIns, (event) => `${event.ip} ${hourOf({ at: event.at + shift }) - shift}`, 'hourly',
+      (members) => sprayed(members, letIn, hourOf({ at: members[0].at + shift }) - shift),
     )).map((key) => key.split(' ')[0])),
     'rules/SecondFactorFatigue.kql': [...groups(pairs(
-      signIns.filter(({ category }) => category === 'mfa_failed'), signIns.filter(({ outcome }) => outcome === 'mfa_ok'), ofPerson, HOUR, 'quarterly',
-      (first, second) => `${second.who} ${second.at}`,
+      signIns.filter((event) => event.category === 'mfa_failed' && !knownPlace(event, letIn)), signIns.filter(({ outcome }) => outcome === 'mfa_ok'),
+      ofPerson, HOUR, 'hourly', (first, second) => `${second.who} ${second.at}`,
     ), (key) => key)].filter(([, found]) => found.length >= 5).map(([key]) => key.split(' ')[0]),
-    'rules/SecondFactorWeakened.kql': doing('disblmfa', 'disblduo').filter((event) => fresh(event, 'quarterly')).map((event) =>
-      `${event.row.uuid_s} ${event.action === 'disblduo' || event.type === 'account' ? 'High' : 'Medium'}`),
+    'rules/SecondFactorWeakened.kql': doing('disblmfa', 'disblduo').filter((event) => fresh(event, 'quarterly'))
+      .map((event) => [event, event.action === 'disblduo' || event.type === 'account'])
+      .filter(([event, whole]) => whole || !doing('enblmfa').some(({ subject, at }) => subject === event.subject && at >= event.at))
+      .map(([event, whole]) => `${event.row.uuid_s} ${whole ? 'High' : 'Medium'}`),
     'rules/GroupMembershipGranted.kql': doing('join', 'role').filter((event) => event.type === 'gm' && fresh(event, 'quarterly'))
+      .filter(({ row }) => ['owners', 'administrators', 'security'].includes((row.object_details?.name ?? '').toLowerCase()))
       .map((event) => `${event.row.uuid_s} ${event.who === event.subject ? 'High' : 'Medium'}`),
     'rules/OwnVaultGrantThenUse.kql': once(pairs(
-      doing('grant', 'update').filter((event) => event.type === 'uva' && event.who === event.subject),
+      doing('grant', 'update').filter((event) => event.type === 'uva' && event.who === event.subject
+        && !doing('create').some(({ who, type, object }) => who === event.who && type === 'vault' && object === event.object)),
       uses.filter(({ action }) => [...TAKEN, 'server-fetch', 'fill'].includes(action)),
       (first, second) => ofPerson(first, second) && first.object === second.vault, DAY, 'hourly', (first, second) => `${second.who} ${second.vault}`,
     )),
     'rules/ServiceAccountToken.kql': ids(doing('create').filter((event) => ['sa', 'satoken'].includes(event.type) && fresh(event, 'quarterly'))),
     'rules/RecoveryUsed.kql': [...groups(doing('beginr', 'completr'), (event) => `${event.who} ${event.subject ?? ''}`)]
       .filter(([, members]) => members.some((event) => fresh(event, 'quarterly')))
-      .map(([key, members]) => `${key} ${members.some(({ action }) => action === 'completr') ? 'High' : 'Medium'}`),
-    'rules/ImpossibleTravel.kql': travellers(signIns, fresh),
-    'rules/FirewallChanged.kql': ids([...doing('updatfw'), ...signIns.filter(({ category }) => category === 'firewall_reported_success')]
-      .filter((event) => fresh(event, 'quarterly'))),
+      .map(([key, members]) => [key, members, distinct(doing('completr').filter(({ who }) => who === members[0].who), ({ subject }) => subject)])
+      .map(([key, members, people]) => `${key} ${people >= 3 ? 'High' : members.some(({ action }) => action === 'completr') ? 'Medium' : 'Low'}`),
+    'rules/ImpossibleTravel.kql': travellers(letIn, isRecent, fresh),
+    'rules/FirewallChanged.kql': [
+      ...ids(doing('updatfw').filter((event) => fresh(event, 'quarterly'))),
+      ...[...groups(signIns.filter((event) => event.category === 'firewall_reported_success' && isRecent(event)), ({ outcome, country }) => `${outcome} ${country}`)]
+        .map(([, all]) => all.reduce((a, b) => (b.came < a.came ? b : a))).filter((event) => fresh(event, 'quarterly')).map(({ row }) => row.uuid_s),
+    ],
     'rules/SingleSignOnChanged.kql': ids(doing(
       'disblsso', 'chngpsso', 'chngasso', 'chngdsso', 'addgsso', 'delgsso', 'vrfydmn', 'uvrfydmn', 'dvrfydmn',
     ).filter((event) => fresh(event, 'quarterly'))),
-    'rules/DormantAccountAwakened.kql': once(pairs(
-      doing('reactive').filter(({ type }) => type === 'user'), uses, (first, second) => first.subject === second.who, DAY, 'hourly',
-      (first, second) => `${second.who} ${first.mail} ${first.at}`,
-    )).map((key) => key.split(' ').slice(0, 2).join(' ')),
+    'rules/DormantAccountAwakened.kql': doing('reactive').filter((event) => event.type === 'user' && isRecent(event)).flatMap((first) => {
+      const taken = uses.filter(({ who, action, at }) => who === first.subject && [...TAKEN, 'server-fetch'].includes(action)
+        && at >= first.at && at <= first.at + DAY);
+      return distinct(taken, ({ item }) => item) >= 5 && [first, ...taken].some((event) => fresh(event, 'hourly')) ? [`${first.subject} ${first.mail}`] : [];
+    }),
     'rules/ReportsViewed.kql': bursts(doing('view').filter(({ type }) => type === 'report'), (event) => `${event.who} ${dayOf(event)}`, 'hourly',
-      (members) => members.length >= 5).map((key) => key.split(' ')[0]),
+      (members) => members.length >= 5 && distinct(doing('view').filter(({ type, who, at }) => type === 'report' && who === members[0].who
+        && at < dayOf(members[0])), dayOf) < 2).map((key) => key.split(' ')[0]),
     'rules/ItemsSharedOutside.kql': bursts(doing('share').filter(({ type }) => type === 'item'), (event) => `${event.who} ${dayOf(event)}`, 'hourly',
       (members) => members.length >= 10).map((key) => key.split(' ')[0]),
     'rules/AccessRemovedInBulk.kql': once([0, HOUR / 2].flatMap((shift) => bursts(
@@ -140,49 +152,67 @@ function healthAnswers(rows, health, whole, now) {
   const lags = groups(
     whole.filter((row) => ['auditevents', 'signinattempts'].includes(row.log_source)), (row) => `${row.account_uuid} ${row.log_source}`,
   );
-  const recent = (all) => all.filter((row) => came(row) > now - FRESH.hourly);
   const middle = (sorted) => sorted[Math.ceil(sorted.length / 2) - 1];
-  const streams = groups(whole.filter((row) => Date.parse(row.timestamp) > now - 8 * DAY), (row) => `${row.account_uuid} ${row.log_source}`);
+  const late = (all, then) => {
+    const recent = all.filter((row) => came(row) > then - FRESH.hourly && came(row) <= then);
+    return recent.length >= 10 && middle(recent.map((row) => came(row) - Date.parse(row.timestamp)).sort((a, b) => a - b)) > HOUR / 2;
+  };
+  const quiet = (all, then) => all.some((row) => Date.parse(row.timestamp) > then - 8 * DAY && Date.parse(row.timestamp) < then - 7 * DAY)
+    && Math.max(...all.map((row) => Date.parse(row.timestamp))) < then - DAY;
+  const streams = groups(whole.filter((row) => Date.parse(row.timestamp) > now - 9 * DAY), (row) => `${row.account_uuid} ${row.log_source}`);
   const copies = [...groups(rows.filter((row) => row.uuid_s), (row) => row.uuid_s)]
     .map(([, all]) => all.filter((row) => !isStub(row))).filter((all) => all.length > 1);
   return {
-    'rules/HealthNoHeartbeat.kql': [...groups(beats, (row) => row.account_uuid).keys()].filter((account) => last(account) < now - HOUR),
+    'rules/HealthNoHeartbeat.kql': [...groups(beats, (row) => row.account_uuid).keys()]
+      .filter((account) => last(account) < now - HOUR && last(account) > now - HOUR - FRESH.hourly),
     'rules/HealthTrouble.kql': health.filter((row) => row.category && came(row) > now - FRESH.quarterly && !(last(row.account_uuid) >= came(row)))
       .map((row) => `${row.account_uuid} ${row.category}`),
     'rules/HealthDuplicates.kql': [...groups(copies.filter((all) => Math.max(...all.map(came)) > now - FRESH.hourly), ([row]) =>
       `${row.account_uuid} ${row.log_source}`)].filter(([, all]) => all.some((one) => one.length > 2)).map(([key, all]) =>
       `${key}=${all.reduce((sum, one) => sum + one.length - 1, 0)}`),
-    'rules/HealthLag.kql': [...lags].filter(([, all]) => recent(all).length >= 10 && Math.min(...all.map(came)) < now - 2 * HOUR
-      && middle(recent(all).map((row) => came(row) - Date.parse(row.timestamp)).sort((a, b) => a - b)) > HOUR / 2).map(([key]) => key),
-    'rules/HealthStreamQuiet.kql': [...streams].filter(([key, all]) => distinct(all, (row) => row.timestamp.slice(0, 10)) >= 5
-      && all.some((row) => Date.parse(row.timestamp) < now - 7 * DAY)
-      && Math.max(...all.map((row) => Date.parse(row.timestamp))) < now - DAY && last(key.split(' ')[0]) > now - DAY).map(([key]) => key),
+    'rules/HealthLag.kql': [...lags].filter(([, all]) => late(all, now) && !late(all, now - HOUR) && Math.min(...all.map(came)) < now - 2 * HOUR)
+      .map(([key]) => key),
+    'rules/HealthStreamQuiet.kql': [...streams].filter(([key, all]) => quiet(all, now) && !quiet(all, now - FRESH.sixHourly)
+      && distinct(all.filter((row) => Date.parse(row.timestamp) > now - 8 * DAY), (row) => row.timestamp.slice(0, 10)) >= 5
+      && last(key.split(' ')[0]) > now - DAY).map(([key]) => key),
     'rules/HealthStubs.kql': whole.filter((row) => isStub(row) && came(row) > now - FRESH.hourly).map((row) => row.uuid_s),
   };
 }
 
-/** First success of a person from a country, with three failures from there in the day before it. */
-function newCountries(signIns, fresh) {
-  const firsts = [...groups(signIns.filter(({ category, country }) => country && LET_IN.includes(category)), ({ who, country }) => `${who} ${country}`)]
+/** First success of a person from a country, with three failures from there in the day before it, of somebody let in before them. */
+function newCountries(signIns, letIn, fresh) {
+  const firsts = [...groups(letIn.filter(({ country }) => country), ({ who, country }) => `${who} ${country}`)]
     .map(([key, all]) => [key, all.reduce((a, b) => (b.at < a.at ? b : a))]);
   return firsts.filter(([, first]) => {
     const failed = signIns.filter(({ who, country, category, at }) =>
       who === first.who && country === first.country && REFUSED.includes(category) && at <= first.at && first.at - at <= DAY);
-    return failed.length >= 3 && [first, ...failed].some((event) => fresh(event, 'hourly'));
+    return failed.length >= 3 && [first, ...failed].some((event) => fresh(event, 'hourly'))
+      && letIn.some(({ who, country, at }) => who === first.who && country && failed.every((event) => at < event.at));
   }).map(([key]) => key);
 }
 
+/** Five people failed, most of them in vain, where fewer had been let in before. */
+function sprayed(members, letIn, hour) {
+  const failed = distinct(members.filter(({ category }) => REFUSED.includes(category)), ({ who }) => who);
+  const passed = distinct(members.filter(({ category }) => category === 'success'), ({ who }) => who);
+  const known = distinct(letIn.filter(({ ip, at, category }) => ip === members[0].ip && at < hour && category === 'success'), ({ who }) => who);
+  return failed >= 5 && passed * 2 < failed && known < failed;
+}
+
+const isExit = (ip, letIn) => distinct(letIn.filter((event) => event.ip === ip), ({ who }) => who) >= 5;
+const knownPlace = (failed, letIn) => isExit(failed.ip, letIn) || letIn.some(({ who, ip, at }) => who === failed.who && ip === failed.ip && at <= failed.at);
+
 /** People with two sign-ins further apart than an aeroplane flies; the distance by the law of cosines. */
-function travellers(signIns, fresh) {
+function travellers(letIn, isRecent, fresh) {
   const radians = (degrees) => (degrees * Math.PI) / 180;
   const kilometres = (a, b) => 6371 * Math.acos(Math.min(1, Math.sin(radians(a.latitude)) * Math.sin(radians(b.latitude))
     + Math.cos(radians(a.latitude)) * Math.cos(radians(b.latitude)) * Math.cos(radians(a.longitude - b.longitude))));
-  const placed = signIns.filter(({ category, row }) => LET_IN.includes(category) && row.location?.latitude !== undefined);
+  const placed = letIn.filter((event) => event.row.location?.latitude !== undefined && isRecent(event) && !isExit(event.ip, letIn));
   const people = placed.flatMap((later) => placed.filter((earlier) => {
     const span = later.at - earlier.at;
     if (earlier.who !== later.who || span <= 0 || span >= 12 * HOUR) return false;
     const far = kilometres(earlier.row.location, later.row.location);
-    return far > 500 && far > (900 * span) / HOUR && (fresh(earlier, 'hourly') || fresh(later, 'hourly'));
+    return far > (earlier.country === later.country ? 1500 : 500) && far > (900 * span) / HOUR && (fresh(earlier, 'hourly') || fresh(later, 'hourly'));
   }).map(() => later.who));
   return [...new Set(people)];
 }

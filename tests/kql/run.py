@@ -1,7 +1,8 @@
-"""Runs KQL over rows with DuckDB: reads {now, functions, queries, schema, rows} as JSON, writes {query: {columns, rows} or {refused}}.
+"""Runs KQL over rows with DuckDB. Reads {functions, table, worlds: {name: {now, schema, files, queries}}} as JSON and writes
+{name: {query: {columns, rows} or {refused}}}.
 
 The clock stands still: `now()` and `ago()` count from the given minute. A row's ingestion time is its TimeGenerated, which is what the data
-collection rule makes of it.
+collection rule makes of it. What is run is the text of the content; `fixed` says all that is said otherwise for DuckDB.
 """
 
 import datetime
@@ -13,22 +14,59 @@ import tempfile
 import duckdb_kql
 
 SQL_TYPES = {"string": "VARCHAR", "datetime": "TIMESTAMP", "dynamic": "JSON", "int": "INTEGER", "long": "BIGINT"}
+NAMED = re.compile(r"\b(\w+)\(((?:\w+=[\w*\"]+(?:, )?)+)\)")
 
 
-def fixed(text, now):
+def parameters(one):
+    """Name and default of each parameter of a function."""
+    found = re.findall(r"(\w+)\s*:\s*\w+(?:\s*=\s*((?:[^,()]|\([^()]*(?:\[\])?\))+))?", one["parameters"])
+    return {name: default.strip() for name, default in found}
+
+
+def positional(text, functions):
+    """Named arguments by position, with the defaults before them written out: `f(b=1)` is `f(<default of a>, 1)`."""
+
+    def rewritten(call):
+        one = functions.get(call[1])
+        if one is None:
+            return call[0]
+        given = dict(pair.split("=", 1) for pair in call[2].split(", "))
+        names = parameters(one)
+        last = max(list(names).index(name) for name in given)
+        return f"{call[1]}({', '.join(given.get(name, default) for name, default in list(names.items())[: last + 1])})"
+
+    return NAMED.sub(rewritten, text)
+
+
+def fixed(text, now, schema, functions=None):
+    """What DuckDB cannot say, said otherwise: the clock, the ingestion time, named arguments, and columns by name, which are there or not."""
     moment = f"datetime({now})"
-    text = re.sub(r"\bago\(([^()]*)\)", rf"({moment} - \1)", text)
+    text = re.sub(r"\bago\(([^()]*)\)", rf"({moment} - (\1))", text)
+    text = re.sub(
+        r'\bcolumn_ifexists\("(\w+)", ((?:[^()]|\([^()]*\))*)\)',
+        lambda found: found[1] if found[1] in schema else found[2],
+        text,
+    )
     # DuckDB has no such function; without a filter its answer does not matter.
     text = re.sub(r"\bhas_any_ipv4_prefix\([^()]*\)", "false", text)
-    return text.replace("now()", moment).replace("ingestion_time()", "TimeGenerated")
+    text = text.replace("now()", moment).replace("ingestion_time()", "TimeGenerated")
+    return positional(text, functions or {})
 
 
 def cell(value, kind):
+    """A value as the ingestion leaves it in a column of this type: what does not fit is empty."""
     if value is None:
         return "" if kind == "string" else None
     if kind == "datetime":
-        moment = datetime.datetime.fromisoformat(value).astimezone(datetime.timezone.utc)
+        try:
+            moment = datetime.datetime.fromisoformat(value).astimezone(datetime.timezone.utc)
+        except (TypeError, ValueError):
+            return None
         return moment.replace(tzinfo=None).isoformat(sep=" ", timespec="microseconds")
+    if kind == "string" and not isinstance(value, str):
+        return json.dumps(value)
+    if kind == "int" and not isinstance(value, int):
+        return None
     return value
 
 
@@ -54,20 +92,33 @@ def plain(value):
     return value if isinstance(value, (str, int, float, bool, dict, type(None))) else str(value)
 
 
-def main():
-    task = json.load(sys.stdin)
+def declared(functions, now, schema):
+    """The functions as DuckDB's translator takes them."""
+    by_name = {one["name"]: one for one in functions}
+    return [f"function {one['name']}({one['parameters']}) {{\n{fixed(one['body'], now, schema, by_name)}\n}}" for one in functions], by_name
+
+
+def answers(task, world, translated):
     connection = duckdb_kql.connect()
-    table(connection, task["table"], task["schema"], task["files"])
-    functions = [f"function {one['name']}({one['parameters']}) {{\n{fixed(one['body'], task['now'])}\n}}" for one in task["functions"]]
-    duckdb_kql.set_functions(functions)
-    results = {}
-    for name, query in task["queries"].items():
+    table(connection, task["table"], world["schema"], world["files"])
+    texts, by_name = declared(world.get("functions", task["functions"]), world["now"], world["schema"])
+    duckdb_kql.set_functions(texts)
+    for name, query in world["queries"].items():
         try:
-            relation = duckdb_kql.query(connection, fixed(query, task["now"]))
-            results[name] = {"columns": list(relation.columns), "rows": [plain(row) for row in relation.fetchall()]}
+            text = fixed(query, world["now"], world["schema"], by_name)
+            key = json.dumps([text, texts, world["schema"]])
+            if key not in translated:
+                translated[key] = duckdb_kql.query(connection, text).sql_query()
+            done = connection.execute(translated[key])
+            columns = [one[0] for one in done.description]
+            yield name, {"columns": columns, "rows": [plain(row) for row in done.fetchall()]}
         except Exception as error:  # what it cannot run is an answer: the test names each
-            results[name] = {"refused": f"{type(error).__name__}: {error}".split("\n")[0]}
-    json.dump(results, sys.stdout)
+            yield name, {"refused": f"{type(error).__name__}: {error}".split("\n")[0]}
+
+
+def main():
+    task, translated = json.load(sys.stdin), {}
+    json.dump({name: dict(answers(task, world, translated)) for name, world in task["worlds"].items()}, sys.stdout)
 
 
 if __name__ == "__main__":

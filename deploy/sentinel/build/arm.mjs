@@ -32,9 +32,17 @@ export function template(content) {
         type: 'string', defaultValue: '', maxLength: 20,
         metadata: { description: 'Any text makes other ids of the rules: those of rules that were deleted cannot be used again for about a day.' },
       },
+      correlation: {
+        type: 'string', defaultValue: 'tenant', allowedValues: Object.keys(CORRELATION),
+        metadata: {
+          description: 'Whether Microsoft Defender may merge incidents of the rules with others: as the tenant has it, never (exclude), or always (include). '
+            + 'Rules for the health of the agent are never merged.',
+        },
+      },
       deployHunting: bool('Deploy the hunting queries.'),
       deployWorkbook: bool('Deploy the workbook.'),
     },
+    variables: { correlationTags: CORRELATION },
     resources: [
       ...content.functions.map((one) => savedFunction(one)),
       ...content.parsers.map((one) => savedFunction(one, 'deployParsers')),
@@ -81,6 +89,17 @@ function hunt({ name, meta, query }) {
 /** The API takes techniques without their sub-techniques; those stand in the description. */
 const parents = (techniques) => [...new Set(techniques.map((technique) => technique.split('.')[0]))];
 
+/**
+ * The tag that opens a description tells Microsoft Defender whether it may merge incidents; a deployment without it would undo what somebody chose in
+ * the portal. A silent agent is no step of an attack: https://learn.microsoft.com/defender-xdr/exclude-analytics-rules-correlation
+ */
+const CORRELATION = { tenant: '', exclude: '#DONT_CORR# ', include: '#INC_CORR# ' };
+
+function described(name, description) {
+  if (name.startsWith('Health')) return text(`${CORRELATION.exclude}${description}`);
+  return `[concat(variables('correlationTags')[parameters('correlation')], '${description.replaceAll("'", "''")}')]`;
+}
+
 function rule({ name, meta, query }, content) {
   return {
     condition: "[parameters('deployRules')]",
@@ -91,7 +110,7 @@ function rule({ name, meta, query }, content) {
     kind: 'Scheduled',
     properties: {
       displayName: meta.title,
-      description: `${meta.description} (${meta.techniques.join(', ')})`,
+      description: described(name, `${meta.description} (${meta.techniques.join(', ')})`),
       severity: meta.severity,
       enabled: "[parameters('enableRules')]",
       query: text(standalone(query, content)),
@@ -104,7 +123,10 @@ function rule({ name, meta, query }, content) {
       tactics: meta.tactics,
       techniques: parents(meta.techniques),
       entityMappings: meta.entity,
-      ...(meta.severityColumn && { alertDetailsOverride: { alertSeverityColumnName: meta.severityColumn } }),
+      customDetails: Object.fromEntries(meta.details.map((column) => [column, column])),
+      alertDetailsOverride: {
+        ...(meta.alert && { alertDisplayNameFormat: meta.alert }), ...(meta.severityColumn && { alertSeverityColumnName: meta.severityColumn }),
+      },
       eventGroupingSettings: { aggregationKind: 'AlertPerResult' },
       // Runs overlap by five minutes, so a row may raise an alert twice: the incident is one.
       incidentConfiguration: {

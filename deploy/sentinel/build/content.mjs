@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import path from 'node:path';
 
 export const ROOT = path.resolve(import.meta.dirname, '..');
-const LISTS = ['tactics', 'techniques'];
+const LISTS = ['tactics', 'techniques', 'details'];
 
 /** Splits a file into its front matter and its query. A key that may repeat (`entity`) is always a list. */
 export function parse(text, file) {

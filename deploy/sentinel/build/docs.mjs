@@ -1,4 +1,7 @@
 // The tables of docs/sentinel.md, between their markers.
+import fs from 'node:fs';
+import path from 'node:path';
+import { ROOT } from './content.mjs';
 import { tabs } from './workbook.mjs';
 
 const row = (...cells) => `| ${cells.map((cell) => String(cell).replaceAll('|', '\\|')).join(' | ')} |`;
@@ -17,7 +20,18 @@ function rules(content, health) {
   );
 }
 
+/** What tests/kql/office.mjs counted over a simulated week, beside the most that a rule may raise there. */
+function week(content) {
+  const counted = JSON.parse(fs.readFileSync(path.join(ROOT, '../../tests/kql/office.json'), 'utf8'));
+  const lines = content.rules.map(({ name, meta }) => row(meta.title, counted.rules[name].alerts, counted.rules[name].incidents, meta.weekly));
+  const sum = (key) => Object.values(counted.rules).reduce((all, one) => all + one[key], 0);
+  return [
+    row('Rule', 'Alerts', 'Incidents', 'At most'), row('---', '---', '---', '---'), ...lines, row('All', sum('alerts'), sum('incidents'), ''),
+  ].join('\n');
+}
+
 const TABLES = {
+  week,
   'health rules': (content) => rules(content, true),
   'detection rules': (content) => rules(content, false),
   hunting: (content) => table(['Query', 'Tactics', 'Techniques', 'Finds'], content.hunting.map(({ name, meta }) =>

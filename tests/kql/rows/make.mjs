@@ -1,9 +1,9 @@
 #!/usr/bin/env node
 // Writes scenes.ndjson: hand-made rows of the rare cases that a seed does not give, each scene with a near miss beside it.
 // Times count back from the minute after the last shipped row came; that minute is "now" for every query that is run.
-import { createHash } from 'node:crypto';
 import fs from 'node:fs';
 import path from 'node:path';
+import { PLACES, id, person, writers } from './write.mjs';
 
 const HERE = import.meta.dirname;
 const MINUTE = 60_000;
@@ -14,45 +14,9 @@ export function nowOf(shipped) {
   return Math.ceil(last / MINUTE) * MINUTE;
 }
 
-const id = (...parts) => {
-  const letters = 'ABCDEFGHIJKLMNOPQRSTUVWXYZ234567';
-  return [...createHash('sha256').update(parts.join('/')).digest()].slice(0, 26).map((byte) => letters[byte % 32]).join('');
-};
-const ACCOUNT = id('account');
-const PLACES = {
-  DE: { country: 'DE', region: 'Berlin', city: 'Berlin', latitude: 52.52, longitude: 13.405 },
-  PL: { country: 'PL', region: 'Greater Poland', city: 'Poznań', latitude: 52.4064, longitude: 16.9252 },
-  NZ: { country: 'NZ', region: 'Auckland', city: 'Auckland', latitude: -36.8485, longitude: 174.7633 },
-};
-const person = (name) => ({ uuid: id('person', name), name: `${name} Scene`, email: `${name.toLowerCase()}@example.org` });
-
-/** Rows in table shape; `ago` is minutes before now, `late` the minutes from event to row (1 where nothing is said). */
+/** Rows of the rare cases, each with a near miss beside it. */
 export function scenes(now) {
-  const rows = [];
-  const row = (stream, ago, fields, { late = 1, uuid = id('event', rows.length) } = {}) => {
-    const iso = (minutes) => new Date(now - minutes * MINUTE).toISOString();
-    rows.push({ TimeGenerated: iso(ago - late), account_uuid: ACCOUNT, log_source: stream, timestamp: iso(ago), uuid_s: uuid, ...fields });
-    return rows.at(-1);
-  };
-  const audit = (ago, who, action, object_type, more = {}, how) => row('auditevents', ago, {
-    action, object_type, actor_uuid: id('person', who), actor_details: person(who), actor_type: 'user', object_uuid: id(object_type, ago),
-    session: { uuid: id('visit', who), login_time: new Date(now - 600 * MINUTE).toISOString(), device_uuid: id('device', who), ip: '192.0.2.10' },
-    location: PLACES.DE, ...more,
-  }, how);
-  const about = (whom) => ({ aux_uuid: id('person', whom), aux_details: person(whom) });
-  const onUser = (whom) => ({ object_uuid: id('person', whom), object_details: person(whom) });
-  const use = (ago, who, action, item, vault = 'shared', how) => row('itemusages', ago, {
-    action, user: person(who), user_type: 'user', item_uuid: id('item', item), vault_uuid: id('vault', vault), used_version: 1,
-    client: { app_name: '1Password CLI', app_version: '1', os_name: 'Linux', platform_name: 'scene', ip_address: '192.0.2.20' }, location: PLACES.DE,
-  }, how);
-  const signIn = (ago, who, place, category, action_type, ip = '192.0.2.30', how) => row('signinattempts', ago, {
-    category, action_type, country: place, location: PLACES[place], session_uuid: id('visit', who, ago), target_user: person(who),
-    client: { app_name: '1Password for Mac', app_version: '1', os_name: 'MacOSX', platform_name: 'scene', ip_address: ip },
-  }, how);
-  const health = (ago, account, category, action_type) => row('healthevents', ago, {
-    account_uuid: id('account', account), uuid_s: undefined, ...(category && { category, action_type }),
-  }, { late: 0 });
-  const many = (count, write) => Array.from({ length: count }, (_, n) => write(n));
+  const { rows, row, audit, about, onUser, group, use, signIn, health, many } = writers(now);
 
   // Mass item usage: thirty items over the full hour; near miss: thirty uses of one item; twenty-four items.
   many(30, (n) => use(95 - 2 * n, 'Mass', n % 2 ? 'reveal' : 'secure-copy', `mass ${n}`));
@@ -63,7 +27,15 @@ export function scenes(now) {
   audit(30, 'Device', 'export', 'vault');
   audit(40, 'Careful', 'export', 'vault');
   audit(20, 'Careful', 'create', 'device');
-  // Failures from a new country, then success; near miss: two failures; a country used before.
+  // Failures from a new country, then success; near miss: two failures; a country used before; somebody never seen before; a home not used for
+  // eight days.
+  signIn(9000, 'Traveller', 'DE', 'success', 'credentials_ok');
+  many(3, (n) => signIn(60 - n, 'Stranger', 'NZ', 'credentials_failed', 'password_secret_bad', '192.0.2.33'));
+  signIn(40, 'Stranger', 'NZ', 'success', 'credentials_ok', '192.0.2.33');
+  signIn(8 * 1440, 'Homely', 'DE', 'success', 'credentials_ok', '192.0.2.34');
+  signIn(9 * 1440, 'Homely', 'PL', 'success', 'credentials_ok', '192.0.2.35');
+  many(3, (n) => signIn(60 - n, 'Homely', 'DE', 'credentials_failed', 'password_secret_bad', '192.0.2.34'));
+  signIn(40, 'Homely', 'DE', 'success', 'credentials_ok', '192.0.2.34');
   many(3, (n) => signIn(60 - n, 'Traveller', 'NZ', 'credentials_failed', 'password_secret_bad'));
   signIn(40, 'Traveller', 'NZ', 'success', 'credentials_ok');
   many(2, (n) => signIn(60 - n, 'Clumsy', 'NZ', 'credentials_failed', 'password_secret_bad'));
@@ -75,7 +47,15 @@ export function scenes(now) {
   many(6, (n) => signIn(10 - n / 10, `Sprayed${n}`, 'PL', 'credentials_failed', 'password_secret_bad', '203.0.113.66'));
   signIn(9, 'Sprayed2', 'PL', 'success', 'credentials_ok', '203.0.113.66');
   many(4, (n) => signIn(10 - n / 10, `Missed${n}`, 'PL', 'credentials_failed', 'password_secret_bad', '203.0.113.67'));
-  // Second factor: five failures, then in; near miss: four.
+  // Near miss: six colleagues mistype behind their office's address, three of them get in at last; and a week ago everybody did.
+  many(6, (n) => signIn(10 - n / 10, `Typo${n}`, 'PL', 'credentials_failed', 'password_secret_bad', '203.0.113.68'));
+  many(3, (n) => signIn(8 - n / 10, `Typo${n}`, 'PL', 'success', 'credentials_ok', '203.0.113.68'));
+  many(6, (n) => signIn(7 * 1440 - n, `Office${n}`, 'PL', 'success', 'credentials_ok', '203.0.113.69'));
+  many(6, (n) => signIn(10 - n / 10, `Office${n}`, 'PL', 'credentials_failed', 'password_secret_bad', '203.0.113.69'));
+  // Second factor: five failures, then in; near miss: four; a slow phone at home.
+  signIn(3000, 'Slowphone', 'DE', 'success', 'credentials_ok', '192.0.2.36');
+  many(5, (n) => signIn(30 - n, 'Slowphone', 'DE', 'mfa_failed', 'totp_bad', '192.0.2.36'));
+  signIn(5, 'Slowphone', 'DE', 'success', 'mfa_ok', '192.0.2.36');
   many(5, (n) => signIn(30 - n, 'Tired', 'DE', 'mfa_failed', 'duo_timeout', '192.0.2.31'));
   signIn(5, 'Tired', 'DE', 'success', 'mfa_ok', '192.0.2.31');
   many(4, (n) => signIn(30 - n, 'Awake', 'DE', 'mfa_failed', 'totp_bad', '192.0.2.32'));
@@ -89,8 +69,10 @@ export function scenes(now) {
   audit(1300, 'Late', 'disblmfa', 'user', onUser('Late'), { late: 1295 });
   const told = audit(300, 'Told', 'disblmfa', 'user', onUser('Told'));
   rows.push({ ...told, TimeGenerated: new Date(now - 5 * MINUTE).toISOString() });
-  // Groups: oneself as manager; near miss: leaving.
-  audit(8, 'Climber', 'role', 'gm', { ...about('Climber'), aux_info: 'A', object_uuid: id('group', 'owners') });
+  // Groups: oneself as manager; near miss: leaving; joining a group that nobody listed.
+  audit(8, 'Climber', 'role', 'gm', { ...about('Climber'), aux_info: 'A', ...group('Owners') });
+  audit(6.5, 'Admin', 'join', 'gm', { ...about('Newcomer'), ...group('Marketing') });
+  audit(6.6, 'Admin', 'join', 'gm', { ...about('Newcomer'), object_uuid: id('group', 'listed') });
   audit(7, 'Climber', 'leave', 'gm', { ...about('Climber'), object_uuid: id('group', 'owners') });
   // Own grant, then use; near miss: granted to somebody else; used before.
   audit(200, 'Grabber', 'grant', 'uva', { ...about('Grabber'), object_uuid: id('vault', 'board') });
@@ -98,6 +80,10 @@ export function scenes(now) {
   use(400, 'Grabber', 'reveal', 'board early', 'board');
   audit(200, 'Kind', 'grant', 'uva', { ...about('Guest'), object_uuid: id('vault', 'kind') });
   use(100, 'Kind', 'reveal', 'kind', 'kind', { late: 60 });
+  // Near miss: the person's own new vault.
+  audit(210, 'Maker', 'create', 'vault', { object_uuid: id('vault', 'made') });
+  audit(200, 'Maker', 'grant', 'uva', { ...about('Maker'), object_uuid: id('vault', 'made') });
+  use(100, 'Maker', 'reveal', 'made', 'made', { late: 60 });
   // Service account and token; recovery started and completed, and only started.
   audit(12, 'Builder', 'create', 'sa', { aux_uuid: undefined });
   audit(11, 'Builder', 'create', 'satoken', { aux_uuid: id('sa', 'ci') });
@@ -112,17 +98,25 @@ export function scenes(now) {
   // Firewall, single sign-on, domains, reports (five views; near miss: four), links (ten; near miss: nine).
   audit(6, 'Admin', 'updatfw', 'account');
   signIn(6, 'Reported', 'PL', 'firewall_reported_success', 'country_blocked');
+  // Near miss: the second of its reason and country.
+  signIn(5, 'Likewise', 'PL', 'firewall_reported_success', 'country_blocked');
   audit(5, 'Admin', 'disblsso', 'sso');
   audit(4, 'Admin', 'uvrfydmn', 'account');
   many(5, (n) => audit(15 - n / 2, 'Reader', 'view', 'report', { object_uuid: undefined }));
   many(4, (n) => audit(15 - n / 2, 'Glancer', 'view', 'report', { object_uuid: undefined }));
+  // Near miss: somebody who reads them each week.
+  for (const day of [3, 7]) audit(day * 1440, 'Auditor', 'view', 'report', { object_uuid: undefined });
+  many(6, (n) => audit(15 - n / 2, 'Auditor', 'view', 'report', { object_uuid: undefined }));
   many(10, (n) => audit(15 - n / 2, 'Sharer', 'share', 'item'));
   many(9, (n) => audit(15 - n / 2, 'Polite', 'share', 'item'));
   // Reactivated and at work; near miss: at work before.
   audit(300, 'Admin', 'reactive', 'user', onUser('Sleeper'));
-  many(2, (n) => use(40 - n, 'Sleeper', 'fill', `sleeper ${n}`));
+  many(5, (n) => use(40 - n, 'Sleeper', 'reveal', `sleeper ${n}`));
   audit(30, 'Admin', 'reactive', 'user', onUser('Early'));
-  use(40, 'Early', 'fill', 'early');
+  many(5, (n) => use(40 - n, 'Early', 'reveal', `early ${n}`));
+  // Near miss: back from leave, filling in passwords.
+  audit(300, 'Admin', 'reactive', 'user', onUser('Parent'));
+  many(9, (n) => use(40 - n, 'Parent', 'fill', `parent ${n}`));
   // Lock-out: five people suspended; near miss: four. Destroyed vaults: five.
   many(5, (n) => audit(12 - n / 10, 'Raider', 'suspend', 'user', onUser(`Locked${n}`)));
   many(4, (n) => audit(12 - n / 10, 'Hirer', 'suspend', 'user', onUser(`Left${n}`)));
@@ -145,16 +139,22 @@ export function scenes(now) {
   many(10, (n) => audit(90 - n, 'Slow', 'patch', 'items', { account_uuid: id('account', 'begun') }, { late: 60 }));
   many(10, (n) => audit(90 - n, 'Slow', 'patch', 'items', { account_uuid: id('account', 'slow') }, { late: 60 }));
   many(10, (n) => audit(30 - n, 'Prompt', 'patch', 'items', { account_uuid: id('account', 'prompt') }));
-  // Heartbeats: good; silent for two hours; in trouble; out of trouble again. A stream that was there on seven days and is gone.
+  // Near miss: late already an hour ago, and told then.
+  audit(1000, 'Slow', 'patch', 'items', { account_uuid: id('account', 'told') });
+  many(10, (n) => audit(150 - n, 'Slow', 'patch', 'items', { account_uuid: id('account', 'told') }, { late: 60 }));
+  many(10, (n) => audit(90 - n, 'Slow', 'patch', 'items', { account_uuid: id('account', 'told') }, { late: 60 }));
+  // Heartbeats: good; silent for two hours; silent for longer, which was told; in trouble; out of trouble again. A stream that was there on seven days and is gone.
   many(3, (n) => health(10 + 5 * n, 'good'));
   health(121, 'silent');
+  health(300, 'long silent');
   health(30, 'troubled');
   health(10, 'troubled', 'credentials_failed', 'API Key Invalid');
   health(15, 'recovered', 'source_failed', 'Events API not readable');
   health(5, 'recovered');
-  // Near miss: one that is quiet on this day of each week.
+  // Near miss: one that is quiet on this day of each week; one that was told.
   health(10, 'office');
-  for (const [account, days, first] of [['good', 7, 1.5], ['office', 5, 2.5]]) many(days, (n) => row('signinattempts', 1440 * (n + first), {
+  health(10, 'gone');
+  for (const [account, days, first] of [['good', 7, 1.1], ['office', 5, 2.5], ['gone', 7, 1.5]]) many(days, (n) => row('signinattempts', 1440 * (n + first), {
     account_uuid: id('account', account), category: 'success', action_type: 'credentials_ok', country: 'DE', location: PLACES.DE, target_user: person('Daily'),
     client: { app_name: '1Password for Mac', os_name: 'MacOSX', ip_address: '192.0.2.50' },
   }));
