@@ -88,6 +88,13 @@ pub fn who(azure: &config::Azure) -> Who {
     Who { kind: azure.credential, client_id: azure.client_id.clone() }
 }
 
+/// Where the platform gives out tokens of a managed identity, where it says so: Container Apps, App Service.
+/// <https://learn.microsoft.com/azure/container-apps/managed-identity#rest-endpoint-reference>
+pub fn local_endpoint(azure: &config::Azure) -> Option<url::Url> {
+    let is_local = azure.credential == config::Credential::ManagedIdentity;
+    std::env::var("IDENTITY_ENDPOINT").ok().filter(|_| is_local)?.parse().ok()
+}
+
 impl AzureError {
     /// Whether somebody looked at the credential and said no; anything else may be a network or a setting.
     pub const fn is_refusal(&self) -> bool {
@@ -98,16 +105,6 @@ impl AzureError {
     pub fn vault_remedy(&self) -> Option<&str> {
         let Self::KeyVault { remedy, .. } = self else { return None };
         Some(remedy)
-    }
-
-    /// Whether nobody was there to say anything, as right after the start of a container:
-    /// <https://learn.microsoft.com/entra/identity/managed-identities-azure-resources/how-to-use-vm-token#retry-guidance>.
-    pub const fn may_come_up(&self) -> bool {
-        let Self::NoToken { failure, .. } = self else { return false };
-        matches!(
-            failure,
-            Failure::NotConnected | Failure::Interrupted | Failure::Status { status: 404 | 410 | 429 | 500.., .. }
-        )
     }
 
     /// Whether who asked was refused: nothing but another secret, or a person, changes that.

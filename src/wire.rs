@@ -173,10 +173,13 @@ impl Outside {
         matches!(&self.config.store, config::Store::AzureBlob { container } if !container.has_sas())
     }
 
-    /// Waits until somebody answers for the Azure identity, however, and no longer than `within`: what comes after fails by itself.
+    /// Waits for the endpoint of a managed identity that is not up yet, as right after the start of a container, and no longer than
+    /// `within`: what comes after fails by itself.
     pub async fn await_identity(&self, within: Duration) {
-        if let Some(tokens) = self.sink_tokens() {
-            identity::is_up(&tokens, within).await;
+        if self.credential.is_some()
+            && let Some(endpoint) = azure::local_endpoint(&self.config.azure)
+        {
+            identity::is_up(&endpoint, within).await;
         }
     }
 

@@ -1,8 +1,7 @@
 //! The Azure identity over secrets that may change: read again after a refusal and when asked, and never worn out on one that is refused.
 
 use super::WireError;
-use crate::agent::chain;
-use crate::azure::{self, AzureError, REFUSED_PAUSE, Tokens};
+use crate::azure::{self, AzureError, REFUSED_PAUSE};
 use crate::config;
 use crate::flow::identity::TokenHash;
 use crate::reload::{Renew, Renewed};
@@ -13,7 +12,9 @@ use secrecy::{ExposeSecret, SecretString};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
+use url::Url;
 
 /// How often an identity endpoint that is not up yet is asked.
 const UP_PAUSE: Duration = Duration::from_secs(3);
@@ -111,16 +112,17 @@ async fn made(
     Ok((azure::credential(azure, secret, certificate, http)?, hash))
 }
 
-/// Waits until somebody answers, however, and no longer than `within`.
-pub(super) async fn is_up(tokens: &Tokens, within: Duration) {
+/// Waits until somebody listens where the platform gives out tokens, and no longer than `within`. Nothing is asked.
+pub(super) async fn is_up(endpoint: &Url, within: Duration) {
+    let (Some(host), Some(port)) = (endpoint.host_str(), endpoint.port_or_known_default()) else { return };
     let (begun, mut told) = (Instant::now(), false);
-    while let Err(error) = tokens.token().await {
-        if !error.may_come_up() || begun.elapsed() + UP_PAUSE > within {
+    while let Err(error) = TcpStream::connect((host.trim_matches(['[', ']']), port)).await {
+        if error.kind() != std::io::ErrorKind::ConnectionRefused || begun.elapsed() + UP_PAUSE > within {
             return;
         }
         if !std::mem::replace(&mut told, true) {
             let within_s = within.as_secs();
-            tracing::warn!(error = %chain(&error), setting = "azure.credential", within_s, "waiting for the Azure identity: nobody gives a token");
+            tracing::warn!(%error, setting = "azure.credential", within_s, "waiting for the Azure identity: nobody listens at its endpoint");
         }
         tokio::time::sleep(UP_PAUSE).await;
     }
