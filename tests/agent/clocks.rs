@@ -4,7 +4,7 @@ use crate::log::Log;
 use crate::sink::Outcome;
 use crate::source::{BOTH, Order, WrongDates};
 use crate::store::TTL;
-use crate::world::{HOUR, MINUTE, World};
+use crate::world::{HOUR, MINUTE, Process, World};
 use chrono::TimeDelta;
 use opship::agent::Trouble;
 use opship::config::Lookback;
@@ -302,29 +302,40 @@ async fn fm_46_marks_that_a_wrong_time_moved_ahead_are_taken_back() {
     }
 }
 
+/// A feed whose source said once that it is a day later, with an event of that time and no late sweeps; a second answer will be believed.
+async fn a_day_ahead(order: Order) -> (World, Process) {
+    let mut world = World::new(order);
+    world.settings.widths.late_every = 10_000 * HOUR;
+    world.add(9);
+    let mut process = world.start();
+    process.good().await;
+    world.add_at(DAY_MS, 0, "");
+    world.state().source.skew = TimeDelta::days(1);
+    process.bad().await;
+    tokio::time::sleep(MINUTE).await;
+    (world, process)
+}
+
+/// What comes in these hours lies behind the marks, which no reader has seen; then the source is right again, and no cursor is good.
+async fn until_that_time_has_passed(world: &mut World) {
+    tokio::time::sleep(12 * HOUR).await;
+    world.add(5);
+    tokio::time::sleep(20 * HOUR).await;
+    world.add(2);
+    let mut state = world.state();
+    state.source.skew = TimeDelta::zero();
+    state.source.reject_cursors();
+}
+
 /// Fault: two answers agree on a time some hours ahead, an event of that time is there, and no right answer is heard until that time has passed; the cursor is refused, no late sweep runs. Shows: once the clocks agree again, what came meanwhile ships; the same where the process was restarted, and where it is the host's clock that was behind nothing ships twice.
 #[tokio::test(start_paused = true)]
 async fn fm_46_marks_that_were_ahead_of_their_time_are_taken_back_when_it_has_passed() {
     for (order, restarted) in BOTH.into_iter().flat_map(|order| [false, true].map(|restarted| (order, restarted))) {
-        let mut world = World::new(order);
-        world.settings.widths.late_every = 10_000 * HOUR;
-        world.add(9);
-        let mut process = world.start();
-        process.good().await;
-        world.add_at(DAY_MS, 0, "");
-        world.state().source.skew = TimeDelta::days(1);
-        process.bad().await;
-        tokio::time::sleep(MINUTE).await;
+        let (mut world, mut process) = a_day_ahead(order).await;
         process.good().await;
         let sure = world.checkpoint().sure.expect("kept while one of the clocks is wrong");
         assert!(sure.sweep_mark <= world.state().now(), "{sure:?}");
-        // What comes in these hours lies behind the marks, which no reader has seen.
-        tokio::time::sleep(12 * HOUR).await;
-        world.add(5);
-        tokio::time::sleep(20 * HOUR).await;
-        world.add(2);
-        world.state().source.skew = TimeDelta::zero();
-        world.state().source.reject_cursors();
+        until_that_time_has_passed(&mut world).await;
         if restarted {
             process = world.start();
         } else {
@@ -341,26 +352,13 @@ async fn fm_46_marks_that_were_ahead_of_their_time_are_taken_back_when_it_has_pa
     }
     // The same with a reset under the wrong time whose batch is in doubt: when it is settled it lifts no mark.
     for order in BOTH {
-        let mut world = World::new(order);
-        world.settings.widths.late_every = 10_000 * HOUR;
-        world.add(9);
-        let mut process = world.start();
-        process.good().await;
-        world.add_at(DAY_MS, 0, "");
-        world.state().source.skew = TimeDelta::days(1);
-        process.bad().await;
-        tokio::time::sleep(MINUTE).await;
+        let (mut world, mut process) = a_day_ahead(order).await;
         world.state().source.reject_cursors();
         world.posts_end(std::iter::repeat_n(Outcome::LoseReply, 12).collect::<Vec<_>>());
         process.bad().await;
         assert!(world.open_intent().is_some() && world.checkpoint().sure.is_some(), "{order:?}");
         world.posts_end([]);
-        tokio::time::sleep(12 * HOUR).await;
-        world.add(5);
-        tokio::time::sleep(20 * HOUR).await;
-        world.add(2);
-        world.state().source.skew = TimeDelta::zero();
-        world.state().source.reject_cursors();
+        until_that_time_has_passed(&mut world).await;
         process = world.start();
         for _ in 0..6 {
             _ = process.tick().await;

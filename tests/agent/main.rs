@@ -38,6 +38,7 @@ mod storage;
 mod store;
 mod sweeps;
 mod ticks;
+mod twin_tokens;
 mod twins;
 mod verify;
 mod weather;
