@@ -109,6 +109,18 @@ pub struct TableError {
     pub cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
+impl TableError {
+    /// Whether the service reads no such table by this API: its plan is another than Analytics, which rules, alerts and this need.
+    /// Seen so: <https://github.com/grafana/grafana/issues/89818>, <https://github.com/Azure/azure-sdk-for-go/issues/24606>.
+    pub fn is_about_the_plan(&self) -> bool {
+        is_about_the_plan(&self.failure)
+    }
+}
+
+fn is_about_the_plan(failure: &Failure) -> bool {
+    matches!(failure, Failure::Status { status: 400, message, .. } if message.raw().contains("UnsupportedApiQueryValidationError"))
+}
+
 /// Rows that were shipped, read back.
 ///
 /// An answer is complete or an error: what a service marks as partial is asked for again in smaller parts inside the call and never

@@ -69,7 +69,7 @@ pub(super) fn refuse(world: &World, refusal: &Refusal) -> Reply {
     if let (Some(message), Some(error)) = (&refusal.message, error.as_object_mut()) {
         let (inner_code, text) = message.split_once(": ").unwrap_or(("", message));
         let inner = json!({ "code": inner_code, "message": text });
-        let inner = if refusal.status == 400 {
+        let inner = if refusal.status == 400 && !inner_code.starts_with("Unsupported") {
             json!({ "code": "SemanticError", "message": "A semantic error occurred.", "innererror": inner })
         } else {
             inner

@@ -6,7 +6,7 @@
 //! <https://learn.microsoft.com/azure/azure-monitor/service-limits#log-queries-and-language>; time-outs:
 //! <https://learn.microsoft.com/azure/azure-monitor/logs/api/timeouts>.
 
-use super::{Column, Ids, Question, Span, Table, TableError, When};
+use super::{Column, Ids, Question, Span, Table, TableError, When, is_about_the_plan};
 use crate::azure::Tokens;
 use crate::flow::retry::Failure;
 use crate::flow::words::Hidden;
@@ -360,6 +360,10 @@ fn remedy(failure: &Failure) -> Option<&'static str> {
     };
     match status {
         _ if is_about_the_token(failure) => Some("check that azure.cloud is the cloud of the workspace"),
+        _ if is_about_the_plan(failure) => Some(
+            "set the table's plan to Analytics (Log Analytics workspace > Tables > the table > Manage table; once a week at most): rules, alerts and this \
+             read no other",
+        ),
         400 if code.starts_with("BadArgument") => Some(
             "check sink.stream, and that the workspace has this table with the columns of the deployment; a table that the identity \
              may not read looks the same as one that is missing",

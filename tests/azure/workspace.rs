@@ -178,6 +178,8 @@ async fn each_refusal_names_its_remedy() {
     let no_role = json!({ "code": "UnauthorizedClient", "message": "The service principal does not have access" });
     let no_table = json!({ "code": "SemanticError", "message": "A semantic error occurred.", "innererror": {
         "code": "SEM0100", "message": "'where' operator: Failed to resolve table or column expression named 'T_CL'" } });
+    let other_plan = json!({ "code": "UnsupportedApiQueryValidationError", "message":
+        "Query of Basic Logs table is not supported with the API 'https://api.loganalytics.io/v1/workspaces/{workspaceId}/query'." });
     let cases = [
         (
             403,
@@ -186,6 +188,7 @@ async fn each_refusal_names_its_remedy() {
         ),
         (404, refused("PathNotFoundError", "The requested path does not exist", json!(null)), "azure.workspace_id"),
         (400, refused("BadArgumentError", "The request had some invalid properties", no_table), "sink.stream"),
+        (400, refused("BadArgumentError", "The request had some invalid properties", other_plan), "plan to Analytics"),
         (401, refused("AuthenticationFailed", "no", json!(null)), "azure.cloud"),
         (403, refused("InvalidAuthenticationTokenAudience", "wrong audience", json!(null)), "azure.cloud"),
     ];

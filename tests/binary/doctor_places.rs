@@ -52,6 +52,17 @@ pub fn destinations() -> Vec<Case> {
             }),
         ),
         case(
+            "the table is of the plan Basic, which no rule reads",
+            "WARN table",
+            0,
+            &["another plan than Analytics", "Manage table"],
+            file(|world| {
+                let message = "UnsupportedApiQueryValidationError: Query of Basic Logs table is not supported with the API";
+                let refusal = Refusal { message: Some(message.into()), ..Refusal::status(400) };
+                world.fault(Fault::new(Target::Query, What::Status(refusal)));
+            }),
+        ),
+        case(
             "the workspace's id is wrong",
             "FAIL table",
             1,

@@ -274,6 +274,12 @@ def test_a_column_missing_in_the_stream_is_found():
     assert columns_of(broken) == [f"the stream lacks {gone['name']} {gone['type']}"]
 
 
+def test_a_deployment_that_sets_the_plan_of_a_table_is_found():
+    broken = template()
+    columns.table_of(broken)["variables"]["retention"]["plan"] = "Analytics"
+    assert columns_of(broken) == ["the template sets the plan of a table that may be there"]
+
+
 def test_a_column_of_another_type_or_case_is_found():
     broken = template()
     rule = resource(module(broken, "rule"), "Insights/dataCollectionRules")["properties"]

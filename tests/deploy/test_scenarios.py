@@ -205,7 +205,7 @@ def test_in_the_us_government_cloud_every_name_is_that_clouds():
 def test_the_table_is_in_the_group_of_the_workspace_with_the_retention_asked_for():
     assert deployed().resources[1]["name"] == "law/OnePasswordEventLogs_CL"
     table = one(deployed(retentionInDays=180, totalRetentionInDays=90), "OperationalInsights/workspaces/tables")["properties"]
-    assert (table["plan"], table["retentionInDays"], table["totalRetentionInDays"]) == ("Analytics", 180, 180)
+    assert (table["retentionInDays"], table["totalRetentionInDays"]) == (180, 180)
     assert len(table["schema"]["columns"]) == 33
 
 

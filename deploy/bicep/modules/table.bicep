@@ -5,7 +5,7 @@ metadata description = 'Table OnePasswordEventLogs_CL of a Log Analytics workspa
 @description('Required. Name of the Log Analytics workspace, in the resource group of this deployment.')
 param workspaceName string
 
-@description('Required. Whether the table is made, with plan and retention; otherwise it is given columns and nothing else.')
+@description('Required. Whether the table is made, with this retention; otherwise it is given columns and nothing else.')
 param create bool
 
 @description('Required. Columns that the table has and keeps.')
@@ -95,8 +95,8 @@ var schema = {
     columns: concat(kept, missing)
   }
 }
+// No plan is said: a new table is of the plan Analytics, and one that is there keeps its own.
 var retention = {
-  plan: 'Analytics'
   retentionInDays: retentionInDays
   totalRetentionInDays: max(retentionInDays, totalRetentionInDays)
 }
