@@ -242,17 +242,17 @@ impl Feed {
         while let Some(batch) = packing.next_batch() {
             let is_last = packing.is_done() || planted::is(Bug::EachBatchMoves);
             let advance = way.advance.clone().filter(|_| is_last);
-            let mut parcels = VecDeque::from([Parcel::new(batch, way.origin.kind(), advance).knowing(known.as_ref())]);
-            while let Some(mut parcel) = parcels.pop_front() {
+            let mut parcels = VecDeque::from([Parcel::new(batch, way.origin.kind(), advance).knowing(known.clone())]);
+            while let Some(parcel) = parcels.pop_front() {
                 self.keep_dead_letters(&mut packing).await?;
                 self.intend(&parcel).await?;
                 if planted::is(Bug::RecordBeforeDeliver) {
                     self.record(&parcel).await?;
                 }
-                match self.deliver(&mut parcel, tick).await? {
+                match self.deliver(&parcel, tick).await? {
                     Delivered::Accepted => {
                         self.record(&parcel).await?;
-                        self.commit(parcel, &mut way, &mut packing)?;
+                        self.commit(&parcel, &mut way, &mut packing)?;
                     }
                     Delivered::Refused(error) => {
                         self.retry_smaller(parcel, &error, &mut packing, &mut parcels).await?;

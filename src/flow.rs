@@ -8,6 +8,7 @@ pub mod dedupe;
 pub mod envelope;
 pub mod forbidden;
 pub mod identity;
+pub mod intent;
 pub mod map;
 pub mod pack;
 pub mod page;

@@ -4,7 +4,7 @@ use super::status::{DoubtStatus, ErrorStatus, FeedStatus, Health, IntentStatus, 
 use crate::agent::Waiting;
 use crate::agent::board::{Board, Moment, Notice, Phase, Standing, View};
 use crate::flow::FeedId;
-use crate::flow::checkpoint::BatchKind;
+use crate::flow::intent::BatchKind;
 use std::time::Duration;
 
 /// A feed is well for so long after its last good tick, or for two ticks where that is longer.
@@ -165,7 +165,7 @@ impl Seen<'_> {
     }
 }
 
-pub fn doubt(doubt: &crate::flow::checkpoint::Doubt) -> DoubtStatus {
+pub fn doubt(doubt: &crate::flow::totals::Doubt) -> DoubtStatus {
     DoubtStatus {
         batch_id: doubt.batch_id.clone(),
         rows: doubt.rows,

@@ -7,6 +7,7 @@ use super::trouble::{Trouble, chain};
 use super::{Drained, Feed, Tick};
 use crate::flow::decode::{self, Page};
 use crate::flow::dedupe::{self, Sorted};
+use crate::flow::intent::Known;
 use crate::flow::retry::Pace;
 use crate::flow::{Cursor, EventKey, Time};
 use crate::source::{Lane, PageRequest};
@@ -42,14 +43,6 @@ pub(super) struct Way<'a> {
     pub advance: Option<crate::flow::checkpoint::Advance>,
     pub pick: Pick<'a>,
     pub why: &'a str,
-}
-
-/// Events that are shipped although the ledger knows them: each may stand in the table already.
-#[derive(Debug)]
-pub(super) struct Known {
-    /// The highest attempt under which each was accepted.
-    pub attempts: HashMap<EventKey, u32>,
-    pub why: String,
 }
 
 /// A range of event time on its way through the source's pages.
@@ -233,9 +226,13 @@ impl Feed {
             self.notice_moved(page, &mut sorted);
             return (sorted, None);
         }
-        let attempt = |key: EventKey| Some((key, self.ledger.attempt(&key)?));
-        let attempts: HashMap<_, _> = page.items.iter().filter_map(|item| attempt(item.key)).collect();
-        let known = (!attempts.is_empty()).then(|| Arc::new(Known { attempts, why: way.why.to_owned() }));
+        let known = self.known_by_ledger(page.items.iter().map(|item| item.key), way.why);
         (dedupe::sort(&page.items, |_| false), known)
+    }
+
+    /// What the ledger knows of these, for a batch that ships them all the same.
+    pub(super) fn known_by_ledger(&self, keys: impl Iterator<Item = EventKey>, why: &str) -> Option<Arc<Known>> {
+        let attempts: HashMap<_, _> = keys.filter_map(|key| Some((key, self.ledger.attempt(&key)?))).collect();
+        (!attempts.is_empty()).then(|| Arc::new(Known { attempts, why: why.to_owned() }))
     }
 }

@@ -19,8 +19,6 @@ pub(super) struct Met {
     pub reauthenticated: bool,
     /// A refusal as gateways give for a moment was tried once more.
     pub has_passed: bool,
-    /// A POST may have been accepted.
-    pub is_in_doubt: bool,
     /// The empty array was refused too: it is asked again in place of the batch until it is accepted, so that an outage makes fewer POSTs
     /// and doubts, never more.
     pub is_away: bool,
@@ -42,14 +40,13 @@ pub(super) enum Blame {
 }
 
 impl Met {
-    pub fn new(parcel: &Parcel) -> Self {
+    pub fn new() -> Self {
         Self {
             begun: Instant::now(),
             attempts: 0,
             pace: Pace::default(),
             reauthenticated: false,
             has_passed: false,
-            is_in_doubt: parcel.is_in_doubt(),
             is_away: false,
             refusals: 0,
             is_doubtful: false,
@@ -89,12 +86,8 @@ impl Feed {
     pub(super) async fn suspect(&mut self, parcel: &Parcel, error: &SinkError) -> Result<(), Trouble> {
         let is_suspicion = suspicion(&error.failure) == Some(Suspicion::Doubtful) && self.sink.may_refuse_rows();
         let [row] = parcel.batch.rows.as_slice() else { return Ok(()) };
-        if is_suspicion
-            && !self.stop.is_cancelled()
-            && self.is_taken_empty().await
-            && let Some(intent) = &mut self.position()?.cp.intent
-        {
-            intent.suspects(row.key.id);
+        if is_suspicion && !self.stop.is_cancelled() && self.is_taken_empty().await {
+            self.position()?.cp.slot.suspect(row.key.id);
         }
         Ok(())
     }

@@ -3,14 +3,15 @@
 use super::again::{Pick, Way};
 use super::blame::{Blame, Met};
 use super::packing::Packing;
-use super::parcel::{Parcel, withdraw_unposted};
+use super::parcel::Parcel;
 use super::position::until_stopped;
 use super::reading::By;
 use super::recovery::Accepted;
 use super::trouble::{Trouble, chain};
 use super::view;
 use super::{Drained, Feed, Tick};
-use crate::flow::checkpoint::{Advance, Doubt, INTENT_TTL, Intent, Totals, Unknown};
+use crate::flow::checkpoint::{Advance, Totals};
+use crate::flow::intent::{Draft, INTENT_TTL, Intent, Opened};
 use crate::flow::planted::{self, Bug};
 use crate::flow::retry::{Edge, Failure, HALT_PACE, PASSING_PAUSE, Pace, ROLE_PACE, Verdict, verdict};
 use crate::sink::{Body, SinkError};
@@ -35,24 +36,27 @@ pub(super) enum Delivered {
 }
 
 impl Feed {
-    /// Writes the intent by compare-and-swap: whoever wins it may post.
+    /// Writes the intent by compare-and-swap: whoever wins it may post. A part of a batch in doubt has one already.
     pub(super) async fn intend(&mut self, parcel: &Parcel) -> Result<(), Trouble> {
-        if parcel.is_part_in_doubt {
-            return Ok(());
-        }
         self.go_on()?;
         self.prove_ledger_once(&parcel.batch.keys()).await?;
-        let (owner, date) = (self.checkpoints.owner().to_owned(), self.date);
+        let (owner, at) = (self.checkpoints.owner().to_owned(), self.date);
         let cp = &mut self.position()?.cp;
-        if !parcel.is_in_doubt() {
-            withdraw_unposted(cp);
+        let opened = cp.slot.open(Draft {
+            stream: cp.stream,
+            kind: parcel.kind,
+            rows: parcel.batch.rows.iter().map(|row| (row.key, row.timestamp)).collect(),
+            advance: parcel.advance.clone(),
+            owner: &owner,
+            known: parcel.known.as_deref(),
+            at,
+        });
+        match opened {
+            Opened::New => {}
+            Opened::Part => return Ok(()),
+            // The next tick reads it and recovers.
+            Opened::Unsettled => return Err(Trouble::Lost),
         }
-        cp.seq += 1;
-        let rows: Vec<_> = parcel.batch.rows.iter().map(|row| (row.key, row.timestamp)).collect();
-        let mut intent = Intent::new(cp, parcel.kind, &rows, parcel.advance.clone(), &owner);
-        intent.attempt = parcel.attempt;
-        parcel.doubt_of_known(&intent.batch_id, date).into_iter().for_each(|doubt| cp.in_doubt.add(doubt));
-        cp.intent = Some(intent);
         if planted::is(Bug::PostWithoutIntent) {
             return Ok(());
         }
@@ -64,13 +68,13 @@ impl Feed {
 
     /// Posts the batch until it is accepted or held to be at fault. When patience ends, a batch in doubt keeps its intent, any other gives
     /// it back.
-    pub(super) async fn deliver(&mut self, parcel: &mut Parcel, tick: Tick<'_>) -> Result<Delivered, Trouble> {
+    pub(super) async fn deliver(&mut self, parcel: &Parcel, tick: Tick<'_>) -> Result<Delivered, Trouble> {
         let body = Body { json: parcel.batch.json(), rows: parcel.batch.rows.len() };
-        let mut met = Met::new(parcel);
+        let mut met = Met::new();
         loop {
             self.renew_intent().await?;
             if self.stop.is_cancelled() {
-                return self.give_up(met.is_in_doubt, Trouble::Stopped).await;
+                return self.give_up(Trouble::Stopped).await;
             }
             met.attempts += 1;
             let asked = if met.is_away { self.ask_empty().await } else { self.post(&body).await };
@@ -86,51 +90,50 @@ impl Feed {
             if planted::is(Bug::LostReplyIsYes) && error.failure == Failure::Interrupted {
                 return self.accept(parcel);
             }
-            self.notice_a_doubt(parcel, &error, &mut met).await?;
+            self.notice_a_doubt(parcel, &error, &met).await?;
             let blame = self.blame(parcel, &error, &mut met).await?;
             if self.stop.is_cancelled() {
-                return self.give_up(met.is_in_doubt, Trouble::Stopped).await;
+                return self.give_up(Trouble::Stopped).await;
             }
             let at_least = match blame {
                 Blame::Body => return Ok(Delivered::Refused(error)),
                 Blame::Suspected { at_least } => at_least,
                 Blame::Elsewhere => match self.answer(&error, &mut met).await {
                     Ok(at_least) => at_least,
-                    Err(halted) => return self.give_up(met.is_in_doubt, halted).await,
+                    Err(halted) => return self.give_up(halted).await,
                 },
             };
             let wait = met.pace.next(self.jitter.unit(), at_least);
             let is_suspected = matches!(blame, Blame::Suspected { .. });
             if !is_suspected && !tick.patience.allows(met.attempts, met.begun.elapsed(), wait) {
-                return self.give_up(met.is_in_doubt, Trouble::Sink(error)).await;
+                return self.give_up(Trouble::Sink(error)).await;
             }
             // What may have arrived, or is held against one row, keeps its pace.
-            let at_least = (!is_suspected && !met.is_in_doubt).then(|| self.panel.asked_to_wait());
+            let slot = &self.position()?.cp.slot;
+            let (batch, attempt, is_in_doubt) = (slot.batch_id().to_owned(), slot.attempt(), slot.is_in_doubt());
+            let at_least = (!is_suspected && !is_in_doubt).then(|| self.panel.asked_to_wait());
             let wait_ms = wait.as_millis() as u64;
-            let batch = self.batch_id();
-            tracing::warn!(feed = %self.id, batch, rows = body.rows, attempt = parcel.attempt, wait_ms, error = %chain(&error),
+            tracing::warn!(feed = %self.id, batch, rows = body.rows, attempt, wait_ms, error = %chain(&error),
                 "a batch was not accepted: trying again");
             if let Err(stopped) = self.rest_unless_hurried(wait, at_least).await {
-                return self.give_up(met.is_in_doubt, stopped).await;
+                return self.give_up(stopped).await;
             }
         }
     }
 
     /// Counts a POST that may have been accepted. Where the table can be asked, not one more is made before it has been: the doubt is
     /// stored now, and the wait counts from this write.
-    async fn notice_a_doubt(&mut self, parcel: &mut Parcel, error: &SinkError, met: &mut Met) -> Result<(), Trouble> {
+    async fn notice_a_doubt(&mut self, parcel: &Parcel, error: &SinkError, met: &Met) -> Result<(), Trouble> {
         // An empty array leaves no doubt.
         if met.is_away || !error.failure.may_have_arrived() || planted::is(Bug::LostReplyIsNo) {
             return Ok(());
         }
-        met.is_in_doubt = true;
-        parcel.attempt += 1;
         self.doubt(parcel, error)?;
         let Some(after) = self.settings.verify_after else { return Ok(()) };
         self.suspect(parcel, error).await?;
         self.renew_intent().await?;
         let left = INTENT_TTL.saturating_add(after);
-        self.give_up(true, Trouble::Verifying { left }).await
+        self.give_up(Trouble::Verifying { left }).await
     }
 
     /// What a refusal means that is about no row: how long to wait at least, or why nothing helps but a person.
@@ -155,14 +158,9 @@ impl Feed {
         }
     }
 
-    fn batch_id(&self) -> &str {
-        let intent = self.position.as_ref().and_then(|position| position.cp.intent.as_ref());
-        intent.map_or("", |intent| intent.batch_id.as_str())
-    }
-
     fn accept(&mut self, parcel: &Parcel) -> Result<Delivered, Trouble> {
-        if let Some(intent) = &self.position()?.cp.intent {
-            let (batch_id, attempt, keys) = (intent.batch_id.clone(), parcel.attempt, parcel.batch.keys());
+        if let Some(intent) = self.position()?.cp.slot.intent() {
+            let (batch_id, attempt, keys) = (intent.batch_id().to_owned(), intent.attempt(), parcel.batch.keys());
             self.accepted = Some(Accepted { batch_id, attempt, keys });
         }
         Ok(Delivered::Accepted)
@@ -193,19 +191,8 @@ impl Feed {
     fn doubt(&mut self, parcel: &Parcel, error: &SinkError) -> Result<(), Trouble> {
         let (date, rows) = (self.date, parcel.batch.rows.len() as u64);
         let position = self.position()?;
-        let cp = &mut position.cp;
-        if let Some(intent) = &mut cp.intent {
+        if position.cp.slot.doubt(rows, error.failure.to_string(), date) {
             position.unsaved_doubt = !planted::is(Bug::ForgetDoubts);
-            intent.attempt = intent.attempt.max(parcel.attempt);
-            let doubt = Doubt {
-                batch_id: intent.batch_id.clone(),
-                rows,
-                attempt: parcel.attempt,
-                why: error.failure.to_string(),
-                at: date,
-                unknown: Unknown::new(),
-            };
-            cp.in_doubt.add(doubt);
             self.panel.doubted(rows);
         }
         Ok(())
@@ -248,19 +235,14 @@ impl Feed {
         Ok(())
     }
 
-    /// Ends a delivery without acceptance.
-    pub(super) async fn give_up<T>(&mut self, doubtful: bool, trouble: Trouble) -> Result<T, Trouble> {
-        if !doubtful && self.position.is_some() {
-            self.release_intent().await?;
-        }
+    /// Ends a delivery without acceptance: a batch that certainly never arrived gives its intent back, one in doubt keeps it.
+    pub(super) async fn give_up<T>(&mut self, trouble: Trouble) -> Result<T, Trouble> {
+        self.release_intent().await?;
         Err(trouble)
     }
 
-    /// Gives an intent back that was certainly not posted.
     pub(super) async fn release_intent(&mut self) -> Result<(), Trouble> {
-        let position = self.position()?;
-        withdraw_unposted(&mut position.cp);
-        if position.cp.intent.take().is_some() {
+        if self.position.as_mut().is_some_and(|position| position.cp.slot.release()) {
             self.save().await?;
         }
         Ok(())
@@ -268,13 +250,15 @@ impl Feed {
 
     /// Appends the accepted ids to the ledger.
     pub(super) async fn record(&mut self, parcel: &Parcel) -> Result<(), Trouble> {
-        self.record_keys(&parcel.batch.keys(), parcel.attempt).await?;
+        let attempt = self.position()?.cp.slot.attempt();
+        self.record_keys(&parcel.batch.keys(), attempt).await?;
         self.accepted = None;
+        self.position()?.cp.slot.record();
         Ok(())
     }
 
     pub(super) async fn record_keys(&mut self, keys: &[crate::flow::EventKey], attempt: u32) -> Result<(), Trouble> {
-        let Some(batch_id) = self.position()?.cp.intent.as_ref().map(Intent::batch_id_bytes) else { return Ok(()) };
+        let Some(batch_id) = self.position()?.cp.slot.intent().map(Intent::batch_id_bytes) else { return Ok(()) };
         if planted::is(Bug::SkipLedger) {
             return Ok(());
         }
@@ -298,7 +282,7 @@ impl Feed {
     /// Moves the position in memory; the next write of the checkpoint, often the next intent, carries it.
     pub(super) fn commit(
         &mut self,
-        parcel: Parcel,
+        parcel: &Parcel,
         way: &mut Way<'_>,
         packing: &mut Packing<'_, '_>,
     ) -> Result<(), Trouble> {
@@ -333,11 +317,8 @@ impl Feed {
         let position = self.position()?;
         position.cp.totals.add(&counted);
         position.cp.totals.add(&batch);
-        if !parcel.has_next_part {
-            position.cp.intent = None;
-        }
         position.unsaved_rows = true;
-        if let Some(advance) = parcel.advance {
+        if let Some(advance) = position.cp.slot.settle() {
             position.cp.apply(advance);
         }
         Ok(())

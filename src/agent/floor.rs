@@ -81,11 +81,10 @@ impl Feed {
         let fresh = self.first(fingerprints)?;
         tracing::error!(feed = %self.id, stored = %cp.floor, floor = %fresh.floor, remedy = "nothing: it is mended; find out whose clock was wrong at the first start",
             "the position was to start in the future, and nothing was shipped: it starts at the lookback again");
-        let mut intent = cp.intent.take();
-        intent.iter_mut().for_each(|intent| intent.advance = None);
-        let (seq, totals, in_doubt) = (cp.seq, std::mem::take(&mut cp.totals), std::mem::take(&mut cp.in_doubt));
+        let (mut slot, totals) = (cp.slot.clone(), std::mem::take(&mut cp.totals));
+        slot.forget_advance();
         let unknown = std::mem::take(&mut cp.unknown);
-        *cp = Checkpoint { seq, totals, in_doubt, intent, unknown, ..fresh };
+        *cp = Checkpoint { slot, totals, unknown, ..fresh };
         Ok(false)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Feed;
 use super::trouble::Trouble;
-use crate::flow::checkpoint::{Checkpoint, Doubt, Unknown};
+use crate::flow::checkpoint::Checkpoint;
 use crate::store::checkpoints::Found;
 
 impl Feed {
@@ -22,23 +22,13 @@ impl Feed {
                     return Err(Trouble::Standby { left });
                 }
                 let old = loaded.checkpoint;
-                (fresh.seq, fresh.totals, fresh.in_doubt) = (old.seq, old.totals, old.in_doubt);
-                if !reship {
+                (fresh.slot, fresh.totals) = (old.slot, old.totals);
+                if reship {
+                    fresh.slot.abandon("the checkpoint was reset over an open intent", self.date);
+                } else {
                     fresh.ledger = old.ledger;
                     // Recovered as ever, but it moves nothing: the position is another one now.
-                    fresh.intent = old.intent;
-                    fresh.intent.iter_mut().for_each(|intent| intent.advance = None);
-                } else if let Some(intent) = old.intent {
-                    let (rows, attempt) = (intent.keys().len() as u64, intent.attempt);
-                    let why = "the checkpoint was reset over an open intent".into();
-                    fresh.in_doubt.add(Doubt {
-                        batch_id: intent.batch_id,
-                        rows,
-                        attempt,
-                        why,
-                        at: self.date,
-                        unknown: Unknown::new(),
-                    });
+                    fresh.slot.forget_advance();
                 }
                 Some(loaded.version)
             }

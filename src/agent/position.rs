@@ -4,7 +4,7 @@ use super::ownership::Me;
 use super::trouble::{Trouble, chain};
 use super::{Feed, Tick};
 use crate::config::Lookback;
-use crate::flow::checkpoint::{Checkpoint, Doubt, Fingerprints, LedgerSize, SweepProgress, Unknown};
+use crate::flow::checkpoint::{Checkpoint, Fingerprints, LedgerSize, SweepProgress};
 use crate::flow::map::Mapper;
 use crate::flow::planted::{self, Bug};
 use crate::flow::redact::Redact;
@@ -216,20 +216,13 @@ impl Feed {
     /// A restored backup or a lost write: the ledger may have gone back too, and then what was shipped since is shipped again.
     fn notice_a_step_back(&self, loaded: &mut Checkpoint) {
         let Some(known) = self.position.as_ref().map(|position| &position.cp) else { return };
-        if loaded.seq >= known.seq {
+        if loaded.slot.seq() >= known.slot.seq() {
             return;
         }
         let rows = known.totals.shipped.saturating_sub(loaded.totals.shipped);
         let remedy = "if a backup was restored, stop opship first the next time";
         tracing::error!(feed = %self.id, rows, remedy, "the store went back to an older checkpoint: rows that the ledger does not know any more are shipped again");
-        loaded.in_doubt.add(Doubt {
-            batch_id: "unknown".into(),
-            rows,
-            attempt: 1,
-            why: "the store went back to an older checkpoint".into(),
-            at: self.date,
-            unknown: Unknown::new(),
-        });
+        loaded.slot.lose_track(rows, "the store went back to an older checkpoint", self.date);
     }
 
     async fn create(&mut self, mut cp: Checkpoint, over: Option<Version>) -> Result<Loaded, Trouble> {
@@ -267,7 +260,7 @@ impl Feed {
     pub(super) async fn settle(&mut self, outcome: &Result<(), Trouble>) -> Result<(), Trouble> {
         self.panel.ledger(self.ledger.size());
         let Some(position) = &self.position else { return Ok(()) };
-        if position.cp.intent.is_some() || matches!(outcome, Err(Trouble::Lost)) {
+        if position.cp.slot.intent().is_some() || matches!(outcome, Err(Trouble::Lost)) {
             // In doubt or taken over: the store has the truth, the next tick recovers from it.
             self.position = None;
             return Ok(());
@@ -378,7 +371,7 @@ pub(super) async fn until_stopped<T, E: Into<Trouble>>(
 
 /// A first start with a wrong address leaves a position behind that nothing was read from.
 fn was_never_read(cp: &Checkpoint) -> bool {
-    cp.totals.pages == 0 && cp.totals.shipped == 0 && cp.cursor.is_none() && cp.intent.is_none()
+    cp.totals.pages == 0 && cp.totals.shipped == 0 && cp.cursor.is_none() && cp.slot.intent().is_none()
 }
 
 fn fingerprints_known(stored: &Fingerprints, now: Fingerprints) -> Fingerprints {

@@ -3,9 +3,10 @@
 use super::position::until_stopped;
 use super::trouble::{Trouble, chain};
 use super::{Drained, Feed, Taken, Tick};
-use crate::flow::checkpoint::{Advance, BatchKind, SweepProgress, Unknown, Which};
+use crate::flow::checkpoint::{Advance, SweepProgress, Unknown, Which};
 use crate::flow::decode::{self, Page};
 use crate::flow::dedupe::Sorted;
+use crate::flow::intent::BatchKind;
 use crate::flow::map::sha256_hex;
 use crate::flow::retry::{Edge, PASSING_PAUSE, Pace, Verdict, verdict};
 use crate::flow::{Cursor, Time, window};
@@ -188,7 +189,7 @@ impl Feed {
 
     /// Whether a sweep may run: the cursor's own trouble is no reason not to, a batch in doubt is.
     pub(super) fn may_sweep(&self, which: Which, outcome: &Result<(), Trouble>) -> bool {
-        let is_settled = self.position.as_ref().is_some_and(|position| position.cp.intent.is_none());
+        let is_settled = self.position.as_ref().is_some_and(|position| position.cp.slot.intent().is_none());
         let is_due = which == Which::Overlap || self.late_sweep_is_due();
         is_settled && is_due && outcome.as_ref().err().is_none_or(Trouble::is_of_the_cursor_alone)
     }

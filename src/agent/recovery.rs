@@ -4,8 +4,9 @@ use super::letters::ROW_TOO_LARGE;
 use super::moved::moved_from;
 use super::trouble::Trouble;
 use super::{Feed, Tick};
-use crate::flow::checkpoint::{BatchKind, Doubt, INTENT_TTL, Intent, Totals, Unknown, Which};
+use crate::flow::checkpoint::{Totals, Which};
 use crate::flow::decode::{self, Item};
+use crate::flow::intent::{BatchKind, INTENT_TTL, Intent};
 use crate::flow::map::Stub;
 use crate::flow::pack::{BATCH_ROWS_MAX, Batch, ROW_BYTES_MAX};
 use crate::flow::planted::{self, Bug};
@@ -61,7 +62,7 @@ impl Feed {
     /// Re-posts what is neither in the ledger nor gone from the source, under the same batch id, then moves the position. Returns how many
     /// of the rows were stubs.
     pub(super) async fn recover(&mut self, tick: Tick<'_>) -> Result<u64, Trouble> {
-        let Some(intent) = self.position()?.cp.intent.clone() else {
+        let Some(intent) = self.position()?.cp.slot.intent().cloned() else {
             self.accepted = None;
             return Ok(0);
         };
@@ -73,10 +74,10 @@ impl Feed {
         let keys = intent.keys();
         self.load_ledger(keys.iter().copied()).await?;
         // The taker before us may have posted too and crashed before its record: the ledger must show the higher attempt.
-        let understated = |key: &EventKey| self.ledger.attempt(key).is_some_and(|attempt| attempt < intent.attempt);
+        let understated = |key: &EventKey| self.ledger.attempt(key).is_some_and(|attempt| attempt < intent.attempt());
         let lower: Vec<EventKey> = keys.iter().copied().filter(understated).collect();
         if !lower.is_empty() {
-            self.record_keys(&lower, intent.attempt).await?;
+            self.record_keys(&lower, intent.attempt()).await?;
         }
         let mut missing: HashSet<EventKey> =
             keys.iter().copied().filter(|key| self.ledger.attempt(key).is_none()).collect();
@@ -93,14 +94,14 @@ impl Feed {
             moved = self.tell_moved_away(&found.moved, &found.missing);
             if self.settings.verify_after.is_some() {
                 // Each doubt ends the delivery, so broken connections cannot add up there: a batch that breaks them is halved here.
-                found.halve(intent.attempt.saturating_sub(2));
+                found.halve(intent.attempt().saturating_sub(2));
             }
             if !found.parts.is_empty() {
                 // Before the attempt is raised: a ledger that takes nothing costs neither a doubt nor a copy.
                 let keys: Vec<EventKey> = found.originals.keys().copied().collect();
-                self.prove_ledger(intent.batch_id_bytes(), intent.attempt, &keys).await?;
+                self.prove_ledger(intent.batch_id_bytes(), intent.attempt(), &keys).await?;
                 self.take_over(&intent, found.originals.len()).await?;
-                self.post_again(&intent, found, tick).await?;
+                self.post_again(intent.kind(), found, tick).await?;
             }
         }
         self.position()?.cp.totals.moved += moved;
@@ -109,7 +110,7 @@ impl Feed {
 
     async fn record_what_was_accepted(&mut self, intent: &Intent) -> Result<(), Trouble> {
         let Some(accepted) = &self.accepted else { return Ok(()) };
-        if accepted.batch_id == intent.batch_id && intent.owner == self.checkpoints.owner() {
+        if accepted.batch_id == intent.batch_id() && intent.owner() == self.checkpoints.owner() {
             let (keys, attempt) = (accepted.keys.clone(), accepted.attempt);
             self.record_keys(&keys, attempt).await?;
         }
@@ -120,7 +121,7 @@ impl Feed {
     /// Waits out the pause that follows repeated recoveries, counted from the last write of the intent. Retries inside a tick have a pace
     /// of their own and don't count here: a minute of refused POSTs must not keep a healthy feed waiting for a quarter of an hour.
     async fn cool_down(&mut self, intent: &Intent, tick: Tick<'_>) -> Result<(), Trouble> {
-        let next = intent.recoveries.saturating_add(2);
+        let next = intent.recoveries().saturating_add(2);
         if next < PAUSE_FROM_START {
             return Ok(());
         }
@@ -138,30 +139,16 @@ impl Feed {
     async fn take_over(&mut self, intent: &Intent, rows: usize) -> Result<(), Trouble> {
         self.go_on()?;
         let (owner, date) = (self.checkpoints.owner().to_owned(), self.date);
-        let why = if intent.owner == owner { "a delivery was broken off" } else { "a process ended or was replaced" };
-        let attempt = intent.attempt.saturating_add(u32::from(!planted::is(Bug::SameAttemptAgain)));
-        tracing::warn!(feed = %self.id, batch = %intent.batch_id, rows, attempt, why, "a batch is in doubt: posting it again");
+        let why = if intent.owner() == owner { "a delivery was broken off" } else { "a process ended or was replaced" };
+        let attempt = self.position()?.cp.slot.take_over(&owner, rows as u64, why, date);
+        tracing::warn!(feed = %self.id, batch = %intent.batch_id(), rows, attempt, why, "a batch is in doubt: posting it again");
         self.panel.doubted(rows as u64);
-        let cp = &mut self.position()?.cp;
-        let mut taken = intent.clone();
-        (taken.owner, taken.attempt) = (owner, attempt);
-        taken.recoveries += 1;
-        cp.intent = Some(taken);
-        let batch_id = intent.batch_id.clone();
-        cp.in_doubt.add(Doubt {
-            batch_id,
-            rows: rows as u64,
-            attempt,
-            why: why.into(),
-            at: date,
-            unknown: Unknown::new(),
-        });
         self.save().await
     }
 
     /// The page that the batch came from, then the window of its timestamps to its last page: right in both cursor orders.
     async fn read_again(&mut self, intent: &Intent, found: &mut Found, tick: Tick<'_>) -> Result<(), Trouble> {
-        for request in self.pages_of(intent.kind)? {
+        for request in self.pages_of(intent.kind())? {
             if found.missing.is_empty() {
                 return Ok(());
             }
@@ -181,10 +168,11 @@ impl Feed {
         }
         let (date, hours) = (self.date, found.missing.iter().map(|key| key.hour).collect());
         // Only times that can be read are in the intent.
-        let (from, to) = (intent.from.unwrap_or(date), intent.to.unwrap_or(date));
+        let (from, to) = intent.times();
+        let (from, to) = (from.unwrap_or(date), to.unwrap_or(date));
         let (widths, clocks) = (self.settings.widths, self.clocks());
         let mut cp = self.position()?.cp.clone();
-        if intent.kind == BatchKind::Backfill {
+        if intent.kind() == BatchKind::Backfill {
             // Its events may lie anywhere within reach, before the floor too.
             (cp.floor, cp.sweep_mark) = (Time::MIN_UTC, Time::MIN_UTC);
         }
@@ -278,8 +266,9 @@ impl Feed {
 
     pub(super) async fn conclude(&mut self, intent: &Intent, rows: usize, gone: usize) -> Result<u64, Trouble> {
         if gone > 0 {
-            let (from, to) = (intent.from.map(|time| time.to_string()), intent.to.map(|time| time.to_string()));
-            tracing::error!(feed = %self.id, batch = %intent.batch_id, gone, from, to,
+            let (from, to) = intent.times();
+            let (from, to) = (from.map(|time| time.to_string()), to.map(|time| time.to_string()));
+            tracing::error!(feed = %self.id, batch = %intent.batch_id(), gone, from, to,
                 remedy = "compare the table with 1Password for these times",
                 "events of a batch in doubt are no longer returned by the source: they may or may not be in the table");
         }
@@ -289,9 +278,7 @@ impl Feed {
         let position = self.position()?;
         let batch = Totals { read: shipped, shipped, stubs, dead_letters: stubs, batches: 1, ..Totals::default() };
         position.cp.totals.add(&batch);
-        position.cp.in_doubt.gone += gone as u64;
-        position.cp.intent = None;
-        if let Some(advance) = intent.advance.clone() {
+        if let Some(advance) = position.cp.slot.conclude(gone as u64) {
             position.cp.apply(advance);
         }
         self.save().await.map(|()| stubs)

@@ -6,8 +6,8 @@ use super::reconcile::{Audit, LANE, ReconcileError};
 use super::recovery::Found;
 use super::trouble::Trouble;
 use super::{Feed, Tick};
-use crate::flow::checkpoint::{BatchKind, Doubt, InDoubt, Unknown};
 use crate::flow::decode;
+use crate::flow::intent::BatchKind;
 use crate::flow::pack::Batch;
 use crate::flow::{EventId, EventKey, window};
 use crate::table::{Question, Span, When};
@@ -25,6 +25,7 @@ const SEEN_MAX: Duration = Duration::from_secs(30 * 60);
 const LOOK_PAUSE_MIN: Duration = Duration::from_secs(2);
 const LOOK_PAUSE_MAX: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
+const REPAIRED: &str = "accepted before, missing from the table, shipped again by reconcile --repair";
 const UNSEEN_REMEDY: &str = "look at the rule's transformation, at the conditions of the role and at the table's retention; what was shipped is recorded";
 
 /// What a repair did.
@@ -180,51 +181,18 @@ impl Feed {
 
     /// intend, deliver, record, commit, as a batch of a backfill: it moves no position.
     async fn post_gathered(&mut self, gathered: &Gathered, tick: Tick<'_>) -> Result<(), Trouble> {
-        let Gathered { batch, originals, known } = gathered;
-        let attempt = known.unwrap_or(0).saturating_add(1);
-        let doubts = self.position()?.cp.in_doubt.clone();
-        let parcel = Parcel { attempt, ..Parcel::new(batch.clone(), BatchKind::Backfill, None) };
+        let Gathered { batch, originals, .. } = gathered;
+        // They were accepted once: second rows may be beside them.
+        let known = self.known_by_ledger(batch.keys().into_iter(), REPAIRED);
+        let parcel = Parcel::new(batch.clone(), BatchKind::Backfill, None).knowing(known);
         self.intend(&parcel).await?;
-        if known.is_some() {
-            self.foresee_copies(attempt, batch.rows.len() as u64)?;
-        }
-        let Some(intent) = self.position()?.cp.intent.clone() else { return Err(Trouble::Lost) };
+        let Some(intent) = self.position()?.cp.slot.intent().cloned() else { return Err(Trouble::Lost) };
         let found = Found::of(batch.clone(), originals.clone());
-        match self.post_again(&intent, found, tick).await {
+        match self.post_again(intent.kind(), found, tick).await {
             Ok(()) => self.conclude(&intent, batch.rows.len(), 0).await.map(drop),
-            Err(trouble) => {
-                self.give_intent_back(gathered, attempt, doubts).await?;
-                Err(trouble)
-            }
+            // In doubt it stays: recovery brings the ledger up to it.
+            Err(trouble) => self.give_up(trouble).await,
         }
-    }
-
-    /// The rows were accepted once: the next write of the checkpoint, which comes before the POST, says that second ones may be there.
-    fn foresee_copies(&mut self, attempt: u32, rows: u64) -> Result<(), Trouble> {
-        let at = self.date;
-        let position = self.position()?;
-        if let Some(intent) = &position.cp.intent {
-            let batch_id = intent.batch_id.clone();
-            let why = "accepted before, missing from the table, shipped again by reconcile --repair".into();
-            position.cp.in_doubt.add(Doubt { batch_id, rows, attempt, why, at, unknown: Unknown::new() });
-            position.unsaved_doubt = true;
-        }
-        Ok(())
-    }
-
-    /// Gives the intent back where no POST can have been accepted, with the copies that were foreseen. In doubt it stays: recovery
-    /// brings the ledger up to it.
-    async fn give_intent_back(&mut self, gathered: &Gathered, attempt: u32, doubts: InDoubt) -> Result<(), Trouble> {
-        let keys = gathered.batch.keys();
-        let is_untouched = keys.iter().all(|key| self.ledger.attempt(key) == gathered.known);
-        let Some(position) = &mut self.position else { return Ok(()) };
-        if position.cp.intent.as_ref().is_some_and(|intent| intent.attempt == attempt) {
-            if is_untouched {
-                position.cp.in_doubt = doubts;
-            }
-            self.release_intent().await?;
-        }
-        Ok(())
     }
 }
 

@@ -5,11 +5,14 @@ use super::letters::{ROW_REFUSED, in_full};
 use super::parcel::Parcel;
 use super::trouble::Trouble;
 use super::{Feed, Tick};
-use crate::flow::checkpoint::{BatchKind, Doubt, InDoubt, Totals, Unknown};
+use crate::flow::checkpoint::Totals;
+use crate::flow::intent::BatchKind;
 use crate::flow::pack::{Batch, ROW_BYTES_MAX};
 use crate::flow::{EventId, EventKey, Hour, Time, decode};
 use crate::store::dead_letters::DeadLetter;
 use serde::Deserialize;
+
+const REPLAYED: &str = "a dead letter was replayed beside its stub";
 
 /// What became of a letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,38 +47,25 @@ impl Feed {
             return Ok(Replayed::TooLarge { row_bytes: row.len() });
         }
         self.load_ledger([key].into_iter()).await?;
-        let known = self.ledger.attempt(&key);
-        let attempt = known.unwrap_or(0).saturating_add(1);
+        // The stub is in the table: a second row may be beside it.
+        let known = self.known_by_ledger([key].into_iter(), REPLAYED);
         let batch = Batch::of_one(key, time, 0, &row);
         // A backfill's intent: recovery looks for its event by time, and moves no position behind it.
-        let mut parcel = Parcel { attempt, ..Parcel::new(batch, BatchKind::Backfill, None) };
-        let doubts = self.position()?.cp.in_doubt.clone();
+        let parcel = Parcel::new(batch, BatchKind::Backfill, None).knowing(known);
         self.intend(&parcel).await?;
-        if known.is_some() {
-            self.foresee_a_copy(attempt)?;
-        }
-        let delivered = self.deliver(&mut parcel, tick).await;
-        let is_certain = parcel.attempt == attempt;
-        match delivered {
-            Ok(Delivered::Accepted) => {
+        match self.deliver(&parcel, tick).await? {
+            Delivered::Accepted => {
                 self.record(&parcel).await?;
+                let attempt = self.position()?.cp.slot.attempt();
                 self.conclude_replay().await?;
-                Ok(Replayed::Accepted { attempt: parcel.attempt })
+                Ok(Replayed::Accepted { attempt })
             }
-            Ok(Delivered::Refused(error)) => {
+            Delivered::Refused(error) => {
                 // After a POST without an answer the intent stays: recovery brings the ledger up to it.
-                if is_certain {
-                    self.take_back(doubts).await?;
-                }
+                self.release_intent().await?;
                 let why = in_full(&format!("{ROW_REFUSED}, replayed too"), Some(&error), &letter.event);
                 self.dead_letters.keep(&self.id, &key, &why, &letter.event, self.date).await?;
                 Ok(Replayed::Refused { why })
-            }
-            Err(trouble) => {
-                if is_certain && self.position.is_some() {
-                    self.take_back(doubts).await?;
-                }
-                Err(trouble)
             }
         }
     }
@@ -99,31 +89,12 @@ impl Feed {
         is_ours.then(|| Original { key, time, row: letter.event.clone().into_bytes() })
     }
 
-    /// The stub is in the table: the next write of the checkpoint, which comes before the POST, says that a second row may be.
-    fn foresee_a_copy(&mut self, attempt: u32) -> Result<(), Trouble> {
-        let at = self.date;
-        let position = self.position()?;
-        if let Some(intent) = &position.cp.intent {
-            let batch_id = intent.batch_id.clone();
-            let why = "a dead letter was replayed beside its stub".into();
-            position.cp.in_doubt.add(Doubt { batch_id, rows: 1, attempt, why, at, unknown: Unknown::new() });
-            position.unsaved_doubt = true;
-        }
-        Ok(())
-    }
-
     async fn conclude_replay(&mut self) -> Result<(), Trouble> {
         let position = self.position()?;
         position.cp.totals.add(&Totals { read: 1, shipped: 1, batches: 1, ..Totals::default() });
-        position.cp.intent = None;
+        position.cp.slot.conclude(0);
         position.unsaved_rows = true;
         self.save().await
-    }
-
-    /// Gives the intent back, and the copy that was foreseen: there certainly is none.
-    async fn take_back(&mut self, doubts: InDoubt) -> Result<(), Trouble> {
-        self.position()?.cp.in_doubt = doubts;
-        self.release_intent().await
     }
 }
 

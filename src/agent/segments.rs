@@ -4,7 +4,7 @@ use super::Feed;
 use super::position::{STOP_COMMIT, until_stopped};
 use super::trouble::Trouble;
 use crate::flow::EventKey;
-use crate::flow::checkpoint::{Doubt, LedgerSize, Unknown};
+use crate::flow::checkpoint::LedgerSize;
 use crate::store::checkpoints::Found;
 use crate::store::ledger::Stock;
 
@@ -67,8 +67,7 @@ impl Feed {
             "a part of the ledger is gone: what it told of is shipped again when it is read again, and such copies are in no frame");
         let at = self.date;
         let cp = &mut self.position()?.cp;
-        let (batch_id, why) = ("unknown".into(), MISSING.into());
-        cp.in_doubt.add(Doubt { batch_id, rows, attempt: 1, why, at, unknown: Unknown::new() });
+        cp.slot.lose_track(rows, MISSING, at);
         cp.set_ledger(stock.segments, stock.bytes);
         Ok(())
     }

@@ -7,8 +7,8 @@ use super::parcel::Parcel;
 use super::recovery::Found;
 use super::trouble::{Trouble, chain};
 use super::{Feed, Tick};
-use crate::flow::checkpoint::{BatchKind, Intent};
 use crate::flow::decode::{self, Item};
+use crate::flow::intent::BatchKind;
 use crate::flow::map::Stub;
 use crate::flow::pack::Batch;
 use crate::flow::planted::{self, Bug};
@@ -52,6 +52,7 @@ impl Feed {
         let parts = parts(&parcel.batch, error, packing.takes_rows);
         if !parts.is_empty() {
             packing.counted.splits += 1;
+            self.position()?.cp.slot.split(parts.len());
             return_to(parcels, parcel, parts);
             return Ok(());
         }
@@ -64,7 +65,7 @@ impl Feed {
                     self.withdraw_letter(&key).await;
                 }
                 let (what, remedy) = (chain(error), STUB_REFUSED.into());
-                return self.give_up(parcel.is_in_doubt(), Trouble::Undeliverable { what, remedy }).await;
+                return self.give_up(Trouble::Undeliverable { what, remedy }).await;
             }
         }
         Ok(())
@@ -82,18 +83,16 @@ impl Feed {
     /// Posts what was found of a batch in doubt under its intent, part by part; what is refused as in any delivery.
     pub(super) async fn post_again(
         &mut self,
-        intent: &Intent,
+        kind: BatchKind,
         mut found: Found,
         tick: Tick<'_>,
     ) -> Result<(), Trouble> {
-        let whole = |batch| Parcel::new(batch, intent.kind, None);
+        let whole = |batch| Parcel::new(batch, kind, None);
         let mut parcels: VecDeque<Parcel> = found.parts.drain(..).map(whole).collect();
         let mut takes_rows = false;
         while let Some(parcel) = parcels.pop_front() {
-            let mut parcel = self.set_aside_before(parcel, &found).await?;
-            // A part refused after further doubts carries them on: each of its POSTs may have been accepted.
-            parcel.attempt = self.position()?.cp.intent.as_ref().map_or(intent.attempt, |open| open.attempt);
-            let error = match self.deliver(&mut parcel, tick).await? {
+            let parcel = self.set_aside_before(parcel, &found).await?;
+            let error = match self.deliver(&parcel, tick).await? {
                 Delivered::Accepted => {
                     self.record(&parcel).await?;
                     takes_rows = true;
@@ -117,8 +116,8 @@ impl Feed {
     /// row is not there.
     async fn set_aside_before(&mut self, parcel: Parcel, found: &Found) -> Result<Parcel, Trouble> {
         let [row] = parcel.batch.rows.as_slice() else { return Ok(parcel) };
-        let open = self.position()?.cp.intent.as_mut();
-        let refusals = open.as_ref().map_or(0, |intent| intent.refusals_of(row.key.id));
+        let slot = &mut self.position()?.cp.slot;
+        let refusals = slot.intent().map_or(0, |intent| intent.refusals_of(row.key.id));
         let Some(of_stubs) = refusals.checked_sub(ALONE_DOUBTFUL).filter(|_| parcel.stub.is_none()) else {
             return Ok(parcel);
         };
@@ -129,8 +128,8 @@ impl Feed {
             // Not even that: the next run begins again with the row, in case somebody has repaired the destination.
             _ => None,
         };
-        if let (None, Some(intent)) = (size, open) {
-            intent.suspect = None;
+        if size.is_none() {
+            slot.acquit();
         }
         let stub = self.stub_for(&parcel, found, size, None).await?;
         if stub.is_none() {
@@ -186,14 +185,13 @@ fn undeliverable(what: String) -> Trouble {
 
 /// Puts the parts of a refused parcel in front of what follows it. Only the last one means what the whole meant.
 fn return_to(parcels: &mut VecDeque<Parcel>, parcel: Parcel, mut parts: Vec<Batch>) {
-    let is_part_in_doubt = parcel.is_in_doubt() && !planted::is(Bug::PartsForgetDoubt);
     // A backfill's part too may lie before the floor.
     let kind = if parcel.kind == BatchKind::Backfill { parcel.kind } else { BatchKind::Split };
-    let part = Parcel { kind, is_part_in_doubt, is_suspect: true, ..parcel };
+    let part = Parcel { kind, is_suspect: true, ..parcel };
     let last = parts.pop().filter(|_| !planted::is(Bug::LoseSecondHalf));
     last.into_iter().for_each(|batch| parcels.push_front(Parcel { batch, ..part.clone() }));
     for batch in parts.into_iter().rev() {
         let advance = part.advance.clone().filter(|_| planted::is(Bug::SplitMovesEarly));
-        parcels.push_front(Parcel { batch, advance, has_next_part: is_part_in_doubt, ..part.clone() });
+        parcels.push_front(Parcel { batch, advance, ..part.clone() });
     }
 }

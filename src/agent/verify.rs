@@ -3,7 +3,7 @@
 use super::reconcile::WITNESS_WITHIN;
 use super::trouble::{Trouble, chain};
 use super::{Feed, Tick};
-use crate::flow::checkpoint::{INTENT_TTL, Intent};
+use crate::flow::intent::{INTENT_TTL, Intent};
 use crate::flow::planted::{self, Bug};
 use crate::flow::{EventId, EventKey, Hour, Time, window};
 use crate::table::{Question, Span, Table, TableError, When};
@@ -75,10 +75,10 @@ impl Feed {
             return self.silent(intent, why, age.saturating_sub(due), tick);
         }
         self.silent_since = None;
-        self.record_keys(&present, intent.attempt).await?;
+        self.record_keys(&present, intent.attempt()).await?;
         missing.retain(|key| !found.contains(&key.id));
         let (arrived, absent) = (present.len(), missing.len());
-        tracing::info!(feed = %self.id, batch = %intent.batch_id, arrived, absent, "a batch in doubt was looked up in the table: what is absent is posted again");
+        tracing::info!(feed = %self.id, batch = %intent.batch_id(), arrived, absent, "a batch in doubt was looked up in the table: what is absent is posted again");
         Ok(())
     }
 
@@ -106,7 +106,7 @@ impl Feed {
     fn when(&self, intent: &Intent, missing: &HashSet<EventKey>, since: Time) -> When {
         let ingested = Span { from: since, until: window::later(self.date, DAY) };
         let has_odd = missing.iter().any(|key| key.hour == Hour::Odd);
-        match (intent.from, intent.to) {
+        match intent.times() {
             (Some(from), Some(to)) if !has_odd => {
                 // The table may keep fewer digits of a second than the source.
                 let happened = Span { from: window::earlier(from, SECOND), until: window::later(to, SECOND) };
@@ -125,7 +125,7 @@ impl Feed {
             return Err(Trouble::Unverifiable { why, left: SILENT_MAX.saturating_sub(silent_for) });
         }
         let remedy = "let the workspace be asked: azure.workspace_id, the role Log Analytics Reader, the network";
-        tracing::error!(feed = %self.id, batch = %intent.batch_id, error = why, minutes = silent_for.as_secs() / 60, remedy,
+        tracing::error!(feed = %self.id, batch = %intent.batch_id(), error = why, minutes = silent_for.as_secs() / 60, remedy,
             "the table cannot be asked about a batch in doubt: posting it again unseen; copies are traceable");
         Ok(())
     }

@@ -6,8 +6,10 @@ use super::moment::Moment;
 use super::remedy;
 use super::trouble::{Trouble, Waiting};
 use crate::flow::Time;
-use crate::flow::checkpoint::{BatchKind, Checkpoint, InDoubt, Totals};
+use crate::flow::checkpoint::{Checkpoint, Totals};
+use crate::flow::intent::BatchKind;
 use crate::flow::retry::{Edge, Failure};
+use crate::flow::totals::InDoubt;
 use chrono::Utc;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -364,7 +366,7 @@ fn come_back_to(now: i64, minutes: &mut VecDeque<Minute>) {
 impl Standing {
     pub fn of(cp: &Checkpoint) -> Self {
         Self {
-            seq: cp.seq,
+            seq: cp.slot.seq(),
             written_at: cp.written_at,
             floor: cp.floor,
             watermark: cp.watermark,
@@ -373,13 +375,13 @@ impl Standing {
             late_at: cp.late_at,
             overlap_sweep: cp.overlap_sweep.is_some(),
             late_sweep: cp.late_sweep.is_some(),
-            intent: cp.intent.as_ref().map(|intent| OpenIntent {
-                batch_id: intent.batch_id.clone(),
-                kind: intent.kind,
+            intent: cp.slot.intent().map(|intent| OpenIntent {
+                batch_id: intent.batch_id().to_owned(),
+                kind: intent.kind(),
                 rows: intent.keys().len(),
-                attempt: intent.attempt,
+                attempt: intent.attempt(),
             }),
-            in_doubt: cp.in_doubt.clone(),
+            in_doubt: cp.slot.in_doubt().clone(),
             totals: cp.totals.clone(),
         }
     }

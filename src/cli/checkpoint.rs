@@ -123,7 +123,7 @@ fn readable(feed: &FeedId, cp: &Checkpoint) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {name:<14}{value}");
     };
-    line("written", format!("{} (write {})", cp.written_at, cp.seq));
+    line("written", format!("{} (write {})", cp.written_at, cp.slot.seq()));
     line("floor", cp.floor.to_string());
     line(
         "cursor",
@@ -140,20 +140,20 @@ fn readable(feed: &FeedId, cp: &Checkpoint) -> String {
         "late mark",
         format!("{}{}", cp.late_mark, if cp.late_sweep.is_some() { ", a sweep is under way" } else { "" }),
     );
-    match &cp.intent {
+    match cp.slot.intent() {
         None => line("intent", "none: nothing is in the air".into()),
         Some(intent) => line(
             "intent",
             format!(
                 "batch {}, {} events, attempt {}, {:?}",
-                intent.batch_id,
+                intent.batch_id(),
                 intent.keys().len(),
-                intent.attempt,
-                intent.kind
+                intent.attempt(),
+                intent.kind()
             ),
         ),
     }
-    let doubt = &cp.in_doubt;
+    let doubt = cp.slot.in_doubt();
     line("in doubt", format!("{} batches, {} rows, {} gone", doubt.batches, doubt.rows, doubt.gone));
     for last in &doubt.last {
         line(

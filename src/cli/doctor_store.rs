@@ -277,7 +277,7 @@ async fn stood(
                             .map(|what| (stream.to_string(), what)),
                     );
                 }
-                let open = checkpoint.intent.is_some();
+                let open = checkpoint.slot.intent().is_some();
                 let loaded = Loaded { checkpoint: *checkpoint, version: object.version, age, is_guessed: false };
                 match checkpoints.held_by_other(&loaded).await {
                     Ok(Some(_)) => stand.held.push(stream.to_string()),

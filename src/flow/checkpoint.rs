@@ -1,22 +1,17 @@
 //! The checkpoint document of a feed: position, marks, the open intent and what was counted. No event content, no personal data.
 
-pub use super::totals::{Doubt, InDoubt, Totals};
+pub use super::totals::Totals;
 
 use super::envelope::{Kind, Opened};
 use super::identity::TokenHash;
+use super::intent::Slot;
 use super::map::sha256_hex;
 use super::planted::{self, Bug};
-use super::{AccountName, Cursor, EventId, EventKey, FeedId, Hour, Stream, Time};
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
+use super::{AccountName, Cursor, FeedId, Stream, Time};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// The format this program writes, and the oldest program that may read it.
 const KIND: Kind = Kind { format: "opship-checkpoint", version: 1, min_reader: 1 };
-/// How long an intent keeps other processes from posting.
-pub const INTENT_TTL: Duration = Duration::from_secs(120);
 /// Fields of newer versions survive a round trip, at every level.
 pub type Unknown = serde_json::Map<String, serde_json::Value>;
 
@@ -27,8 +22,9 @@ pub struct Checkpoint {
     pub stream: Stream,
     /// Where the events come from and where they go: a checkpoint is of use only there.
     pub fingerprints: Fingerprints,
-    /// Counts intents; makes every batch id unique.
-    pub seq: u64,
+    /// The batch under way, and what was counted of batches: `seq`, `intent`, `in_doubt`.
+    #[serde(flatten)]
+    pub slot: Slot,
     /// Unique to each write: tells a write of our own whose reply was lost from another process's.
     pub write_id: String,
     pub written_at: Time,
@@ -50,9 +46,6 @@ pub struct Checkpoint {
     pub late_at: Time,
     pub overlap_sweep: Option<SweepProgress>,
     pub late_sweep: Option<SweepProgress>,
-    pub intent: Option<Intent>,
-    #[serde(default)]
-    pub in_doubt: InDoubt,
     #[serde(default)]
     pub totals: Totals,
     /// How much of the ledger there must be: less of it later was lost. None: not known yet, or nothing.
@@ -180,112 +173,6 @@ pub enum Advance {
     },
 }
 
-/// How a batch came to be, and so how it can be read again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BatchKind {
-    Cursor,
-    OverlapSweep,
-    LateSweep,
-    Split,
-    Backfill,
-}
-
-/// Written before each POST: which events are about to be shipped, by whom.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Intent {
-    pub batch_id: String,
-    pub kind: BatchKind,
-    /// Base64 of the 16-byte ids, by event hour.
-    ids: BTreeMap<String, String>,
-    /// Earliest and latest event timestamp; none when no timestamp could be read.
-    pub from: Option<Time>,
-    pub to: Option<Time>,
-    pub advance: Option<Advance>,
-    pub owner: String,
-    /// POSTs of this batch so far that may have been accepted, and the one under way.
-    pub attempt: u32,
-    /// How often the batch was taken over after a crash or a tick that gave up: paces the recoveries.
-    #[serde(default)]
-    pub recoveries: u32,
-    /// Where each doubt ends the delivery, what is held against a row of the batch has to outlive it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub suspect: Option<Suspect>,
-    pub ttl_s: u64,
-    #[serde(flatten)]
-    unknown: Unknown,
-}
-
-/// A row that was refused alone, or as its stub, each time while another body was accepted.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Suspect {
-    /// The event's id in hex.
-    pub id: String,
-    pub refusals: u32,
-    #[serde(flatten)]
-    unknown: Unknown,
-}
-
-impl Intent {
-    pub fn new(
-        cp: &Checkpoint,
-        kind: BatchKind,
-        rows: &[(EventKey, Option<Time>)],
-        advance: Option<Advance>,
-        owner: &str,
-    ) -> Self {
-        let mut by_hour: BTreeMap<Hour, Vec<EventId>> = BTreeMap::new();
-        for (key, _) in rows {
-            by_hour.entry(key.hour).or_default().push(key.id);
-        }
-        by_hour.values_mut().for_each(|ids| ids.sort_unstable());
-        let bytes = |ids: &[EventId]| ids.iter().flat_map(|id| id.0).collect::<Vec<u8>>();
-        let mut text = format!("{}\n{}\n", cp.stream, cp.seq).into_bytes();
-        by_hour.values().for_each(|ids| text.extend(bytes(ids)));
-        let times = || rows.iter().filter_map(|(_, timestamp)| *timestamp);
-        Self {
-            batch_id: sha256_hex(&text).chars().take(32).collect(),
-            kind,
-            ids: by_hour.iter().map(|(hour, ids)| (hour.to_string(), BASE64_STANDARD.encode(bytes(ids)))).collect(),
-            from: times().min(),
-            to: times().max(),
-            advance,
-            owner: owner.to_owned(),
-            attempt: 1,
-            recoveries: 0,
-            suspect: None,
-            ttl_s: INTENT_TTL.as_secs(),
-            unknown: Unknown::new(),
-        }
-    }
-
-    /// One more refusal of this row alone while another body was accepted.
-    pub fn suspects(&mut self, id: EventId) {
-        let refusals = self.refusals_of(id).saturating_add(1);
-        self.suspect = Some(Suspect { id: id.to_string(), refusals, unknown: Unknown::new() });
-    }
-
-    pub fn refusals_of(&self, id: EventId) -> u32 {
-        let suspect = self.suspect.as_ref().filter(|suspect| suspect.id == id.to_string());
-        suspect.map_or(0, |suspect| suspect.refusals)
-    }
-
-    /// The events of the batch; what cannot be read is left out (the checksum makes that impossible for our own writing).
-    pub fn keys(&self) -> Vec<EventKey> {
-        let mut keys = Vec::new();
-        for (hour, ids) in &self.ids {
-            let Some(hour) = Hour::parse(hour) else { continue };
-            let bytes = BASE64_STANDARD.decode(ids).unwrap_or_default();
-            keys.extend(bytes.as_chunks::<16>().0.iter().map(|id| EventKey { hour, id: EventId(*id) }));
-        }
-        keys
-    }
-
-    pub fn batch_id_bytes(&self) -> [u8; 16] {
-        u128::from_str_radix(&self.batch_id, 16).unwrap_or_default().to_be_bytes()
-    }
-}
-
 /// What a stored document turned out to be.
 #[derive(Debug)]
 pub enum Decoded {
@@ -352,12 +239,7 @@ impl Checkpoint {
             sweep.iter_mut().for_each(|sweep| sweep.watermark_at_start = sweep.watermark_at_start.min(mark));
         }
         self.cursor_born = None;
-        let advances = self.intent.iter_mut().filter_map(|intent| intent.advance.as_mut());
-        advances.for_each(|advance| {
-            if let Advance::Cursor { born, .. } = advance {
-                *born = None;
-            }
-        });
+        self.slot.forget_birth();
     }
 
     /// Moves the position. It moves no mark back.

@@ -2,9 +2,12 @@
 
 use super::*;
 use crate::flow::clock::Clocks;
+use crate::flow::intent::{BatchKind, Draft};
 use crate::flow::window::{self, Widths};
+use crate::flow::{EventId, EventKey, Hour};
 use chrono::TimeDelta;
 use serde_json::json;
+use std::time::Duration;
 
 const DOCUMENTS: usize = 20;
 const WIDTHS: Widths = Widths {
@@ -33,11 +36,25 @@ fn fresh(stream: Stream) -> Checkpoint {
 fn running() -> Checkpoint {
     let mut cp = fresh(Stream::AuditEvents);
     cp.fingerprints.account = Some("0123456789abcdef".into());
-    (cp.seq, cp.write_id) = (7, "00112233445566778899aabbccddeeff".into());
+    cp.write_id = "00112233445566778899aabbccddeeff".into();
+    for n in 0..6 {
+        open(
+            &mut cp,
+            BatchKind::Cursor,
+            &[(EventKey { hour: Hour::Odd, id: EventId::of_uuid(&n.to_string()) }, None)],
+            None,
+        );
+        cp.slot.release();
+    }
     cp.cursor = cursor("eyJQYWdlU2l6ZSI6MTAwMH0");
     cp.raise_watermark(Some(time("2026-11-22T09:59:59.123456789Z")), time("2026-11-22T10:00:00Z"));
     (cp.totals.read, cp.totals.shipped, cp.totals.known) = (70, 60, 10);
     cp
+}
+
+fn open(cp: &mut Checkpoint, kind: BatchKind, rows: &[(EventKey, Option<Time>)], advance: Option<Advance>) {
+    let (stream, at) = (cp.stream, cp.written_at);
+    cp.slot.open(Draft { stream, kind, rows: rows.to_vec(), advance, owner: "owner-1", known: None, at });
 }
 
 fn with_intent(kind: BatchKind, rows: usize, advance: Option<Advance>) -> Checkpoint {
@@ -48,7 +65,7 @@ fn with_intent(kind: BatchKind, rows: usize, advance: Option<Advance>) -> Checkp
             (EventKey { hour: Hour::of(at), id: EventId::of_uuid(&n.to_string()) }, at)
         })
         .collect();
-    cp.intent = Some(Intent::new(&cp, kind, &keys, advance, "owner-1"));
+    open(&mut cp, kind, &keys, advance);
     cp
 }
 
@@ -77,8 +94,7 @@ fn with_sweeps(progress: Option<Cursor>) -> Checkpoint {
 fn in_doubt(doubts: u64, why: &str) -> Checkpoint {
     let mut cp = running();
     for n in 0..doubts {
-        let (batch_id, at) = (format!("{n:032x}"), time("2026-11-22T10:30:00Z"));
-        cp.in_doubt.add(Doubt { batch_id, rows: n, attempt: 2, why: why.into(), at, unknown: Unknown::new() });
+        cp.slot.lose_track(n, why, time("2026-11-22T10:30:00Z"));
     }
     cp
 }
@@ -90,9 +106,9 @@ fn from_the_future() -> Checkpoint {
     cp.unknown = more.clone();
     cp.fingerprints.unknown = more.clone();
     cp.totals.unknown = more.clone();
-    if let Some(intent) = &mut cp.intent {
-        intent.unknown = more;
-    }
+    let mut slot = serde_json::to_value(&cp.slot).unwrap();
+    slot["intent"]["from_the_future"] = json!({"x": [1, null, "é"]});
+    cp.slot = serde_json::from_value(slot).unwrap();
     cp
 }
 
@@ -101,7 +117,7 @@ fn documents() -> [Checkpoint; DOCUMENTS] {
     let mut stuck = running();
     (stuck.stuck_ticks, stuck.cursor_born) = (9, Some(date));
     let mut renewed = with_intent(BatchKind::Cursor, 2, to_cursor(Some(date), false));
-    renewed.intent.iter_mut().for_each(|intent| (intent.attempt, intent.owner) = (4, "owner-2".into()));
+    (0..3).for_each(|_| _ = renewed.slot.take_over("owner-2", 2, "a process ended", date));
     let mut long = running();
     long.cursor = cursor(&"c".repeat(300));
     [
@@ -124,7 +140,7 @@ fn documents() -> [Checkpoint; DOCUMENTS] {
         in_doubt(1, "no answer"),
         in_doubt(3, "answered 500: \"quoted\"\\ and ü"),
         from_the_future(),
-        Checkpoint { intent: None, ..from_the_future() },
+        Checkpoint { slot: from_the_future().slot.without_batch(), ..from_the_future() },
     ]
 }
 

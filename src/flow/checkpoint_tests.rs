@@ -3,6 +3,7 @@
 use super::*;
 use crate::flow::clock::Clocks;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 fn time(text: &str) -> Time {
     text.parse().unwrap()
@@ -29,13 +30,21 @@ fn full() -> Checkpoint {
     cp.cursor = Some(cursor("CURSOR"));
     cp.cursor_born = Some(at);
     cp.write_id = "00112233445566778899aabbccddeeff".into();
-    let keys = [at, at + chrono::TimeDelta::hours(2)]
-        .map(|at| (EventKey { hour: Hour::of(Some(at)), id: EventId::of_uuid(&at.to_string()) }, Some(at)));
-    let advance = Advance::Cursor { cursor: cursor("NEXT"), born: Some(at), drained: true, unknown: Unknown::new() };
-    cp.intent = Some(Intent::new(&cp, BatchKind::Cursor, &keys, Some(advance), "owner"));
-    let doubt =
-        Doubt { batch_id: "b".into(), rows: 2, attempt: 2, why: "no answer".into(), at, unknown: Unknown::new() };
-    cp.in_doubt.add(doubt);
+    cp.slot = serde_json::from_value(json!({
+        "seq": 0,
+        "intent": {
+            "batch_id": "090738d07730a56cd7dded9007be0b3a", "kind": "cursor",
+            "ids": {"2026112210": "WkQg0GYt00ugwHXMq3mEUQ==", "2026112212": "WoIobTCq7Q1nkUQWYMdgOA=="},
+            "from": at, "to": at + chrono::TimeDelta::hours(2),
+            "advance": {"of": "cursor", "cursor": "NEXT", "born": at, "drained": true},
+            "owner": "owner", "attempt": 1, "ttl_s": 120,
+        },
+        "in_doubt": {
+            "batches": 1, "rows": 2, "gone": 0,
+            "last": [{"batch_id": "b", "rows": 2, "attempt": 2, "why": "no answer", "at": at}],
+        },
+    }))
+    .unwrap();
     cp.totals.read = 7;
     cp
 }
@@ -56,7 +65,7 @@ fn sealed(body: &Value, min_reader: u32) -> Vec<u8> {
 fn a_checkpoint_survives_a_round_trip() {
     let cp = full();
     assert_eq!(good(&cp.encode().unwrap()), cp);
-    assert_eq!(cp.intent.unwrap().keys().len(), 2);
+    assert_eq!(cp.slot.intent().unwrap().keys().len(), 2);
 }
 
 /// Fault: an empty, foreign or deeply nested document in place of a checkpoint. Shows: it is corrupt, never a panic and never a position.
@@ -170,42 +179,6 @@ fn a_sweep_lifts_its_mark_with_its_last_page_and_no_mark_falls() {
     cp.sweep_mark = time("2030-01-01T00:00:00Z");
     cp.apply(step(Which::Overlap, Some(done)));
     assert_eq!(cp.sweep_mark, time("2030-01-01T00:00:00Z"));
-}
-
-#[test]
-fn a_batch_id_depends_on_stream_seq_and_ids() {
-    let id = |change: fn(&mut Checkpoint), rows: &[u8]| {
-        let mut cp = full();
-        change(&mut cp);
-        let rows: Vec<_> = rows.iter().map(|n| (EventKey { hour: Hour::Odd, id: EventId([*n; 16]) }, None)).collect();
-        Intent::new(&cp, BatchKind::Cursor, &rows, None, "o").batch_id
-    };
-    let ids = [
-        id(|_| {}, &[1]),
-        id(|cp| cp.seq += 1, &[1]),
-        id(|cp| cp.stream = Stream::AuditEvents, &[1]),
-        id(|_| {}, &[2]),
-    ];
-    assert_eq!(ids.iter().collect::<std::collections::HashSet<_>>().len(), 4);
-    assert_eq!(id(|_| {}, &[1, 2]), id(|_| {}, &[2, 1]));
-}
-
-#[test]
-fn only_the_last_doubts_are_kept_one_by_one() {
-    let mut in_doubt = InDoubt::default();
-    for n in 0..25 {
-        let at = time("2026-11-22T10:00:00Z");
-        in_doubt.add(Doubt {
-            batch_id: n.to_string(),
-            rows: 2,
-            attempt: 2,
-            why: String::new(),
-            at,
-            unknown: Unknown::new(),
-        });
-    }
-    assert_eq!((in_doubt.batches, in_doubt.rows, in_doubt.last.len()), (25, 50, 10));
-    assert_eq!(in_doubt.last[9].batch_id, "24");
 }
 
 /// Fault: another account, source or destination than the checkpoint has. Shows: each of them alone is refused, an account not yet named is not.

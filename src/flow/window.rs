@@ -1,7 +1,8 @@
 //! The windows that a feed re-reads, and when: where it starts, what a sweep covers, when a late sweep is due.
 
-use super::checkpoint::{Checkpoint, Fingerprints, InDoubt, SweepProgress, Totals, Which};
+use super::checkpoint::{Checkpoint, Fingerprints, SweepProgress, Totals, Which};
 use super::clock::Clocks;
+use super::intent::Slot;
 use super::planted::{self, Bug};
 use super::{FeedId, Hour, Time};
 use chrono::TimeDelta;
@@ -28,7 +29,7 @@ pub fn first(feed: &FeedId, fingerprints: Fingerprints, floor: Time, clocks: Clo
         account: feed.account.clone(),
         stream: feed.stream,
         fingerprints,
-        seq: 0,
+        slot: Slot::new(),
         write_id: String::new(),
         written_at: date,
         floor,
@@ -42,8 +43,6 @@ pub fn first(feed: &FeedId, fingerprints: Fingerprints, floor: Time, clocks: Clo
         late_at: date,
         overlap_sweep: None,
         late_sweep: None,
-        intent: None,
-        in_doubt: InDoubt::default(),
         totals: Totals::default(),
         ledger: None,
         sure: None,

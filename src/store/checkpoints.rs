@@ -1,7 +1,7 @@
 //! Checkpoint documents in a store: loaded whole, written by compare-and-swap alone.
 
 use super::{Expect, Holder, Key, Object, Store, StoreError, Version};
-use crate::flow::checkpoint::{Checkpoint, Decoded, INTENT_TTL};
+use crate::flow::checkpoint::{Checkpoint, Decoded};
 use crate::flow::planted::{self, Bug};
 use crate::flow::retry::Pace;
 use crate::flow::{AccountName, FeedId, Stream, Time};
@@ -172,7 +172,7 @@ impl Checkpoints {
             self.store.get(&key).await?.is_some_and(|previous| previous.age.is_some_and(|age| age < PREVIOUS_EVERY));
         if !fresh {
             // Its intent is settled by the time it would be used.
-            let copy = Checkpoint { intent: None, ..checkpoint.clone() };
+            let copy = Checkpoint { slot: checkpoint.slot.without_batch(), ..checkpoint.clone() };
             self.store.put(&key, encode(&copy, &key)?, Expect::Anything).await?;
         }
         Ok(())
@@ -244,13 +244,12 @@ impl Checkpoints {
 
     /// Whether another process holds the open intent of `loaded`, and for how much longer at most.
     pub async fn held_by_other(&self, loaded: &Loaded) -> Result<Option<Duration>, CheckpointError> {
-        let Some(intent) = &loaded.checkpoint.intent else { return Ok(None) };
-        if intent.owner == self.owner {
+        let Some(intent) = loaded.checkpoint.slot.intent() else { return Ok(None) };
+        if intent.owner() == self.owner {
             return Ok(None);
         }
-        let ttl = Duration::from_secs(intent.ttl_s).max(INTENT_TTL);
-        let left = ttl.saturating_sub(loaded.age);
-        if left.is_zero() || self.store.holder(&intent.owner).await? == Holder::Gone {
+        let left = intent.ttl().saturating_sub(loaded.age);
+        if left.is_zero() || self.store.holder(intent.owner()).await? == Holder::Gone {
             return Ok(None);
         }
         Ok(Some(left))

@@ -6,7 +6,8 @@ use crate::source::{BOTH, Order};
 use crate::world::{HOUR, MINUTE, Process, World};
 use opship::agent::{Drained, Pick, Range, RangePage, Tick, Trouble};
 use opship::config::Lookback;
-use opship::flow::checkpoint::{BatchKind, Checkpoint};
+use opship::flow::checkpoint::Checkpoint;
+use opship::flow::intent::BatchKind;
 use opship::flow::retry::Patience;
 use opship::flow::{EventId, EventKey, Time};
 use opship::source::{Lane, PageRequest};
@@ -92,7 +93,7 @@ async fn a_range_before_the_floor_is_shipped_once_and_moves_nothing() {
         world.each_event_has_one_row();
         world.is_sound();
         assert!(ledger(&world).values().all(|attempt| *attempt == 1));
-        assert_eq!(world.checkpoint().in_doubt.batches, 0);
+        assert_eq!(world.checkpoint().slot.in_doubt().batches, 0);
         world.start().good().await;
         world.each_event_has_one_row();
     }
@@ -118,8 +119,8 @@ async fn picked_events_are_shipped_although_the_ledger_knows_them_and_each_copy_
     world.crashes += 2;
     world.is_sound();
     let cp = world.checkpoint();
-    assert_eq!((cp.in_doubt.batches, cp.in_doubt.rows), (2, 4));
-    let doubt = cp.in_doubt.last.last().expect("a doubt");
+    assert_eq!((cp.slot.in_doubt().batches, cp.slot.in_doubt().rows), (2, 4));
+    let doubt = cp.slot.in_doubt().last.last().expect("a doubt");
     assert_eq!((doubt.why.as_str(), doubt.attempt, doubt.rows), ("repair", 3, 2));
     let is_its = |frame: &Frame| frame.batch_id == doubt.batch_id && frame.attempt == 3 && frame.ids.len() == 2;
     assert!(frames(&world).iter().any(is_its), "the doubt names its frame");
@@ -137,13 +138,16 @@ async fn picked_events_that_the_destination_refuses_leave_no_intent_and_no_doubt
     let refused = ship_these(&mut process, &read[0], &mut wanted).await;
     assert!(matches!(refused, Err(Trouble::Undeliverable { .. })), "{refused:?}");
     let cp = world.checkpoint();
-    assert_eq!((cp.intent.is_none(), cp.in_doubt.batches, cp.in_doubt.rows, wanted.len()), (true, 0, 0, 3));
+    assert_eq!(
+        (cp.slot.intent().is_none(), cp.slot.in_doubt().batches, cp.slot.in_doubt().rows, wanted.len()),
+        (true, 0, 0, 3)
+    );
     world.each_event_has_one_row();
     // A refused size is no doubt either: each half is one of its own.
     world.state().sink.rows_max = 2;
     ship_these(&mut process, &read[0], &mut wanted).await.expect("shipped in halves");
     let cp = world.checkpoint();
-    assert_eq!((cp.in_doubt.batches, cp.in_doubt.rows, wanted.len()), (2, 3, 0));
+    assert_eq!((cp.slot.in_doubt().batches, cp.slot.in_doubt().rows, wanted.len()), (2, 3, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -220,12 +224,12 @@ async fn fm_39_a_crash_at_any_wait_of_a_backfilled_page_is_recovered_by_the_live
             let Some(died) = process.dies_at(k, read).await else { break };
             world.crashes += u64::from(died);
             let open = world.open_intent();
-            assert!(open.as_ref().is_none_or(|intent| intent.kind == BatchKind::Backfill));
+            assert!(open.as_ref().is_none_or(|intent| intent.kind() == BatchKind::Backfill));
             let owed = open.as_ref().map_or(0, |intent| intent.keys().len());
             recovered += usize::from(owed > 0);
             tokio::time::sleep(crate::store::TTL).await;
             world.start().good().await;
-            assert!(world.open_intent().is_none() && world.checkpoint().in_doubt.gone == 0);
+            assert!(world.open_intent().is_none() && world.checkpoint().slot.in_doubt().gone == 0);
             world.is_sound();
             let mut last = world.start();
             let read = pages(&mut last, ten_days(&world)).await;

@@ -119,7 +119,7 @@ async fn fm_39_a_crash_at_any_wait_of_a_backfill_loses_nothing_and_the_same_comm
             tokio::time::sleep(TTL).await;
             world.start().backfilled(&later).await;
             assert_eq!(position(&world.checkpoint()), before);
-            assert_eq!((left_behind(&world).len(), world.checkpoint().in_doubt.gone), (0, 0));
+            assert_eq!((left_behind(&world).len(), world.checkpoint().slot.in_doubt().gone), (0, 0));
             everything_arrived(&world);
             world.is_sound();
             assert!(world.copies().0 <= 4, "D: a batch at most");
@@ -154,7 +154,7 @@ async fn fm_02_two_replicas_and_a_backfill_side_by_side_ship_each_event_once() {
         let ((), done) = tokio::join!(live, backfill);
         assert!(done.shipped >= 60, "{done:?}");
         world.each_event_has_one_row();
-        assert_eq!((world.checkpoint().in_doubt.batches, left_behind(&world).len()), (0, 0));
+        assert_eq!((world.checkpoint().slot.in_doubt().batches, left_behind(&world).len()), (0, 0));
     }
     assert!(met > 20 && ticks > 100, "{met} of {ticks} ticks met the backfill");
 }

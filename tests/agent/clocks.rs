@@ -80,7 +80,7 @@ async fn fm_46_a_time_far_ahead_in_mid_life_lets_nothing_go() {
             }
             world.nothing_is_lost();
             world.is_sound();
-            assert_eq!(world.checkpoint().in_doubt.gone, 0);
+            assert_eq!(world.checkpoint().slot.in_doubt().gone, 0);
         }
     }
 }
@@ -138,7 +138,7 @@ async fn fm_46_a_floor_that_lies_ahead_is_mended_only_when_that_is_sure() {
         world.each_event_has_one_row();
         assert_eq!(log.said("starts at the lookback again").len(), 1);
         let cp = world.checkpoint();
-        assert!(cp.floor < world.state().now() && cp.late_at <= world.state().now() && cp.seq >= 7, "{cp:?}");
+        assert!(cp.floor < world.state().now() && cp.late_at <= world.state().now() && cp.slot.seq() >= 7, "{cp:?}");
     }
     for (shipped, host_days) in [(3, 0), (0, 2)] {
         let mut world = World::new(Order::Insertion);
@@ -163,7 +163,9 @@ async fn plant_floor(world: &mut World, ahead: TimeDelta, shipped: u64) {
     let mut cp = world.checkpoint();
     let floor = world.state().now() + ahead;
     (cp.floor, cp.watermark, cp.sweep_mark, cp.late_mark, cp.late_at) = (floor, floor, floor, floor, floor);
-    (cp.cursor, cp.cursor_born, cp.seq) = (None, None, 7);
+    (cp.cursor, cp.cursor_born) = (None, None);
+    let slot = serde_json::json!({ "seq": 7, "intent": null });
+    cp.slot = serde_json::from_value(slot).expect("a slot");
     cp.totals = Default::default();
     (cp.totals.shipped, cp.totals.read) = (shipped, shipped);
     let key = world.checkpoint_key();

@@ -61,17 +61,17 @@ async fn fm_07_a_204_without_a_checkpoint_is_recovered_under_the_same_batch_id()
             tokio::time::sleep(TTL).await;
             world.start().good().await;
             let told = log.said("a batch is in doubt: posting it again");
-            assert_eq!((told.len(), &told[0]["batch"]), (1, &intent.batch_id.as_str().into()));
+            assert_eq!((told.len(), &told[0]["batch"]), (1, &intent.batch_id().into()));
             world.nothing_is_lost();
             world.is_sound();
             assert_eq!(world.rows(), world.state().source.events.len() + again, "the batch in doubt alone");
             let of_batch: Vec<_> =
-                frames(&world).into_iter().filter(|frame| frame.batch_id == intent.batch_id).collect();
+                frames(&world).into_iter().filter(|frame| frame.batch_id == intent.batch_id()).collect();
             let twice: usize = of_batch.iter().filter(|frame| frame.attempt == 2).map(|frame| frame.ids.len()).sum();
             assert_eq!(twice, keys.len(), "each id of the batch has a frame with attempt 2");
-            let in_doubt = world.checkpoint().in_doubt;
+            let in_doubt = world.checkpoint().slot.in_doubt().clone();
             assert_eq!((in_doubt.batches, in_doubt.rows), (1, again as u64));
-            assert_eq!((&in_doubt.last[0].batch_id, in_doubt.last[0].attempt), (&intent.batch_id, 2));
+            assert_eq!((in_doubt.last[0].batch_id.as_str(), in_doubt.last[0].attempt), (intent.batch_id(), 2));
         }
         assert!(crashes >= 4, "{crashes} crashes");
     }

@@ -7,7 +7,7 @@ use crate::source::{BOTH, Order};
 use crate::store::TTL;
 use crate::world::{CHECKPOINT, World};
 use opship::agent::Trouble;
-use opship::flow::checkpoint::BatchKind;
+use opship::flow::intent::BatchKind;
 use opship::flow::{EventId, Hour};
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ async fn every_post_is_covered_by_a_stored_intent_with_its_ids() {
     });
     process.good().await;
     assert_eq!(*intents.lock().expect("no panic"), [4, 4, 2, 1]);
-    assert_eq!(world.checkpoint().seq, 4);
+    assert_eq!(world.checkpoint().slot.seq(), 4);
     world.each_event_has_one_row();
 }
 
@@ -38,7 +38,7 @@ async fn a_lost_reply_makes_one_more_copy_and_the_ledger_says_so() {
         world.start().good().await;
         assert_eq!(world.rows(), 6 + 4);
         world.is_sound();
-        assert_eq!(world.checkpoint().in_doubt.batches, 1);
+        assert_eq!(world.checkpoint().slot.in_doubt().batches, 1);
     }
 }
 
@@ -78,7 +78,7 @@ async fn a_doubt_is_stored_before_the_next_post_so_that_a_crash_in_it_forgets_no
     world.start().good().await;
     assert_eq!(world.rows(), 3 * 4, "posted by the first process twice, by the second once");
     assert!(ledger(&world).values().all(|attempt| *attempt == 3), "an attempt for each copy");
-    assert_eq!(world.checkpoint().in_doubt.batches, 2, "the lost reply and the crash");
+    assert_eq!(world.checkpoint().slot.in_doubt().batches, 2, "the lost reply and the crash");
     world.is_sound();
 }
 
@@ -97,7 +97,7 @@ async fn fm_08_a_post_that_hangs_after_acceptance_is_in_doubt_after_a_minute() {
     let posts = world.state().sink.posts.clone();
     assert!(posts.len() == 2 && posts[0] == posts[1], "the same rows and no others");
     assert!(ledger(&world).values().all(|attempt| *attempt == 2));
-    assert_eq!((world.checkpoint().in_doubt.batches, world.checkpoint().in_doubt.rows), (1, 3));
+    assert_eq!((world.checkpoint().slot.in_doubt().batches, world.checkpoint().slot.in_doubt().rows), (1, 3));
 }
 
 /// Fault: every POST of a tick is taken and never answered. Shows: the tick ends, no event has more copies than its ledger has attempts.
@@ -145,7 +145,7 @@ async fn fm_09_the_cursor_moves_behind_the_last_batch_of_a_page_only() {
             world.each_event_has_one_row();
             world.is_sound();
             let cp = world.checkpoint();
-            assert!(cp.cursor.is_some() && cp.in_doubt.batches == 0);
+            assert!(cp.cursor.is_some() && cp.slot.in_doubt().batches == 0);
         }
     }
 }
@@ -166,7 +166,7 @@ async fn fm_11_a_retry_after_is_waited_out_and_burns_no_attempt() {
     assert_eq!((held.shipped, begun.elapsed().as_secs()), (3, 250));
     assert!(matches!(watched, Trouble::Standby { .. }), "{watched}");
     world.each_event_has_one_row();
-    assert_eq!(world.checkpoint().in_doubt.batches, 0);
+    assert_eq!(world.checkpoint().slot.in_doubt().batches, 0);
     assert!(ledger(&world).values().all(|attempt| *attempt == 1));
 }
 
@@ -177,7 +177,7 @@ async fn a_definite_no_is_never_counted_in_doubt() {
     world.posts_end([Outcome::Refuse(429), Outcome::Refuse(403), Outcome::Refuse(401)]);
     world.start().good().await;
     world.each_event_has_one_row();
-    assert_eq!(world.checkpoint().in_doubt.batches, 0);
+    assert_eq!(world.checkpoint().slot.in_doubt().batches, 0);
     assert!(ledger(&world).values().all(|attempt| *attempt == 1));
 }
 
@@ -192,7 +192,7 @@ async fn fm_10_a_413_is_halved_until_it_fits_and_only_the_last_part_moves_the_cu
         world.each_event_has_one_row();
         world.is_sound();
         let cp = world.checkpoint();
-        assert!(cp.totals.splits > 0 && cp.in_doubt.batches == 0);
+        assert!(cp.totals.splits > 0 && cp.slot.in_doubt().batches == 0);
     }
 }
 
@@ -205,7 +205,7 @@ async fn fm_10_a_split_that_is_cut_short_keeps_its_second_half_for_the_next_proc
         world.add(9);
         world.state().sink.rows_max = 2;
         world.crash_at(k).await;
-        splits += u32::from(world.open_intent().is_some_and(|intent| intent.kind == BatchKind::Split));
+        splits += u32::from(world.open_intent().is_some_and(|intent| intent.kind() == BatchKind::Split));
         world.is_sound();
         tokio::time::sleep(TTL).await;
         world.start().good().await;
@@ -261,8 +261,8 @@ async fn a_refused_stub_halts_without_a_doubt() {
         assert!(matches!(process.bad().await, Trouble::Undeliverable { .. }));
     }
     let cp = world.checkpoint();
-    assert!(cp.intent.is_none());
-    assert_eq!(cp.in_doubt.batches, 0);
+    assert!(cp.slot.intent().is_none());
+    assert_eq!(cp.slot.in_doubt().batches, 0);
     world.heal();
     process.good().await;
     world.each_event_has_one_row();
@@ -276,7 +276,7 @@ async fn a_refused_connection_gives_the_intent_back() {
     world.on_post(|_| Outcome::Refuse(429));
     let mut process = world.start();
     assert!(matches!(process.bad().await, Trouble::Sink(_)));
-    assert!(world.checkpoint().intent.is_none());
+    assert!(world.checkpoint().slot.intent().is_none());
     world.heal();
     // Another process need not wait for a ttl.
     world.start().good().await;
@@ -297,9 +297,9 @@ async fn a_batch_id_is_unique_even_for_the_same_rows() {
             link.dead.cancel();
         };
         tokio::join!(process.tick(), wait);
-        let intent = world.checkpoint().intent.expect("open");
-        assert_eq!(intent.kind, BatchKind::Cursor);
-        ids.push((intent.batch_id, world.checkpoint().seq));
+        let intent = world.open_intent().expect("open");
+        assert_eq!(intent.kind(), BatchKind::Cursor);
+        ids.push((intent.batch_id().to_owned(), world.checkpoint().slot.seq()));
         world.posts_end([Outcome::Hang { accepted: false }]);
         world.state().store.blobs.remove(CHECKPOINT);
         let mut fresh = world.start();

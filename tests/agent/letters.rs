@@ -86,7 +86,10 @@ async fn a_replay_that_is_refused_for_certain_leaves_position_doubts_and_totals_
             let is_refused = matches!(outcome, Ok(Replayed::Refused { .. }) | Err(Trouble::Undeliverable { .. }));
             assert!(is_refused, "{refusal:?}: {outcome:?}");
             let after = world.checkpoint();
-            assert_eq!((after.intent, after.in_doubt, after.totals), (None, before.in_doubt, before.totals));
+            assert_eq!(
+                (after.slot.intent(), after.slot.in_doubt(), after.totals),
+                (None, before.slot.in_doubt(), before.totals)
+            );
             assert_eq!((after.cursor, after.sweep_mark), (before.cursor, before.sweep_mark));
             assert_eq!(world.rows_of(&poison), 1, "no second stub");
             world.heal();

@@ -3,7 +3,8 @@
 use crate::faults::Kind;
 use crate::source::Event;
 use crate::world::{State, World};
-use opship::flow::checkpoint::{Checkpoint, Decoded, Intent};
+use opship::flow::checkpoint::{Checkpoint, Decoded};
+use opship::flow::intent::Intent;
 use opship::flow::{EventId, EventKey, Hour, Time};
 use std::collections::{HashMap, HashSet};
 
@@ -179,8 +180,8 @@ impl World {
         // A batch still in doubt is traced by its open intent; its frame follows.
         let intent = self.open_intent();
         let open: HashMap<EventKey, u32> =
-            intent.iter().flat_map(|intent| intent.keys().into_iter().map(|key| (key, intent.attempt))).collect();
-        let told = self.stored_checkpoint().map_or(0, |cp| cp.in_doubt.batches);
+            intent.iter().flat_map(|intent| intent.keys().into_iter().map(|key| (key, intent.attempt()))).collect();
+        let told = self.stored_checkpoint().map_or(0, |cp| cp.slot.in_doubt().batches);
         let state = self.state();
         let mut extra = 0;
         for event in &state.source.events {
@@ -217,7 +218,7 @@ impl World {
     }
 
     pub(crate) fn open_intent(&self) -> Option<Intent> {
-        self.stored_checkpoint()?.intent
+        self.stored_checkpoint()?.slot.intent().cloned()
     }
 
     /// Events older than the floor that a lost checkpoint left behind; nobody owes them.

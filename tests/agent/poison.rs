@@ -53,7 +53,7 @@ async fn fm_52_a_poisoned_row_is_set_aside_and_the_other_thirty_arrive_in_one_ru
             world.is_sound();
             let totals = world.checkpoint().totals;
             assert_eq!((totals.dead_letters, totals.stubs), (1, 1));
-            assert_eq!(world.checkpoint().in_doubt.batches > 0, is_doubtful(&refusal), "{refusal:?}");
+            assert_eq!(world.checkpoint().slot.in_doubt().batches > 0, is_doubtful(&refusal), "{refusal:?}");
         }
     }
 }

@@ -24,7 +24,7 @@ pub(crate) async fn dies_in_its_post(world: &mut World, accepted: bool) {
     tokio::join!(process.tick(), kill);
     world.crashes += 1;
     world.heal();
-    assert!(world.checkpoint().intent.is_some());
+    assert!(world.checkpoint().slot.intent().is_some());
     tokio::time::sleep(TTL).await;
 }
 
@@ -52,15 +52,15 @@ async fn a_batch_in_doubt_is_posted_again_alone_under_its_own_id() {
             let mut world = World::new(order);
             world.add(9);
             dies_in_its_post(&mut world, accepted).await;
-            let ours = world.checkpoint().intent.expect("open");
+            let ours = world.open_intent().expect("open");
             world.add(3);
             world.start().good().await;
             let posts = world.state().sink.posts.clone();
             assert_eq!(posts[0], posts[1], "the same rows and no others");
             world.nothing_is_lost();
             world.is_sound();
-            let doubt = world.checkpoint().in_doubt.last[0].clone();
-            assert_eq!((doubt.batch_id, doubt.attempt), (ours.batch_id, 2));
+            let doubt = world.checkpoint().slot.in_doubt().last[0].clone();
+            assert_eq!((doubt.batch_id.as_str(), doubt.attempt), (ours.batch_id(), 2));
         }
     }
 }
@@ -121,7 +121,7 @@ async fn events_that_the_source_no_longer_returns_are_let_go_and_counted() {
         let gone = world.state().source.forget(1);
         world.start().good().await;
         let cp = world.checkpoint();
-        assert_eq!((cp.in_doubt.gone, cp.intent.is_none()), (1, true));
+        assert_eq!((cp.slot.in_doubt().gone, cp.slot.intent().is_none()), (1, true));
         assert!(cp.cursor.is_some());
         assert_eq!(world.state().sink.copies(&gone.uuid), 0);
         world.nothing_is_lost();
@@ -167,7 +167,7 @@ async fn an_event_without_a_readable_time_is_found_again_when_its_page_is_not() 
         assert!(matches!(world.start().bad().await, Trouble::Stuck(_)));
         world.on_page(|request| matches!(request, PageRequest::Reset { .. }).then(|| Reply::Body("{}".into())));
         _ = world.start().tick().await;
-        assert_eq!(world.checkpoint().in_doubt.gone, 0);
+        assert_eq!(world.checkpoint().slot.in_doubt().gone, 0);
         world.heal();
         world.start().good().await;
         assert_eq!(world.rows(), 4 + 4, "one copy of the batch in doubt, no more");
@@ -186,13 +186,13 @@ async fn a_failed_read_is_not_gone_and_burns_no_attempt() {
         assert!(matches!(process.bad().await, Trouble::Source(_)));
         tokio::time::sleep(TTL).await;
     }
-    let intent = world.checkpoint().intent.expect("open");
-    assert_eq!(intent.attempt, 1, "nothing was posted");
+    let intent = world.open_intent().expect("open");
+    assert_eq!(intent.attempt(), 1, "nothing was posted");
     world.heal();
     process.good().await;
     world.nothing_is_lost();
     world.is_sound();
-    assert_eq!(world.checkpoint().in_doubt.gone, 0);
+    assert_eq!(world.checkpoint().slot.in_doubt().gone, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -393,7 +393,7 @@ async fn a_recovered_window_never_reaches_behind_the_api() {
     world.add(2);
     let mut process = world.start();
     process.good().await;
-    assert!(world.checkpoint().intent.is_none());
+    assert!(world.checkpoint().slot.intent().is_none());
     assert!(world.checkpoint().floor + TimeDelta::days(125) > world.state().now());
     tokio::time::sleep(MINUTE).await;
     process.good().await;

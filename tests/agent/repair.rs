@@ -158,7 +158,7 @@ async fn a_refused_repair_leaves_no_trace() {
     assert!(outcome.as_ref().is_err_and(refused), "{outcome:?}");
     assert_eq!(repaired, Repaired::default());
     assert_eq!(world.missing(&lost), missing);
-    assert!(world.open_intent().is_none() && world.checkpoint().in_doubt.batches == 0);
+    assert!(world.open_intent().is_none() && world.checkpoint().slot.in_doubt().batches == 0);
 }
 
 /// Fault: of the three events of one batch another process ships one first. Shows: that one is left alone and the other two are shipped.

@@ -59,7 +59,7 @@ async fn fm_02_a_foreign_intent_is_left_alone_until_its_ttl_has_passed() {
     let mut world = World::new(Order::Insertion);
     world.add(3);
     let mut k = 1;
-    while !world.state().store.blobs.contains_key(CHECKPOINT) || world.checkpoint().intent.is_none() {
+    while !world.state().store.blobs.contains_key(CHECKPOINT) || world.checkpoint().slot.intent().is_none() {
         world = World::new(Order::Insertion);
         world.add(3);
         assert!(world.crash_at(k).await);
@@ -118,7 +118,7 @@ async fn fm_02_replicas_side_by_side_ship_nothing_twice() {
         world.is_sound();
         let posted = world.state().sink.posts.iter().flatten().count();
         assert_eq!(posted, world.rows(), "every POST was accepted: a loser makes none");
-        assert_eq!(world.checkpoint().in_doubt.batches, 0);
+        assert_eq!(world.checkpoint().slot.in_doubt().batches, 0);
     }
     assert!(losses > 100, "{losses} ticks stood by");
 }

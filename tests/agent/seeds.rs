@@ -219,12 +219,12 @@ async fn settle(world: &mut World) {
     let poisoned: Vec<String> = world.state().sink.poison.keys().cloned().collect();
     world.only_these_are_stubs(&poisoned.iter().collect::<Vec<_>>());
     let checkpoint = world.checkpoint();
-    assert!(checkpoint.intent.is_none());
+    assert!(checkpoint.slot.intent().is_none());
     // Whatever was torn, cut or written by others: nobody took a segment away.
     let tampered =
         [Kind::CheckpointRolledBack, Kind::StoreRolledBack, Kind::CheckpointDamaged, Kind::CheckpointDeleted];
     let is_tampered = tampered.iter().any(|kind| world.state().struck.times(*kind) > 0);
-    let of_loss = checkpoint.in_doubt.last.iter().find(|doubt| doubt.why.contains("segments"));
+    let of_loss = checkpoint.slot.in_doubt().last.iter().find(|doubt| doubt.why.contains("segments"));
     assert!(of_loss.is_none() || is_tampered, "V: a loss is told that was none: {of_loss:?}");
     world.the_checkpoint_knows_its_ledger();
 }

@@ -36,7 +36,7 @@ async fn fm_54_a_ledger_that_takes_nothing_is_found_before_the_first_post() {
             assert!(world.open_intent().is_none(), "a refusal leaves nothing open");
         }
         assert_eq!(world.state().sink.begun, 0);
-        assert_eq!(world.checkpoint().in_doubt.batches, 0);
+        assert_eq!(world.checkpoint().slot.in_doubt().batches, 0);
         world.heal();
         world.start().good().await;
         world.each_event_has_one_row();
@@ -62,7 +62,11 @@ async fn fm_54_no_start_posts_a_batch_again_that_cannot_be_recorded() {
         }
         assert_eq!(world.rows(), 3, "nothing is posted that would leave no trace");
         let after = world.checkpoint();
-        assert_eq!((&after.intent, &after.in_doubt), (&before.intent, &before.in_doubt), "nor counted");
+        assert_eq!(
+            (&after.slot.intent(), &after.slot.in_doubt()),
+            (&before.slot.intent(), &before.slot.in_doubt()),
+            "nor counted"
+        );
         world.heal();
         tokio::time::sleep(3 * MINUTE).await;
         world.start().good().await;
@@ -158,13 +162,13 @@ async fn fm_55_a_segment_that_is_gone_or_empty_is_told_once() {
         assert_eq!((said[0]["segments"].as_u64(), said[0]["bytes"].as_u64()), (Some(1), Some(lost)));
         assert!(said[0]["remedy"].as_str().is_some_and(|remedy| remedy.contains("ledger/")), "{said:?}");
         let after = world.checkpoint();
-        assert_eq!(after.in_doubt.batches, before.in_doubt.batches + 1);
-        assert_eq!(after.in_doubt.last.last().unwrap().rows, lost / 16);
+        assert_eq!(after.slot.in_doubt().batches, before.slot.in_doubt().batches + 1);
+        assert_eq!(after.slot.in_doubt().last.last().unwrap().rows, lost / 16);
         for _ in 0..3 {
             world.start().good().await;
         }
         assert_eq!(log.said(GONE).len(), 1, "told once");
-        assert_eq!(world.checkpoint().in_doubt, after.in_doubt);
+        assert_eq!(world.checkpoint().slot.in_doubt(), after.slot.in_doubt());
         world.the_checkpoint_knows_its_ledger();
     }
 }

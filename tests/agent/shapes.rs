@@ -156,6 +156,6 @@ async fn fm_58_an_event_in_doubt_that_comes_back_under_another_hour_is_told() {
     world.start().good().await;
     world.start().good().await;
     let checkpoint = world.checkpoint();
-    assert_eq!((checkpoint.totals.moved, checkpoint.in_doubt.gone), (1, 1));
+    assert_eq!((checkpoint.totals.moved, checkpoint.slot.in_doubt().gone), (1, 1));
     assert_eq!((world.rows_of("A"), log.said(MOVED).len()), (2, 1));
 }

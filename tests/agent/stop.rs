@@ -24,7 +24,7 @@ async fn fm_38_a_stop_at_any_step_loses_and_doubles_nothing_and_leaves_no_intent
             assert!(begun.elapsed() <= Duration::from_secs(25));
             let posts = world.state().sink.posts.len();
             if world.state().store.blobs.contains_key(crate::world::CHECKPOINT) {
-                assert!(world.checkpoint().intent.is_none(), "step {k}");
+                assert!(world.checkpoint().slot.intent().is_none(), "step {k}");
             }
             let posted = world.state().sink.posts.iter().flatten().count();
             assert!(rows_max < usize::MAX || posted == world.rows());
@@ -69,7 +69,7 @@ async fn fm_38_an_open_post_gets_fifteen_seconds() {
         let (outcome, stopped) = tokio::join!(process.tick(), term);
         assert!(matches!(outcome, Some(Err(Trouble::Stopped))), "{outcome:?}");
         assert_eq!(stopped.elapsed().as_secs(), 15);
-        assert!(world.checkpoint().intent.is_some(), "its outcome is unknown");
+        assert!(world.checkpoint().slot.intent().is_some(), "its outcome is unknown");
         tokio::time::sleep(crate::store::TTL).await;
         world.start().good().await;
         world.nothing_is_lost();

@@ -18,7 +18,7 @@ async fn fm_24_a_lost_reply_of_the_checkpoint_is_recognised_as_our_own_write() {
         world.fault_at(n, Op::Put, CHECKPOINT, Fault::LoseReply);
         world.start().good().await;
         world.each_event_has_one_row();
-        assert_eq!(world.checkpoint().in_doubt.batches, 0);
+        assert_eq!(world.checkpoint().slot.in_doubt().batches, 0);
     }
 }
 
@@ -132,7 +132,7 @@ async fn fm_23_a_store_down_for_a_while_at_the_commit_is_waited_for() {
     down_at_the_commit(&world, 40);
     assert_eq!(world.start().good().await.shipped, 3);
     let cp = world.checkpoint();
-    assert!(cp.cursor.is_some() && cp.intent.is_none() && cp.in_doubt.batches == 0);
+    assert!(cp.cursor.is_some() && cp.slot.intent().is_none() && cp.slot.in_doubt().batches == 0);
     assert_eq!(world.state().sink.posts.len(), 1);
     world.each_event_has_one_row();
     world.is_sound();
@@ -147,14 +147,14 @@ async fn fm_23_a_store_down_for_long_at_the_commit_is_left_to_recovery() {
         let (mut process, begun) = (world.start(), tokio::time::Instant::now());
         assert!(matches!(process.bad().await, Trouble::Store(_)));
         assert!((30..=120).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
-        assert!(world.checkpoint().intent.is_some() && world.checkpoint().cursor.is_none());
+        assert!(world.checkpoint().slot.intent().is_some() && world.checkpoint().cursor.is_none());
         tokio::time::sleep(Duration::from_secs(600)).await;
         if !same_process {
             process = world.start();
         }
         process.good().await;
         assert_eq!(world.state().sink.posts.len(), 1);
-        assert!(world.checkpoint().intent.is_none() && world.checkpoint().cursor.is_some());
+        assert!(world.checkpoint().slot.intent().is_none() && world.checkpoint().cursor.is_some());
         world.each_event_has_one_row();
         world.is_sound();
     }
@@ -222,7 +222,7 @@ async fn fm_25_an_older_checkpoint_and_ledger_lose_nothing() {
         world.nothing_is_lost();
         let copies: Vec<usize> = world.uuids().iter().map(|uuid| world.rows_of(uuid)).collect();
         assert_eq!(copies, [[1; 6], [2; 6]].concat().into_iter().chain([1, 1]).collect::<Vec<_>>());
-        let (told, in_doubt) = (log.said("the store went back"), world.checkpoint().in_doubt);
+        let (told, in_doubt) = (log.said("the store went back"), world.checkpoint().slot.in_doubt().clone());
         assert_eq!((told.len(), in_doubt.rows), if same_process { (1, 6) } else { (0, 0) });
     }
 }

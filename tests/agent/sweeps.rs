@@ -230,7 +230,7 @@ async fn no_sweep_follows_a_halt_of_the_destination() {
     assert!(!world.requests().iter().any(|request| matches!(request, PageRequest::Window { .. })));
     assert_eq!(world.state().sink.posts.len(), 2, "one more, and the second in a row means it");
     let cp = world.checkpoint();
-    assert!(cp.intent.is_none() && cp.cursor.is_none() && cp.in_doubt.batches == 0);
+    assert!(cp.slot.intent().is_none() && cp.cursor.is_none() && cp.slot.in_doubt().batches == 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -241,7 +241,7 @@ async fn a_doubtful_intent_outlives_a_halt() {
     world.posts_end([crate::sink::Outcome::LoseReply, gone.clone(), gone]);
     let mut process = world.start();
     process.bad().await;
-    assert!(world.checkpoint().intent.is_some(), "the first POST may have been accepted");
+    assert!(world.checkpoint().slot.intent().is_some(), "the first POST may have been accepted");
     process.good().await;
     world.nothing_is_lost();
     world.is_sound();

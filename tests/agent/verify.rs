@@ -6,7 +6,7 @@ use crate::sink::Outcome;
 use crate::source::{BOTH, Order};
 use crate::world::{HOUR, MINUTE, World};
 use opship::agent::Trouble;
-use opship::flow::checkpoint::INTENT_TTL;
+use opship::flow::intent::INTENT_TTL;
 use opship::flow::redact::Redact;
 use std::time::Duration;
 

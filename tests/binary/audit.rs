@@ -121,7 +121,7 @@ impl Audit {
 
     /// Batches in doubt.
     pub fn doubts(&self) -> u64 {
-        self.feeds.iter().map(|feed| feed.checkpoint.in_doubt.batches).sum()
+        self.feeds.iter().map(|feed| feed.checkpoint.slot.in_doubt().batches).sum()
     }
 
     #[track_caller]
@@ -129,8 +129,8 @@ impl Audit {
         let compared = &self.compared;
         assert!(compared.lost == 0 && compared.invented == 0 && compared.generated > 0, "{compared:?}");
         for FeedAudit { copies, untraceable, checkpoint } in &self.feeds {
-            let (stream, in_doubt) = (checkpoint.stream, &checkpoint.in_doubt);
-            assert!(checkpoint.intent.is_none(), "{stream}: {:?}", checkpoint.intent);
+            let (stream, in_doubt) = (checkpoint.stream, &checkpoint.slot.in_doubt());
+            assert!(checkpoint.slot.intent().is_none(), "{stream}: {:?}", checkpoint.slot.intent());
             assert!(untraceable.is_empty(), "{stream}: {untraceable:?}");
             assert!(*copies <= in_doubt.rows, "{stream}: {copies} copies, in doubt {in_doubt:?}");
             assert!(*copies <= in_doubt.batches * 500, "{stream}: {copies} copies, in doubt {in_doubt:?}");

@@ -211,7 +211,7 @@ impl Round {
         let mut has_intent = false;
         for stream in Stream::ALL {
             match checkpoints.load(&feed(stream)).await.unwrap() {
-                Found::Good(loaded) => has_intent |= loaded.checkpoint.intent.is_some(),
+                Found::Good(loaded) => has_intent |= loaded.checkpoint.slot.intent().is_some(),
                 Found::Nothing { previous: None } => {}
                 other => panic!("seed {}: a kill left {other:?}", self.seed),
             }
@@ -245,10 +245,10 @@ impl Round {
         audit.assert_sound();
         let doubts_max = kills + self.world.doubtful_posts() as u64;
         for feed in &audit.feeds {
-            let (doubts, copies) = (feed.checkpoint.in_doubt.batches, feed.copies);
+            let (doubts, copies) = (feed.checkpoint.slot.in_doubt().batches, feed.copies);
             assert!(doubts <= doubts_max, "seed {seed}: {doubts} doubts of a feed after {doubts_max} causes");
             assert!(copies <= doubts_max * BATCH_ROWS, "seed {seed}: {copies} copies of a feed, {doubts_max} causes");
-            assert_eq!(feed.checkpoint.in_doubt.gone, 0, "seed {seed}");
+            assert_eq!(feed.checkpoint.slot.in_doubt().gone, 0, "seed {seed}");
         }
         self.world.sim.world().shift_clock(chrono::TimeDelta::seconds(2));
         let again = self.world.once().await.exits(0);

@@ -26,7 +26,7 @@ impl World {
 
     /// Rows of one event beyond the first that the checkpoint has foreseen.
     async fn foreseen(&self) -> u64 {
-        self.checkpoint(Stream::AuditEvents).await.in_doubt.rows
+        self.checkpoint(Stream::AuditEvents).await.slot.in_doubt().rows
     }
 
     async fn assert_copies(&self, copies: u64) {
@@ -49,7 +49,7 @@ async fn a_letter_is_replayed_whole_after_the_repair_and_its_copy_is_in_the_ledg
     assert_eq!((&stub["aux_info"], &whole["aux_info"]), (&Value::Null, &json!(MARK)));
     assert!(stub["details"]["opship"]["stub"].is_string() && whole["object_details"]["part3"].is_string());
     world.assert_copies(1).await;
-    let doubt = &world.checkpoint(Stream::AuditEvents).await.in_doubt;
+    let doubt = world.checkpoint(Stream::AuditEvents).await.slot.in_doubt().clone();
     assert_eq!((doubt.rows, doubt.batches, doubt.last[0].attempt), (1, 1, 2));
     assert!(doubt.last[0].why.contains("replayed"), "{doubt:?}");
     let left = world.letters().await;
@@ -75,7 +75,10 @@ async fn a_letter_that_is_refused_again_stays_with_the_new_reason_and_leaves_no_
     assert!(why.contains("replayed") && why.contains("413"), "{why}");
     assert_eq!(world.rows_of(UUIDS[0]).len(), 1, "the stub alone");
     let after = world.checkpoint(Stream::AuditEvents).await;
-    assert_eq!((after.intent, after.in_doubt, after.totals), (None, before.in_doubt, before.totals));
+    assert_eq!(
+        (after.slot.intent(), after.slot.in_doubt(), after.totals),
+        (None, before.slot.in_doubt(), before.totals)
+    );
     world.sim.world().clear_faults();
     world.replay(&[UUIDS[0]], 0).await;
     world.assert_copies(1).await;
@@ -139,7 +142,7 @@ async fn a_replay_without_the_role_says_so_and_changes_nothing() {
     assert!(outcomes[0]["said"].as_str().unwrap().contains("Monitoring Metrics Publisher"), "{outcomes:?}");
     assert!(outcomes[1]["said"].as_str().unwrap().contains("not tried"), "{outcomes:?}");
     let after = world.checkpoint(Stream::AuditEvents).await;
-    assert_eq!((after.intent, after.in_doubt.rows), (None, 0));
+    assert_eq!((after.slot.intent(), after.slot.in_doubt().rows), (None, 0));
     assert_eq!(world.letters().await.iter().map(|letter| letter["why"].clone()).collect::<Vec<_>>(), before);
     world.sim.world().grant_role();
     world.replay(&["--all"], 0).await;

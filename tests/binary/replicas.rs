@@ -53,7 +53,7 @@ async fn side_by_side(kind: Kind, processes: usize) {
     println!("{processes} processes, {kind:?}, {KILLS} killed: {} doubts, {:?}", audit.doubts(), audit.compared);
     audit.assert_sound();
     for feed in &audit.feeds {
-        let (doubts, copies) = (feed.checkpoint.in_doubt.batches, feed.copies);
+        let (doubts, copies) = (feed.checkpoint.slot.in_doubt().batches, feed.copies);
         assert!(copies <= doubts * BATCH_ROWS, "{copies} copies of a feed after {doubts} doubts");
     }
 }

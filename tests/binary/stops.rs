@@ -56,7 +56,7 @@ impl World {
         for stream in Stream::ALL {
             match checkpoints.load(&feed(stream)).await.unwrap() {
                 Found::Good(loaded) => {
-                    let intent = loaded.checkpoint.intent;
+                    let intent = loaded.checkpoint.slot.intent();
                     assert!(intent.is_none(), "request {number} left {intent:?}");
                 }
                 Found::Nothing { previous: None } => {}
