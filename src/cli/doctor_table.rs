@@ -36,7 +36,9 @@ pub(super) fn columns(config: &Config, outside: &Arc<Outside>, rule: &Pending) -
 fn unread(table: &str, error: &TableError) -> Finding {
     if error.is_about_the_plan() {
         return Finding::warn(
-            format!("{table} is of another plan than Analytics: rows are kept, and no rule, alert or reconciliation sees them"),
+            format!(
+                "{table} is of another plan than Analytics: rows are kept, and no rule, alert or reconciliation sees them"
+            ),
             error.remedy.unwrap_or_default(),
         );
     }

@@ -57,7 +57,8 @@ pub fn destinations() -> Vec<Case> {
             0,
             &["another plan than Analytics", "Manage table"],
             file(|world| {
-                let message = "UnsupportedApiQueryValidationError: Query of Basic Logs table is not supported with the API";
+                let message =
+                    "UnsupportedApiQueryValidationError: Query of Basic Logs table is not supported with the API";
                 let refusal = Refusal { message: Some(message.into()), ..Refusal::status(400) };
                 world.fault(Fault::new(Target::Query, What::Status(refusal)));
             }),
