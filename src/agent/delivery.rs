@@ -1,6 +1,6 @@
 //! intend, deliver, record, commit: one batch from a won intent to a moved position.
 
-use super::again::{Pick, Way};
+use super::again::Way;
 use super::blame::{Blame, Met};
 use super::packing::Packing;
 use super::parcel::{Parcel, withdraw_unposted};
@@ -42,7 +42,7 @@ impl Feed {
         }
         self.go_on()?;
         self.prove_ledger_once(&parcel.batch.keys()).await?;
-        let (owner, date) = (self.checkpoints.owner().to_owned(), self.date);
+        let owner = self.checkpoints.owner().to_owned();
         let cp = &mut self.position()?.cp;
         if !parcel.is_in_doubt() {
             withdraw_unposted(cp);
@@ -51,7 +51,6 @@ impl Feed {
         let rows: Vec<_> = parcel.batch.rows.iter().map(|row| (row.key, row.timestamp)).collect();
         let mut intent = Intent::new(cp, parcel.kind, &rows, parcel.advance.clone(), &owner);
         intent.attempt = parcel.attempt;
-        parcel.doubt_of_known(&intent.batch_id, date).into_iter().for_each(|doubt| cp.in_doubt.add(doubt));
         cp.intent = Some(intent);
         if planted::is(Bug::PostWithoutIntent) {
             return Ok(());
@@ -296,12 +295,7 @@ impl Feed {
     }
 
     /// Moves the position in memory; the next write of the checkpoint, often the next intent, carries it.
-    pub(super) fn commit(
-        &mut self,
-        parcel: Parcel,
-        way: &mut Way<'_>,
-        packing: &mut Packing<'_, '_>,
-    ) -> Result<(), Trouble> {
+    pub(super) fn commit(&mut self, parcel: Parcel, way: &Way, packing: &mut Packing<'_, '_>) -> Result<(), Trouble> {
         let counted = std::mem::take(&mut packing.counted);
         (packing.shipped_any, packing.takes_rows) = (true, true);
         let rows = &parcel.batch.rows;
@@ -323,9 +317,6 @@ impl Feed {
             dead_letters: counted.dead_letters,
             date: (!is_of_old).then_some(self.date),
         });
-        if let Pick::These(wanted) = &mut way.pick {
-            rows.iter().for_each(|row| _ = wanted.remove(&row.key));
-        }
         let batch = Totals { read: shipped, shipped, late, batches: 1, ..Totals::default() };
         packing.drained.shipped += shipped;
         packing.drained.late += late;
