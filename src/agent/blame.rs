@@ -42,7 +42,7 @@ pub(super) enum Blame {
 }
 
 impl Met {
-    pub fn new(parcel: &Parcel) -> Self {
+    pub(super) fn new(parcel: &Parcel) -> Self {
         Self {
             begun: Instant::now(),
             attempts: 0,
