@@ -3,7 +3,7 @@
 mod accepts;
 mod access;
 mod feed;
-mod from_board;
+pub mod from_board;
 mod from_store;
 pub mod metrics;
 mod page;
@@ -16,7 +16,7 @@ mod server;
 pub mod status;
 
 pub use access::{Access, Lock};
-pub use from_board::{not_ready, public_summary, status_of};
+pub use from_board::public_summary;
 pub use from_store::{Asked, status_of_store};
 pub use routes::Pages;
-pub use server::{Admin, AdminError, start};
+pub use server::{Admin, start};

@@ -2,7 +2,7 @@
 
 pub mod account;
 mod account_panel;
-mod again;
+pub mod again;
 mod apart;
 mod backfill;
 mod blame;
@@ -36,7 +36,6 @@ mod trouble;
 mod verify;
 mod view;
 
-pub use again::{Pick, Range, RangePage};
 pub use backfill::Backfill;
 pub use position::Settings;
 pub use replay::Replayed;
@@ -230,11 +229,11 @@ impl Feed {
     }
 
     /// Ships what is new on a page and moves the position behind it: each verb of the flow once, in order.
-    async fn ship(&mut self, page: &Page<'_>, mut way: Way<'_>, tick: Tick<'_>) -> Result<Drained, Trouble> {
+    async fn ship(&mut self, page: &Page<'_>, way: Way, tick: Tick<'_>) -> Result<Drained, Trouble> {
         self.load_ledger(page.items.iter().map(|item| item.key)).await?;
         let shipped = self.position()?.cp.totals.shipped;
         self.ledger.tell_loss(shipped);
-        let (sorted, known) = self.sort(page, &way);
+        let sorted = self.sort(page);
         self.tell_conflicts(page, &sorted);
         self.tell_moved(sorted.moved.iter().filter_map(|place| page.items.get(*place)).map(|item| item.key));
         let (settings, account_uuid) = (self.settings.clone(), self.account.uuid());
@@ -242,7 +241,7 @@ impl Feed {
         while let Some(batch) = packing.next_batch() {
             let is_last = packing.is_done() || planted::is(Bug::EachBatchMoves);
             let advance = way.advance.clone().filter(|_| is_last);
-            let mut parcels = VecDeque::from([Parcel::new(batch, way.origin.kind(), advance).knowing(known.clone())]);
+            let mut parcels = VecDeque::from([Parcel::new(batch, way.origin.kind(), advance)]);
             while let Some(parcel) = parcels.pop_front() {
                 self.keep_dead_letters(&mut packing).await?;
                 self.intend(&parcel).await?;
@@ -252,7 +251,7 @@ impl Feed {
                 match self.deliver(&parcel, tick).await? {
                     Delivered::Accepted => {
                         self.record(&parcel).await?;
-                        self.commit(&parcel, &mut way, &mut packing)?;
+                        self.commit(&parcel, &way, &mut packing)?;
                     }
                     Delivered::Refused(error) => {
                         self.retry_smaller(parcel, &error, &mut packing, &mut parcels).await?;
@@ -273,7 +272,7 @@ impl Feed {
         }
         let origin = self.see(&page, by, answer.date)?;
         let advance = origin.advance_behind(&page, answer.date);
-        let way = Way { origin, advance, pick: Pick::Unknown, why: "" };
+        let way = Way { origin, advance };
         let next = self.prefetch(&page, origin, length);
         let (shipped, next) = tokio::join!(self.ship(&page, way, tick), next);
         let items = page.items.len();

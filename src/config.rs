@@ -14,7 +14,7 @@ mod sketch;
 mod values;
 
 pub use load::{ConfigFile, Need, load};
-pub use problem::{ConfigError, Problem};
+pub use problem::ConfigError;
 pub use sketch::as_written;
 
 use crate::flow::{AccountName, Stream, Time};

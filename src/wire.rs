@@ -200,6 +200,7 @@ impl Outside {
             allow: Allow::from(&self.config.delivery),
             secrets: self.secrets.clone(),
             client: self.either(),
+            deadline: crate::http::REQUEST_DEADLINE,
         })))
     }
 

@@ -186,6 +186,104 @@ fn no_path_climbs_out_of_its_room() {
     none("say `crate::` where another room is meant", &broken);
 }
 
+/// The attribute of `lib.rs` by which the rooms that are open are judged.
+const OPEN: &str = r#"#![cfg_attr(feature = "testing", warn(unreachable_pub))]"#;
+
+/// Where the feature `testing` may change more than which rooms are open: the machine code would be another one.
+fn misplaced(path: &str, text: &str) -> Vec<String> {
+    let told = |number: usize, line: &str| format!("{path}:{}: {}", number + 1, line.trim());
+    let lines: Vec<&str> = text.lines().collect();
+    let mut broken = Vec::new();
+    for (number, line) in lines.iter().enumerate() {
+        let mut next = lines.iter().skip(number + 1).skip_while(|line| line.starts_with("#["));
+        let module = next.next().and_then(|line| line.strip_suffix(';')).unwrap_or_default();
+        let fits = match *line {
+            r#"#[cfg(feature = "testing")]"# => module.starts_with("pub mod "),
+            r#"#[cfg(not(feature = "testing"))]"# => module.starts_with("mod "),
+            line if line == OPEN || !line.contains(concat!("\"tes", "ting\"")) => continue,
+            _ => false,
+        };
+        if path != "src/lib.rs" || !fits {
+            broken.push(told(number, line));
+        }
+    }
+    broken
+}
+
+/// The modules of `lib.rs` that are not both: open to the tests, and private in the program that ships.
+fn one_sided(text: &str) -> Vec<String> {
+    let lines: Vec<&str> = text.lines().collect();
+    let (mut open, mut closed, mut broken) = (Vec::new(), Vec::new(), Vec::new());
+    for (number, line) in lines.iter().enumerate() {
+        let above = lines.get(..number).unwrap_or_default().iter().rev();
+        let attributes: Vec<&str> = above.take_while(|line| line.starts_with("#[")).copied().collect();
+        match (line.strip_prefix("pub mod "), line.strip_prefix("mod ")) {
+            (Some(name), _) if attributes.contains(&r#"#[cfg(feature = "testing")]"#) => open.push(name),
+            (_, Some(name)) if attributes.contains(&r#"#[cfg(not(feature = "testing"))]"#) => closed.push(name),
+            (None, None) => {}
+            _ => broken.push((*line).to_owned()),
+        }
+    }
+    broken.extend(open.iter().filter(|name| !closed.contains(name)).map(|name| format!("pub mod {name}")));
+    broken.extend(closed.iter().filter(|name| !open.contains(name)).map(|name| format!("mod {name}")));
+    broken
+}
+
+/// Targets that cargo leaves out in silence where a feature is off.
+fn skipped_targets(manifest: &str) -> Vec<&str> {
+    manifest.lines().filter(|line| line.trim_start().starts_with(concat!("required", "-features"))).collect()
+}
+
+#[test]
+fn the_feature_testing_opens_rooms_and_does_nothing_else() {
+    let rust = files(&root()).into_iter().filter(|(path, _)| path.ends_with(".rs") && path != "tests/tidy.rs");
+    let misplaced: Vec<String> = rust.flat_map(|(path, text)| misplaced(&path, &text)).collect();
+    none("the feature stands in src/lib.rs alone, before modules", &misplaced);
+    let lib = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    assert!(lib.lines().any(|line| line == OPEN), "src/lib.rs no longer judges what is reachable");
+    none("each module is private in the program that ships, and open to the tests", &one_sided(&lib));
+}
+
+#[test]
+fn no_target_is_left_out_where_a_feature_is_off() {
+    for manifest in ["Cargo.toml", "fuzz/Cargo.toml"] {
+        let text = fs::read_to_string(root().join(manifest)).unwrap();
+        assert_eq!(skipped_targets(&text), [""; 0], "{manifest}");
+    }
+}
+
+#[test]
+fn a_feature_that_does_more_than_open_rooms_is_seen() {
+    let good = r#"#![cfg_attr(feature = "testing", warn(unreachable_pub))]
+#[cfg(not(feature = "testing"))]
+#[expect(dead_code, reason = "tests")]
+mod sim;
+#[cfg(feature = "testing")]
+pub mod sim;
+"#;
+    let seen = |text: &str| (misplaced("src/lib.rs", text).len(), one_sided(text).len());
+    assert_eq!(seen(good), (0, 0));
+    assert_eq!(misplaced("src/sim.rs", good).len(), 2, "in another file");
+    for (bad, seen_in) in [
+        (good.replace("\npub mod sim;", "\npub fn sim() {}"), (1, 1)),
+        (good.replace("\nmod sim;", "\nconst SIM: bool = false;"), (1, 1)),
+        (good.replace("\npub mod sim;", "\nmod sim;"), (1, 2)),
+        (good.replace("\n#[cfg(feature = \"testing\")]", ""), (0, 2)),
+        (
+            good.replace("#[cfg(feature", "#[cfg(any(test, feature").replace("testing\")]\npub", "testing\"))]\npub"),
+            (1, 2),
+        ),
+        (good.to_owned() + "pub mod agent;\n", (0, 1)),
+        (good.to_owned() + "const IS_OPEN: bool = cfg!(feature = \"testing\");\n", (1, 0)),
+    ] {
+        assert_eq!(seen(&bad), seen_in, "{bad}");
+    }
+    assert_eq!(
+        skipped_targets(&format!("[[test]]\nname = \"a\"\n{} = [\"x\"]\n", concat!("required", "-features"))).len(),
+        1
+    );
+}
+
 #[test]
 fn every_file_says_its_job_and_stays_short() {
     let (mut broken, mut long) = (Vec::new(), Vec::new());

@@ -2,7 +2,7 @@
 
 use crate::json;
 use opship::flow::decode::{self, COLUMNS, Item, column_of};
-use opship::flow::{CURSOR_BYTES_MAX, EventId, Hour, scan};
+use opship::flow::{CURSOR_BYTES_MAX, EventId, Hour, page, scan};
 use serde_json::value::RawValue;
 
 pub fn check(data: &[u8]) {
@@ -35,7 +35,7 @@ fn a_page_is_read_as_its_json_says(text: &str) {
         "null" => Some(Vec::new()),
         list => serde_json::from_str::<Vec<&RawValue>>(list).ok(),
     });
-    let items = items.filter(|items| items.len() <= decode::ITEMS_MAX);
+    let items = items.filter(|items| items.len() <= page::ITEMS_MAX);
     let (Some(cursor), Some(has_more), Some(items)) = (cursor, has_more, items) else {
         assert!(page.is_err(), "an answer without cursor, has_more or a list is a failed request");
         return;

@@ -12,7 +12,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 const TOLD_AGAIN: Duration = Duration::from_secs(600);
 
 /// How accepting has gone.
-pub struct Accepts {
+pub(super) struct Accepts {
     listen: SocketAddr,
     failing: Option<Failing>,
 }
@@ -25,18 +25,18 @@ struct Failing {
 
 /// What to do before the next one is accepted.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Next {
+pub(super) enum Next {
     Go,
     Pause(Duration),
 }
 
 impl Accepts {
-    pub fn new(listen: SocketAddr) -> Self {
+    pub(super) fn new(listen: SocketAddr) -> Self {
         Self { listen, failing: None }
     }
 
     /// `error`: how the last accept failed, if it did.
-    pub fn judge(&mut self, error: Option<io::Error>) -> Next {
+    pub(super) fn judge(&mut self, error: Option<io::Error>) -> Next {
         let Some(error) = error else {
             if let Some(failing) = self.failing.take() {
                 let after_s = failing.since.elapsed().as_secs();

@@ -14,7 +14,7 @@ const GOOD_FOR_TICKS: u32 = 2;
 const RETRYING_FOR: Duration = Duration::from_secs(30);
 
 /// What a feed is told from.
-pub struct Seen<'a> {
+pub(super) struct Seen<'a> {
     pub id: &'a FeedId,
     pub view: &'a View,
     pub board: &'a Board,
@@ -24,7 +24,7 @@ pub struct Seen<'a> {
 }
 
 impl Seen<'_> {
-    pub fn health(&self) -> Health {
+    pub(super) fn health(&self) -> Health {
         let View { phase, left, last_good, .. } = self.view;
         let waits_for = self.notice().map(|notice| notice.waiting);
         match (phase, waits_for) {
@@ -56,7 +56,7 @@ impl Seen<'_> {
     /// Why the feed may not be called ready. A tick that takes long is no reason while pages and batches go through; what a person
     /// must repair is one at once, and health rows that are refused have had their second try. A batch in doubt that waits for its
     /// look-up, as `delivery.on_in_doubt` asks, has its time from the start on: that most often ends by itself.
-    pub fn not_ready(&self) -> Option<String> {
+    pub(super) fn not_ready(&self) -> Option<String> {
         let Self { view, board, .. } = *self;
         match self.health() {
             Health::Standby => return None,
@@ -92,7 +92,7 @@ impl Seen<'_> {
     }
 
     /// What the feed waits for and why.
-    pub fn reason(&self) -> Option<String> {
+    pub(super) fn reason(&self) -> Option<String> {
         let view = self.view;
         if let Some(notice) = self.notice() {
             return Some(format!("waits for {}: {}", notice.waiting, notice.what));
@@ -112,7 +112,7 @@ impl Seen<'_> {
     }
 
     /// The same in a word of ours.
-    pub fn waits_for(&self) -> Option<Waiting> {
+    pub(super) fn waits_for(&self) -> Option<Waiting> {
         let notice = self.notice().map(|notice| notice.waiting);
         let retrying = self.view.retrying.as_ref();
         notice.or_else(|| retrying.map(|retrying| retrying.waiting))
@@ -132,7 +132,7 @@ impl Seen<'_> {
         moment.shown(self.now).format("%Y-%m-%d %H:%M:%SZ").to_string()
     }
 
-    pub fn status(&self) -> FeedStatus {
+    pub(super) fn status(&self) -> FeedStatus {
         let Seen { id, view, board, now, .. } = *self;
         let standing = view.standing.as_ref();
         let totals = standing.map(|standing| standing.totals.clone()).unwrap_or_default();
@@ -165,7 +165,7 @@ impl Seen<'_> {
     }
 }
 
-pub fn doubt(doubt: &crate::flow::totals::Doubt) -> DoubtStatus {
+pub(super) fn doubt(doubt: &crate::flow::totals::Doubt) -> DoubtStatus {
     DoubtStatus {
         batch_id: doubt.batch_id.clone(),
         rows: doubt.rows,
@@ -175,7 +175,7 @@ pub fn doubt(doubt: &crate::flow::totals::Doubt) -> DoubtStatus {
     }
 }
 
-pub fn intent(standing: &Standing) -> Option<IntentStatus> {
+pub(super) fn intent(standing: &Standing) -> Option<IntentStatus> {
     standing.intent.as_ref().map(|intent| IntentStatus {
         batch_id: intent.batch_id.clone(),
         kind: kind(intent.kind).into(),

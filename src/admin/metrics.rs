@@ -14,31 +14,21 @@ pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
 /// A metric as it is documented in `docs/METRICS.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Named {
-    pub name: &'static str,
-    pub kind: Kind,
-    pub labels: &'static str,
-    pub unit: &'static str,
-    pub help: &'static str,
+struct Named {
+    name: &'static str,
+    kind: Kind,
+    labels: &'static str,
+    unit: &'static str,
+    help: &'static str,
     /// What to alert on; empty where the metric is for looking at.
-    pub alert: &'static str,
+    alert: &'static str,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+enum Kind {
     Counter,
     Gauge,
     Histogram,
-}
-
-impl Kind {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Counter => "counter",
-            Self::Gauge => "gauge",
-            Self::Histogram => "histogram",
-        }
-    }
 }
 
 const FEED: &str = "account, stream";
@@ -49,7 +39,8 @@ macro_rules! metrics {
             name: $name, kind: Kind::$kind, labels: $labels, unit: $unit, help: $help, alert: $alert,
         };)*
         /// Every metric there is.
-        pub const METRICS: &[Named] = &[$($id),*];
+        #[cfg(test)]
+        const METRICS: &[Named] = &[$($id),*];
     };
 }
 
@@ -283,3 +274,7 @@ fn of_doubt(samples: &mut Samples, id: &FeedId, view: &View) {
         samples.put(metric, &labels(id), value as f64);
     }
 }
+
+#[cfg(test)]
+#[path = "metrics_tests.rs"]
+mod tests;

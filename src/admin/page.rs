@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 const STYLE: &str = include_str!("page/style.css");
 const SCRIPT: &str = concat!(include_str!("page/view.js"), include_str!("page/link.js"));
 
-pub const HTML: &str = concat!(
+pub(super) const HTML: &str = concat!(
     "<!doctype html>\n<html lang=\"en\" data-theme=\"auto\">\n<head>\n<meta charset=\"utf-8\">\n",
     "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>opship</title>\n",
     "<link rel=\"icon\" href=\"data:,\">\n<style>",
@@ -21,7 +21,7 @@ pub const HTML: &str = concat!(
 );
 
 /// The Content-Security-Policy of the page: this style, this script, the icon of its tab, and requests to where it came from.
-pub fn policy() -> String {
+pub(super) fn policy() -> String {
     let hash = |text: &str| format!("'sha256-{}'", BASE64_STANDARD.encode(Sha256::digest(text)));
     format!(
         "default-src 'none'; style-src {}; script-src {}; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \

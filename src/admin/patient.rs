@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 /// A stream whose writes fail once none has got through for `patience`.
-pub struct Patient<S, T> {
+pub(super) struct Patient<S, T> {
     stream: S,
     patience: Duration,
     /// Told when a write begins to wait, and when it waits no more.
@@ -18,7 +18,7 @@ pub struct Patient<S, T> {
 }
 
 impl<S, T: Fn(bool)> Patient<S, T> {
-    pub fn new(stream: S, patience: Duration, tell: T) -> Self {
+    pub(super) fn new(stream: S, patience: Duration, tell: T) -> Self {
         Self { stream, patience, tell, deadline: None }
     }
 

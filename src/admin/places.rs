@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 /// What a connection on this place may ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     /// Whatever there is.
     Ordinary,
     /// One probe: every ordinary place is busy.
@@ -14,7 +14,7 @@ pub enum Kind {
 }
 
 /// Every place there is.
-pub struct Places {
+pub(super) struct Places {
     ordinary_max: usize,
     kept_max: usize,
     seats: Mutex<Vec<Arc<Seat>>>,
@@ -38,13 +38,13 @@ struct Doing {
 }
 
 /// A place that is taken until it is dropped.
-pub struct Place {
+pub(super) struct Place {
     seat: Arc<Seat>,
     places: Arc<Places>,
 }
 
 /// An answer on its way; until it is dropped the connection is not idle.
-pub struct Answering(Arc<Seat>);
+pub(super) struct Answering(Arc<Seat>);
 
 impl Seat {
     fn doing(&self) -> MutexGuard<'_, Doing> {
@@ -64,7 +64,7 @@ impl Seat {
 }
 
 impl Places {
-    pub fn new(ordinary_max: usize, kept_max: usize) -> Arc<Self> {
+    pub(super) fn new(ordinary_max: usize, kept_max: usize) -> Arc<Self> {
         Arc::new(Self { ordinary_max, kept_max, seats: Mutex::default() })
     }
 
@@ -73,7 +73,7 @@ impl Places {
     }
 
     /// A place, at once: a free one, else that of whoever is idle longest, else one that is kept for probes.
-    pub fn take(self: &Arc<Self>) -> Place {
+    pub(super) fn take(self: &Arc<Self>) -> Place {
         let mut seats = self.seats();
         let count = |seats: &[Arc<Seat>], kind| seats.iter().filter(|seat| seat.kind == kind).count();
         let is_free = count(&seats, Kind::Ordinary) < self.ordinary_max || oust(&mut seats, Kind::Ordinary, false);
@@ -89,7 +89,7 @@ impl Places {
     }
 
     /// Closes the connection that is idle longest, whatever its place.
-    pub fn make_room(&self) {
+    pub(super) fn make_room(&self) {
         let mut seats = self.seats();
         _ = oust(&mut seats, Kind::Ordinary, false) || oust(&mut seats, Kind::Kept, false);
     }
@@ -106,22 +106,22 @@ fn oust(seats: &mut Vec<Arc<Seat>>, kind: Kind, busy_too: bool) -> bool {
 }
 
 impl Place {
-    pub fn kind(&self) -> Kind {
+    pub(super) fn kind(&self) -> Kind {
         self.seat.kind
     }
 
     /// Returns when the place is another's.
-    pub async fn gone(&self) {
+    pub(super) async fn gone(&self) {
         self.seat.gone.cancelled().await;
     }
 
-    pub fn answering(&self) -> Answering {
+    pub(super) fn answering(&self) -> Answering {
         self.seat.change(|doing| doing.answers += 1);
         Answering(self.seat.clone())
     }
 
     /// For the stream below: the client takes nothing, or takes again.
-    pub fn blocks(&self) -> impl Fn(bool) + Send + use<> {
+    pub(super) fn blocks(&self) -> impl Fn(bool) + Send + use<> {
         let seat = self.seat.clone();
         move |blocked| seat.change(|doing| doing.blocked = blocked)
     }

@@ -2,7 +2,7 @@
 
 /// Absent where it cannot be told.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Used {
+pub(super) struct Used {
     pub cpu_seconds: Option<f64>,
     pub memory_bytes: Option<f64>,
     pub fds: Option<f64>,
@@ -12,7 +12,7 @@ pub struct Used {
 /// Clock ticks a second in `/proc/self/stat`: 100 on every Linux that Rust runs on.
 const TICKS: f64 = 100.0;
 
-pub fn used() -> Used {
+pub(super) fn used() -> Used {
     let read = |name: &str| std::fs::read_to_string(format!("/proc/self/{name}")).ok();
     Used {
         cpu_seconds: read("stat").and_then(|stat| cpu_seconds(&stat)),

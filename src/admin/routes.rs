@@ -104,7 +104,7 @@ impl Pages {
 }
 
 /// The answer to one request, by the place of its connection. Its body is never read.
-pub fn answer<B>(pages: &Arc<Pages>, request: &Request<B>, kind: Kind) -> Response<Body> {
+pub(super) fn answer<B>(pages: &Arc<Pages>, request: &Request<B>, kind: Kind) -> Response<Body> {
     let mut response = refusal(pages, request, kind).unwrap_or_else(|route| show(pages, route, request.headers()));
     let headers = response.headers_mut();
     headers.entry(CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static(NOTHING));

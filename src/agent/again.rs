@@ -7,14 +7,12 @@ use super::trouble::{Trouble, chain};
 use super::{Drained, Feed, Tick};
 use crate::flow::decode::{self, Page};
 use crate::flow::dedupe::{self, Sorted};
-use crate::flow::intent::Known;
 use crate::flow::retry::Pace;
 use crate::flow::{Cursor, EventKey, Time};
 use crate::source::{Lane, PageRequest};
 use crate::store::checkpoints::Found;
 use bytes::Bytes;
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -27,22 +25,11 @@ const MALFORMED_MAX: u32 = 3;
 /// A checkpoint written so recently belongs to a process that lives.
 const COMPANY: Duration = Duration::from_secs(10 * 60);
 
-/// Which events of a page are shipped.
-#[derive(Debug)]
-pub enum Pick<'a> {
-    /// Those that the ledger does not know.
-    Unknown,
-    /// Exactly these, whatever the ledger knows. What was shipped is taken out.
-    These(&'a mut HashSet<EventKey>),
-}
-
 /// How a page came here, and what becomes of it.
-pub(super) struct Way<'a> {
+pub(super) struct Way {
     pub origin: Origin,
     /// How the position moves behind the page; none: it stays.
     pub advance: Option<crate::flow::checkpoint::Advance>,
-    pub pick: Pick<'a>,
-    pub why: &'a str,
 }
 
 /// A range of event time on its way through the source's pages.
@@ -124,29 +111,16 @@ impl Feed {
         Trouble::Halted { what, remedy }
     }
 
-    /// Ships what is picked of a page, under intents that move nothing: neither cursor nor watermark nor mark. [`Feed::open`] comes
-    /// before each. Returns when everything is committed.
-    ///
-    /// What the ledger knows and is shipped all the same may stand in the table already: its batch has an attempt above the one known,
-    /// and a doubt that says `why`.
+    /// Ships what the ledger does not know of a page, under intents that move nothing: neither cursor nor watermark nor mark.
+    /// [`Feed::open`] comes before each. Returns when everything is committed.
     ///
     /// # Errors
-    /// As [`Feed::drain`]. What was accepted until then is recorded, and the same page can be shipped again. What is left of
-    /// [`Pick::These`] then was not confirmed: a recovery takes an id that the ledger knows for shipped, and posts it no more.
-    pub async fn ship_picked(
-        &mut self,
-        body: &[u8],
-        pick: Pick<'_>,
-        why: &str,
-        tick: Tick<'_>,
-    ) -> Result<Drained, Trouble> {
+    /// As [`Feed::drain`]. What was accepted until then is recorded, and the same page can be shipped again.
+    pub async fn ship_page(&mut self, body: &[u8], tick: Tick<'_>) -> Result<Drained, Trouble> {
         let (text, _) = decode::text(body);
-        let mut page = decode::page(&text).map_err(Trouble::Malformed)?;
-        if let Pick::These(wanted) = &pick {
-            page.items.retain(|item| wanted.contains(&item.key));
-        }
+        let page = decode::page(&text).map_err(Trouble::Malformed)?;
         let origin = Origin { by: By::Range, late_before: None };
-        let shipped = self.ship(&page, Way { origin, advance: None, pick, why }, tick).await;
+        let shipped = self.ship(&page, Way { origin, advance: None }, tick).await;
         let (outcome, drained) = match shipped {
             Ok(drained) => (Ok(()), drained),
             Err(trouble) => (Err(trouble), Drained::default()),
@@ -219,20 +193,10 @@ impl Feed {
         }
     }
 
-    /// What of a page is new, and which of that the ledger knows all the same.
-    pub(super) fn sort(&mut self, page: &Page<'_>, way: &Way<'_>) -> (Sorted, Option<Arc<Known>>) {
-        if matches!(way.pick, Pick::Unknown) {
-            let mut sorted = dedupe::sort(&page.items, |key| self.ledger.attempt(key).is_some());
-            self.notice_moved(page, &mut sorted);
-            return (sorted, None);
-        }
-        let known = self.known_by_ledger(page.items.iter().map(|item| item.key), way.why);
-        (dedupe::sort(&page.items, |_| false), known)
-    }
-
-    /// What the ledger knows of these, for a batch that ships them all the same.
-    pub(super) fn known_by_ledger(&self, keys: impl Iterator<Item = EventKey>, why: &str) -> Option<Arc<Known>> {
-        let attempts: HashMap<_, _> = keys.filter_map(|key| Some((key, self.ledger.attempt(&key)?))).collect();
-        (!attempts.is_empty()).then(|| Arc::new(Known { attempts, why: why.to_owned() }))
+    /// What of a page is new.
+    pub(super) fn sort(&mut self, page: &Page<'_>) -> Sorted {
+        let mut sorted = dedupe::sort(&page.items, |key| self.ledger.attempt(key).is_some());
+        self.notice_moved(page, &mut sorted);
+        sorted
     }
 }

@@ -1,6 +1,6 @@
 //! backfill: a range of event time, whatever the position is: read in windows of a day, shipped beside the live feed, resumed after a kill.
 
-use super::again::{Pick, Range, RangePage};
+use super::again::{Range, RangePage};
 use super::packing::Packing;
 use super::position::until_stopped;
 use super::trouble::Trouble;
@@ -23,7 +23,6 @@ const ROOM_EVERY: Duration = Duration::from_secs(10);
 const BUSY_LOOK: Duration = Duration::from_secs(1);
 /// How long it lets the live feed go first before it gives up.
 const BUSY_MAX: Duration = Duration::from_secs(3600);
-const WHY: &str = "backfill";
 
 /// What is asked for, and who looks on.
 pub struct Backfill<'a> {
@@ -130,7 +129,7 @@ impl Feed {
         let tick = Tick { standby_max: Duration::ZERO, ..tick };
         loop {
             let outcome = match (self.open(tick).await, page) {
-                (Ok(()), Some(page)) => self.ship_picked(&page.body, Pick::Unknown, WHY, tick).await,
+                (Ok(()), Some(page)) => self.ship_page(&page.body, tick).await,
                 (Ok(()), None) => Ok(Drained::default()),
                 (Err(trouble), _) => Err(trouble),
             };
@@ -155,7 +154,7 @@ impl Feed {
         Ok(())
     }
 
-    /// Counts what [`Feed::ship_picked`] would do, each event once.
+    /// Counts what [`Feed::ship_page`] would do, each event once.
     async fn would_ship(
         &mut self,
         page: &RangePage,

@@ -40,7 +40,7 @@ pub(super) enum Blame {
 }
 
 impl Met {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             begun: Instant::now(),
             attempts: 0,

@@ -1,12 +1,9 @@
 //! What each feed is doing and what it has done since the process started: written by the agent, read by the admin pages and the
 //! metrics. Nothing in the delivery depends on it.
 
-pub use super::account_panel::{AccountPanel, AccountView};
+pub use super::account_panel::AccountPanel;
 pub use super::moment::Moment;
-pub use super::view::{
-    Counts, LATENESS_BOUNDS, LedgerSize, MINUTES_MAX, Minute, NOTICES_MAX, Notice, OpenIntent, Phase, Retrying,
-    Standing, View,
-};
+pub use super::view::{LATENESS_BOUNDS, LedgerSize, Minute, Notice, Phase, Retrying, Standing, View};
 
 use super::Drained;
 use super::hurry::pause_asked_for;

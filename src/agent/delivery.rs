@@ -1,6 +1,6 @@
 //! intend, deliver, record, commit: one batch from a won intent to a moved position.
 
-use super::again::{Pick, Way};
+use super::again::Way;
 use super::blame::{Blame, Met};
 use super::packing::Packing;
 use super::parcel::Parcel;
@@ -280,12 +280,7 @@ impl Feed {
     }
 
     /// Moves the position in memory; the next write of the checkpoint, often the next intent, carries it.
-    pub(super) fn commit(
-        &mut self,
-        parcel: &Parcel,
-        way: &mut Way<'_>,
-        packing: &mut Packing<'_, '_>,
-    ) -> Result<(), Trouble> {
+    pub(super) fn commit(&mut self, parcel: &Parcel, way: &Way, packing: &mut Packing<'_, '_>) -> Result<(), Trouble> {
         let counted = std::mem::take(&mut packing.counted);
         (packing.shipped_any, packing.takes_rows) = (true, true);
         let rows = &parcel.batch.rows;
@@ -307,9 +302,6 @@ impl Feed {
             dead_letters: counted.dead_letters,
             date: (!is_of_old).then_some(self.date),
         });
-        if let Pick::These(wanted) = &mut way.pick {
-            rows.iter().for_each(|row| _ = wanted.remove(&row.key));
-        }
         let batch = Totals { read: shipped, shipped, late, batches: 1, ..Totals::default() };
         packing.drained.shipped += shipped;
         packing.drained.late += late;

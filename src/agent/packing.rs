@@ -42,7 +42,7 @@ pub(super) struct Packing<'p, 'a> {
 }
 
 impl<'p, 'a> Packing<'p, 'a> {
-    pub fn new(
+    pub(super) fn new(
         page: &'p Page<'a>,
         sorted: Sorted,
         stream: Stream,
@@ -82,7 +82,7 @@ impl<'p, 'a> Packing<'p, 'a> {
     }
 
     /// The next batch; `None` when every new item has been in one.
-    pub fn next_batch(&mut self) -> Option<Batch> {
+    pub(super) fn next_batch(&mut self) -> Option<Batch> {
         self.takes_rows = false;
         let mut batch = Batch::default();
         while let Some((place, row)) = self.held.take().or_else(|| self.next_row()) {
@@ -99,12 +99,12 @@ impl<'p, 'a> Packing<'p, 'a> {
     }
 
     /// Whether the batch handed out last was the page's last.
-    pub fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         self.left.is_empty() && self.held.is_none()
     }
 
     /// Originals to keep before their stubs are posted.
-    pub fn take_stubbed(&mut self) -> Vec<(EventKey, String, String)> {
+    pub(super) fn take_stubbed(&mut self) -> Vec<(EventKey, String, String)> {
         let stubbed = std::mem::take(&mut self.stubbed);
         let original = |place: usize| {
             let item = self.page.items.get(place)?;
@@ -114,7 +114,7 @@ impl<'p, 'a> Packing<'p, 'a> {
     }
 
     /// A batch of the stub alone, for a row that the sink refuses. Its original is kept with the first one that is tried.
-    pub fn stub_batch(&mut self, place: usize, size: Stub, error: &SinkError) -> Option<Batch> {
+    pub(super) fn stub_batch(&mut self, place: usize, size: Stub, error: &SinkError) -> Option<Batch> {
         let item = self.page.items.get(place)?;
         let mut row = Vec::new();
         if size == Stub::Ids {

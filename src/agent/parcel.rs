@@ -1,10 +1,13 @@
 //! parcel: a batch, or a part of one, on its way from its intent to its commit.
 
+use super::Feed;
+use crate::flow::EventKey;
 use crate::flow::checkpoint::Advance;
 use crate::flow::intent::{BatchKind, Known};
 use crate::flow::map::Stub;
 use crate::flow::pack::Batch;
 use crate::flow::suspicion::Sample;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Rows on their way, and what their arrival means. Attempts and doubts are the slot's.
@@ -22,21 +25,29 @@ pub(super) struct Parcel {
 }
 
 impl Parcel {
-    pub fn new(batch: Batch, kind: BatchKind, advance: Option<Advance>) -> Self {
+    pub(super) fn new(batch: Batch, kind: BatchKind, advance: Option<Advance>) -> Self {
         Self { batch, kind, advance, known: None, stub: None, is_suspect: false }
     }
 
-    pub fn knowing(self, known: Option<Arc<Known>>) -> Self {
+    pub(super) fn knowing(self, known: Option<Arc<Known>>) -> Self {
         Self { known, ..self }
     }
 
     /// What it is to a destination that refuses it.
-    pub fn sample(&self) -> Sample {
+    pub(super) fn sample(&self) -> Sample {
         match (self.stub, self.batch.rows.len()) {
             (Some(_), _) => Sample::Stub,
             (None, ..=1) => Sample::Alone,
             (None, _) if self.is_suspect => Sample::RowsOfARefusedBody,
             (None, _) => Sample::Rows,
         }
+    }
+}
+
+impl Feed {
+    /// What the ledger knows of these, for a batch that ships them all the same.
+    pub(super) fn known_by_ledger(&self, keys: impl Iterator<Item = EventKey>, why: &str) -> Option<Arc<Known>> {
+        let attempts: HashMap<_, _> = keys.filter_map(|key| Some((key, self.ledger.attempt(&key)?))).collect();
+        (!attempts.is_empty()).then(|| Arc::new(Known { attempts, why: why.to_owned() }))
     }
 }

@@ -104,7 +104,7 @@ impl Position {
         }
     }
 
-    pub fn needs_commit(&self) -> bool {
+    pub(super) fn needs_commit(&self) -> bool {
         self.unsaved_rows || Mark::of(&self.cp) != self.stored
     }
 }
@@ -384,11 +384,11 @@ fn fingerprints_known(stored: &Fingerprints, now: Fingerprints) -> Fingerprints 
 pub(super) struct Jitter(u64);
 
 impl Jitter {
-    pub fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub fn unit(&mut self) -> f64 {
+    pub(super) fn unit(&mut self) -> f64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

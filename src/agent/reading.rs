@@ -58,7 +58,7 @@ pub(super) enum By {
 }
 
 impl Origin {
-    pub fn kind(self) -> BatchKind {
+    pub(super) fn kind(self) -> BatchKind {
         match self.by {
             By::Cursor { .. } => BatchKind::Cursor,
             By::Sweep(Which::Overlap) => BatchKind::OverlapSweep,
@@ -76,7 +76,7 @@ impl Origin {
     }
 
     /// How the position moves when the page is done.
-    pub fn advance_behind(self, page: &Page<'_>, date: Time) -> Option<Advance> {
+    pub(super) fn advance_behind(self, page: &Page<'_>, date: Time) -> Option<Advance> {
         let cursor = page.cursor.clone();
         match self.by {
             By::Cursor { born } => {

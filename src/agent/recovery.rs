@@ -45,7 +45,7 @@ pub(super) struct Found {
 
 impl Found {
     /// A batch that is at hand, with its originals.
-    pub fn of(batch: Batch, originals: HashMap<EventKey, String>) -> Self {
+    pub(super) fn of(batch: Batch, originals: HashMap<EventKey, String>) -> Self {
         Self { originals, parts: VecDeque::from([batch]), ..Self::default() }
     }
 

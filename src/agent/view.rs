@@ -16,9 +16,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Troubles remembered per feed; older ones stand in the log.
-pub const NOTICES_MAX: usize = 20;
+const NOTICES_MAX: usize = 20;
 /// Minutes of history per feed.
-pub const MINUTES_MAX: usize = 6 * 60;
+const MINUTES_MAX: usize = 6 * 60;
 /// Upper bounds of the lateness histogram, seconds.
 pub const LATENESS_BOUNDS: [f64; 9] = [10.0, 60.0, 300.0, 900.0, 3600.0, 21_600.0, 86_400.0, 259_200.0, 604_800.0];
 
@@ -112,15 +112,8 @@ pub struct Retrying {
 /// What the checkpoint says.
 #[derive(Clone, Debug)]
 pub struct Standing {
-    pub seq: u64,
     pub written_at: Time,
-    pub floor: Time,
     pub watermark: Time,
-    pub sweep_mark: Time,
-    pub late_mark: Time,
-    pub late_at: Time,
-    pub overlap_sweep: bool,
-    pub late_sweep: bool,
     pub intent: Option<OpenIntent>,
     pub in_doubt: InDoubt,
     pub totals: Totals,
@@ -366,15 +359,8 @@ fn come_back_to(now: i64, minutes: &mut VecDeque<Minute>) {
 impl Standing {
     pub fn of(cp: &Checkpoint) -> Self {
         Self {
-            seq: cp.slot.seq(),
             written_at: cp.written_at,
-            floor: cp.floor,
             watermark: cp.watermark,
-            sweep_mark: cp.sweep_mark,
-            late_mark: cp.late_mark,
-            late_at: cp.late_at,
-            overlap_sweep: cp.overlap_sweep.is_some(),
-            late_sweep: cp.late_sweep.is_some(),
             intent: cp.slot.intent().map(|intent| OpenIntent {
                 batch_id: intent.batch_id().to_owned(),
                 kind: intent.kind(),

@@ -1,7 +1,7 @@
 //! Which hosts opship talks to: 1Password's and Azure's own, and the few it was told. Everything else is refused,
 //! so that a changed address cannot carry a bearer token away.
 
-use super::{Cloud, Config};
+use super::Cloud;
 use std::collections::BTreeSet;
 use url::{Host, Url};
 
@@ -27,16 +27,6 @@ pub struct HostRules {
     pub allow_insecure_loopback: bool,
     /// `HOST` or `HOST:PORT`, as [`allowed_host`] returns them.
     pub allow_hosts: BTreeSet<String>,
-}
-
-impl HostRules {
-    pub fn of(config: &Config) -> Self {
-        Self {
-            cloud: config.azure.cloud,
-            allow_insecure_loopback: config.delivery.allow_insecure_loopback,
-            allow_hosts: config.delivery.allow_hosts.clone(),
-        }
-    }
 }
 
 /// Addresses of the Events API, <https://developer.1password.com/docs/events-api/reference/#servers>.

@@ -1,6 +1,6 @@
 //! decode: the items of a page, one bad item never harming its neighbours. The page around them is read in `page.rs`.
 
-pub use super::page::{DecodeError, ITEMS_MAX, Page, page, page_after, text};
+pub use super::page::{DecodeError, Page, page, page_after, text};
 
 use super::scan::{self, Span};
 use super::{EventId, EventKey, Hour, Time};

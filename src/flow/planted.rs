@@ -76,44 +76,6 @@ pub enum Bug {
     TrustEmptyTable,
 }
 
-impl Bug {
-    /// Those that a feed's tick can show.
-    pub const OF_A_TICK: &[Self] = &[
-        Self::SkipLedger,
-        Self::RecordBeforeDeliver,
-        Self::CommitBeforeDeliver,
-        Self::LoseLastBatch,
-        Self::PostWithoutIntent,
-        Self::NoCompareAndSwap,
-        Self::RetireByEventTime,
-        Self::CollapseIds,
-        Self::SweepFromNow,
-        Self::LateSweepFromNow,
-        Self::MarkBeforeLastPage,
-        Self::ResetToNow,
-        Self::ResetToWatermark,
-        Self::BelieveTheFuture,
-        Self::EachBatchMoves,
-        Self::ForgetIntent,
-        Self::FailedReadIsGone,
-        Self::RecoverWithoutWindow,
-        Self::PartsForgetDoubt,
-        Self::SameAttemptAgain,
-        Self::ForgetDoubts,
-        Self::LostReplyIsNo,
-        Self::LostReplyIsYes,
-        Self::LoseSecondHalf,
-        Self::SplitMovesEarly,
-        Self::KeepStaleLedger,
-        Self::ShipRepeats,
-        Self::TakePageWithoutItems,
-        Self::BelieveEveryDate,
-        Self::SetAsideAtOnce,
-        Self::SkipEmptyFrame,
-        Self::IgnoreOwner,
-    ];
-}
-
 #[cfg(feature = "planted")]
 thread_local! {
     static PLANTED: std::cell::Cell<Option<Bug>> = const { std::cell::Cell::new(None) };

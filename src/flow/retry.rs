@@ -239,11 +239,6 @@ impl Pace {
         let unit = if unit.is_finite() { unit.clamp(0.0, 1.0) } else { 1.0 };
         interval.mul_f64(unit).max(at_least.unwrap_or_default())
     }
-
-    /// After a success: start again with the shortest wait.
-    pub fn reset(&mut self) {
-        self.0.reset();
-    }
 }
 
 impl Default for Pace {
@@ -390,8 +385,6 @@ mod tests {
                 assert!(wait.abs_diff(ceiling.mul_f64(unit)) < Duration::from_micros(1), "{unit} {attempt} {wait:?}");
             }
             assert_eq!(pace.next(unit, Some(RETRY_AFTER_MAX)), RETRY_AFTER_MAX);
-            pace.reset();
-            assert!(pace.next(unit, None) <= Pace::FIRST);
         }
         for odd in [f64::NAN, f64::INFINITY, -1.0, 2.0] {
             assert!(Pace::default().next(odd, None) <= Pace::FIRST);

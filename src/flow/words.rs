@@ -56,6 +56,7 @@ impl Words {
     }
 
     /// A message that repeats nothing.
+    #[cfg(test)]
     pub fn said(shape: Shape, message: &str) -> Self {
         Self::of(shape, message, &Hidden::default())
     }

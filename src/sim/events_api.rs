@@ -8,7 +8,7 @@ use super::history::delta;
 use super::page::{Items, Page, Place};
 use super::reply::Reply;
 use super::world::{World, held};
-use super::{EmptyCursor, ErrorStyle, OtherKeys};
+use super::{ErrorStyle, OtherKeys};
 use crate::flow::{Stream, Time};
 use axum::http::Method;
 use bytes::Bytes;
@@ -69,7 +69,6 @@ pub(super) fn refuse(world: &World, call: &Call, refusal: &Refusal) -> Reply {
     let version = match world.options.quirks.error_style {
         ErrorStyle::OfPath => call.head.version,
         ErrorStyle::V1 => Version::V1,
-        ErrorStyle::V2 => Version::V2,
     };
     let standard = match (status, version) {
         (400, _) => "Bad Request",
@@ -162,10 +161,7 @@ fn bookmark(world: &World, call: &Call, stream: Stream) -> Result<(Bookmark, Opt
         return Err(BadRequest);
     }
     if cursor.is_empty() {
-        return match world.options.quirks.empty_cursor {
-            EmptyCursor::Resets => Ok((reset(world, &Map::new(), stream)?, None)),
-            EmptyCursor::Refused => Err(BadRequest),
-        };
+        return Ok((reset(world, &Map::new(), stream)?, None));
     }
     let bookmark: Bookmark = world.seal.unwrap(cursor).ok_or(BadRequest)?;
     let lifetime = world.options.cursor_lifetime.map(delta);

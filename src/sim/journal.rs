@@ -7,9 +7,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 /// Oldest entries are dropped beyond this many.
-pub const JOURNAL_ENTRIES_MAX: usize = 50_000;
+pub(super) const JOURNAL_ENTRIES_MAX: usize = 50_000;
 /// Bytes of a request's body that an entry keeps.
-pub const JOURNAL_BODY_BYTES_MAX: usize = 2048;
+pub(super) const JOURNAL_BODY_BYTES_MAX: usize = 2048;
 
 /// One request.
 #[derive(Clone, Debug, Serialize)]

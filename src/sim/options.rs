@@ -24,16 +24,6 @@ pub enum ErrorStyle {
     #[default]
     OfPath,
     V1,
-    V2,
-}
-
-/// What `{"cursor": ""}` means.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum EmptyCursor {
-    /// A reset with every default.
-    #[default]
-    Resets,
-    Refused,
 }
 
 /// What other keys beside a cursor mean.
@@ -48,7 +38,6 @@ pub enum OtherKeys {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Quirks {
     pub error_style: ErrorStyle,
-    pub empty_cursor: EmptyCursor,
     pub other_keys: OtherKeys,
     /// An event exactly at `end_time` is left out.
     pub end_is_excluded: bool,

@@ -267,7 +267,7 @@ impl World {
         "Custom-OnePasswordEventLogs_CL"
     }
 
-    /// The last requests, oldest first; see [`super::JOURNAL_ENTRIES_MAX`].
+    /// The last requests, oldest first: the journal forgets older ones.
     pub fn journal(&self) -> Vec<Entry> {
         self.journal_from(0)
     }

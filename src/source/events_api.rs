@@ -7,7 +7,7 @@ use crate::config::{Account, ApiVersion};
 use crate::flow::identity::TokenHash;
 use crate::flow::words::Hidden;
 use crate::flow::{AccountName, Stream, Time, retry::Failure};
-use crate::http::{self, BODY_BYTES_MAX, REQUEST_DEADLINE};
+use crate::http::{self, BODY_BYTES_MAX};
 use crate::reload::{Renew, Renewed};
 use crate::secret::{SecretError, SecretReader};
 use async_trait::async_trait;
@@ -29,13 +29,14 @@ pub struct Setup {
     pub allow: Allow,
     pub secrets: Arc<dyn SecretReader>,
     pub client: http::Either,
+    /// For one request.
+    pub deadline: Duration,
 }
 
 /// One 1Password account at the Events API. All streams of the account share it, and with it the token and its request budget.
 pub struct EventsApi {
     setup: Setup,
     budget: Budget,
-    deadline: Duration,
     /// The token in use: read when first needed, forgotten when refused.
     credential: Mutex<Option<Arc<Credential>>>,
     /// Where the last token led.
@@ -101,20 +102,7 @@ impl EventsApi {
     pub fn new(setup: Setup) -> Self {
         let base = StdMutex::new(setup.account.events_url.as_ref().map(without_extras));
         let budget = Budget::new(time::Instant::now());
-        Self {
-            setup,
-            budget,
-            deadline: REQUEST_DEADLINE,
-            credential: Mutex::default(),
-            base,
-            last: StdMutex::default(),
-        }
-    }
-
-    /// The same with another deadline for one request.
-    #[must_use]
-    pub fn with_deadline(self, deadline: Duration) -> Self {
-        Self { deadline, ..self }
+        Self { setup, budget, credential: Mutex::default(), base, last: StdMutex::default() }
     }
 
     /// Asks; after a 401 asks once more if the secret reference holds another token by now: rotation needs no restart.
@@ -158,9 +146,9 @@ impl EventsApi {
     async fn read_credential(&self) -> Result<Arc<Credential>, CredentialError> {
         let Setup { account, name, allow, secrets, .. } = &self.setup;
         let refused = |why| CredentialError::Token { account: name.clone(), why };
-        let secret = time::timeout(self.deadline, secrets.read(&account.token))
+        let secret = time::timeout(self.setup.deadline, secrets.read(&account.token))
             .await
-            .map_err(|_| CredentialError::Slow(self.deadline))??;
+            .map_err(|_| CredentialError::Slow(self.setup.deadline))??;
         let text = token::trimmed(&secret).map_err(refused)?;
         let claims = Claims::read(text);
         let (base, claims) = match &account.events_url {
@@ -204,7 +192,7 @@ impl EventsApi {
             let request = self.request(&url, credential, question);
             let bounds = (question.answer_bytes_max, question.turn());
             let exchange = exchange(request, bounds, &hidden, &self.setup.client);
-            time::timeout(self.deadline, exchange)
+            time::timeout(self.setup.deadline, exchange)
                 .await
                 .unwrap_or_else(|elapsed| Err(Trouble { cause: Some(elapsed.into()), ..Failure::Interrupted.into() }))
         };

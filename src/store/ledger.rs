@@ -5,7 +5,7 @@ mod elsewhere;
 mod frame;
 mod listing;
 
-pub use listing::{Retiring, Stock};
+pub use listing::Stock;
 
 use super::{Key, Store, StoreError};
 use crate::flow::{EventId, EventKey, FeedId, Hour};

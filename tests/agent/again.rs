@@ -1,17 +1,16 @@
 //! What a command ships beside the live feed: ranges read again, events picked by id. Nothing of the position moves.
 
-use crate::oracle::{Frame, frames, ledger};
-use crate::sink::Outcome;
+use crate::oracle::ledger;
 use crate::source::{BOTH, Order};
 use crate::world::{HOUR, MINUTE, Process, World};
-use opship::agent::{Drained, Pick, Range, RangePage, Tick, Trouble};
+use opship::agent::again::{Range, RangePage};
+use opship::agent::{Drained, Tick, Trouble};
 use opship::config::Lookback;
+use opship::flow::Time;
 use opship::flow::checkpoint::Checkpoint;
 use opship::flow::intent::BatchKind;
 use opship::flow::retry::Patience;
-use opship::flow::{EventId, EventKey, Time};
 use opship::source::{Lane, PageRequest};
-use std::collections::HashSet;
 
 pub(crate) const DAY: i64 = 86_400_000;
 pub(crate) const TICK: Tick<'static> =
@@ -57,22 +56,12 @@ async fn ship_unknown(process: &mut Process, pages: &[RangePage]) -> Drained {
     for page in pages {
         let feed = process.feed.as_mut().expect("alive");
         feed.open(TICK).await.expect("open");
-        let shipped = feed.ship_picked(&page.body, Pick::Unknown, "backfill", TICK).await.expect("shipped");
+        let shipped = feed.ship_page(&page.body, TICK).await.expect("shipped");
         all.shipped += shipped.shipped;
         all.known += shipped.known;
         all.read += shipped.read;
     }
     all
-}
-
-async fn ship_these(
-    process: &mut Process,
-    page: &RangePage,
-    wanted: &mut HashSet<EventKey>,
-) -> Result<Drained, Trouble> {
-    let feed = process.feed.as_mut().expect("alive");
-    feed.open(TICK).await.expect("open");
-    feed.ship_picked(&page.body, Pick::These(wanted), "repair", TICK).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -97,57 +86,6 @@ async fn a_range_before_the_floor_is_shipped_once_and_moves_nothing() {
         world.start().good().await;
         world.each_event_has_one_row();
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn picked_events_are_shipped_although_the_ledger_knows_them_and_each_copy_is_traceable() {
-    let mut world = with_old_events(Order::EventTime, 0).await;
-    let mut process = world.start();
-    let read = pages(&mut process, ten_days(&world)).await;
-    let before = world.checkpoint();
-    let picked: HashSet<EventKey> = read[0].events.iter().map(|(key, _)| *key).take(2).collect();
-    for attempt in [2, 3] {
-        let mut wanted = picked.clone();
-        wanted.insert(EventKey { id: EventId([7; 16]), ..read[0].events[0].0 });
-        let shipped = ship_these(&mut process, &read[0], &mut wanted).await.expect("shipped");
-        assert_eq!((shipped.read, shipped.shipped), (2, 2));
-        assert_eq!(wanted.len(), 1, "what the page does not have is left");
-        let highest = ledger(&world).into_values().max();
-        assert_eq!(highest, Some(attempt), "one above what the ledger knew");
-    }
-    // Each copy was made on purpose.
-    world.crashes += 2;
-    world.is_sound();
-    let cp = world.checkpoint();
-    assert_eq!((cp.slot.in_doubt().batches, cp.slot.in_doubt().rows), (2, 4));
-    let doubt = cp.slot.in_doubt().last.last().expect("a doubt");
-    assert_eq!((doubt.why.as_str(), doubt.attempt, doubt.rows), ("repair", 3, 2));
-    let is_its = |frame: &Frame| frame.batch_id == doubt.batch_id && frame.attempt == 3 && frame.ids.len() == 2;
-    assert!(frames(&world).iter().any(is_its), "the doubt names its frame");
-    assert_eq!(position(&cp), position(&before));
-    assert_eq!(world.rows(), 3 + 4);
-}
-
-#[tokio::test(start_paused = true)]
-async fn picked_events_that_the_destination_refuses_leave_no_intent_and_no_doubt() {
-    let mut world = with_old_events(Order::EventTime, 0).await;
-    let mut process = world.start();
-    let read = pages(&mut process, ten_days(&world)).await;
-    let mut wanted: HashSet<EventKey> = read[0].events.iter().map(|(key, _)| *key).collect();
-    world.posts_end([Outcome::Refuse(404), Outcome::Refuse(404)]);
-    let refused = ship_these(&mut process, &read[0], &mut wanted).await;
-    assert!(matches!(refused, Err(Trouble::Undeliverable { .. })), "{refused:?}");
-    let cp = world.checkpoint();
-    assert_eq!(
-        (cp.slot.intent().is_none(), cp.slot.in_doubt().batches, cp.slot.in_doubt().rows, wanted.len()),
-        (true, 0, 0, 3)
-    );
-    world.each_event_has_one_row();
-    // A refused size is no doubt either: each half is one of its own.
-    world.state().sink.rows_max = 2;
-    ship_these(&mut process, &read[0], &mut wanted).await.expect("shipped in halves");
-    let cp = world.checkpoint();
-    assert_eq!((cp.slot.in_doubt().batches, cp.slot.in_doubt().rows, wanted.len()), (2, 3, 0));
 }
 
 #[tokio::test(start_paused = true)]

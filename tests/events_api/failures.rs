@@ -18,7 +18,7 @@ async fn page(world: &World) -> Result<Answer, SourceError> {
 }
 
 async fn page_within(world: &World, deadline: Duration) -> Result<Answer, SourceError> {
-    let source = source(&TokenFile::new("t"), Some(&world.url), ApiVersion::V2).with_deadline(deadline);
+    let source = source_within(&TokenFile::new("t"), Some(&world.url), ApiVersion::V2, deadline);
     let request = PageRequest::Continue(Cursor::parse("c".into()).unwrap());
     source.page(Stream::AuditEvents, &request, Lane::Live).await
 }

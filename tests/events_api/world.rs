@@ -8,6 +8,7 @@ use opship::source::events_api::{EventsApi, Setup};
 use opship::source::token::Allow;
 use secrecy::SecretString;
 use std::sync::{Arc, atomic::AtomicUsize, atomic::Ordering};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -199,6 +200,15 @@ impl TokenFile {
 
 /// A source of account `acme` with loopback allowed.
 pub(crate) fn source(token: &TokenFile, events_url: Option<&str>, api: ApiVersion) -> EventsApi {
+    source_within(token, events_url, api, opship::http::REQUEST_DEADLINE)
+}
+
+pub(crate) fn source_within(
+    token: &TokenFile,
+    events_url: Option<&str>,
+    api: ApiVersion,
+    deadline: Duration,
+) -> EventsApi {
     let account = Account {
         token: SecretRef::File(token.path()),
         events_url: events_url.map(|url| url.parse().unwrap()),
@@ -211,6 +221,7 @@ pub(crate) fn source(token: &TokenFile, events_url: Option<&str>, api: ApiVersio
         allow: Allow { hosts: Default::default(), insecure_loopback: true },
         secrets: Arc::new(Files { _directory: token.0.clone() }),
         client: opship::http::client(&config::Http::default()).unwrap().into(),
+        deadline,
     })
 }
 

@@ -17,12 +17,12 @@ pub(super) struct Frame {
 }
 
 impl Frame {
-    pub fn same(&self, other: &Self) -> bool {
+    pub(super) fn same(&self, other: &Self) -> bool {
         self.batch_id == other.batch_id && self.attempt == other.attempt && self.ids == other.ids
     }
 
     /// Bytes that it takes.
-    pub fn size(&self) -> u64 {
+    pub(super) fn size(&self) -> u64 {
         4 + self.length() as u64
     }
 
@@ -30,7 +30,7 @@ impl Frame {
         HEAD_BYTES + self.ids.len() * ID_BYTES + CRC_BYTES
     }
 
-    pub fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let length = self.length();
         let mut bytes = Vec::with_capacity(4 + length);
         bytes.extend_from_slice(&(length as u32).to_le_bytes());
