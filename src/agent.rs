@@ -35,6 +35,7 @@ mod told;
 mod trouble;
 mod verify;
 mod view;
+mod walk;
 
 pub use backfill::Backfill;
 pub use position::Settings;
@@ -42,6 +43,7 @@ pub use replay::Replayed;
 pub use told::last_told;
 pub use trouble::{Trouble, Waiting, chain};
 
+use crate::flow::attempts::Jitter;
 use crate::flow::checkpoint::{Fingerprints, Which};
 use crate::flow::decode::{self, Page};
 use crate::flow::planted::{self, Bug};
@@ -65,7 +67,7 @@ use delivery::Delivered;
 use ownership::Me;
 use packing::Packing;
 use parcel::Parcel;
-use position::{Jitter, Position};
+use position::Position;
 use reading::By;
 use recovery::Accepted;
 use std::collections::{HashSet, VecDeque};

@@ -1,5 +1,6 @@
 //! The pure core: values and `now` in, values out. No clock, socket, file, environment or randomness.
 
+pub mod attempts;
 pub mod checkpoint;
 pub mod clock;
 pub mod datetime;

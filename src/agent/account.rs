@@ -5,10 +5,12 @@ use super::board::Panel;
 use super::clock::HostClock;
 use super::position::until_stopped;
 use super::trouble::{Trouble, chain};
+use crate::flow::attempts::{Attempts, Jitter};
 use crate::flow::clock::Judge;
-use crate::flow::retry::{Edge, Failure, Pace, Patience, Verdict, verdict};
+use crate::flow::retry::{Edge, Failure, Patience, Verdict, verdict};
 use crate::flow::{AccountName, Time};
 use crate::source::{Introspection, Source, SourceError};
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -30,6 +32,7 @@ pub struct Account {
     /// Last known, kept over a forgotten introspection.
     uuid: Mutex<Option<String>>,
     pub(super) host: HostClock,
+    jitter: Mutex<Jitter>,
     /// Of the source's clock: one for all feeds of the account, which hear the same servers.
     pub(super) judge: Mutex<Judge>,
 }
@@ -51,8 +54,10 @@ impl Known {
 }
 
 impl Account {
-    pub fn new(name: AccountName, patience: Patience, host: HostClock) -> Self {
+    /// `seed` is that of the jitter of waits.
+    pub fn new(name: AccountName, patience: Patience, host: HostClock, seed: u64) -> Self {
         Self {
+            jitter: Mutex::new(Jitter::new(seed)),
             name,
             patience,
             known: tokio::sync::Mutex::default(),
@@ -61,6 +66,11 @@ impl Account {
             host,
             judge: Mutex::default(),
         }
+    }
+
+    /// For one loop that waits.
+    pub(super) fn jitter(&self) -> Jitter {
+        self.jitter.lock().unwrap_or_else(PoisonError::into_inner).fork()
     }
 
     /// `once` and the commands: what they don't wait for, their next start has to wait for as well.
@@ -104,8 +114,10 @@ impl Account {
 
     /// Only a refusal of the token is an answer that stops a feed. After any other, or none in time, the token speaks for itself.
     async fn ask(&self, source: &dyn Source, panel: &Panel, known: &mut Known) -> Result<Introspection, Trouble> {
-        let (begun, mut pace) = (Instant::now(), Pace::default());
+        let begun = Instant::now();
+        let mut attempts = Attempts::new(Patience::within(INTRODUCED_WITHIN), &mut self.jitter());
         loop {
+            attempts.begin();
             let left = INTRODUCED_WITHIN.saturating_sub(begun.elapsed());
             let error = match tokio::time::timeout(left, source.introspect()).await {
                 Ok(Ok(who)) => {
@@ -119,12 +131,11 @@ impl Account {
             };
             panel.failed(Edge::Source, &error.failure);
             let error = refused(error)?;
-            let wait = pace.next(0.5, None);
             let nobody_answered = matches!(error.failure, Failure::NotConnected | Failure::Interrupted);
-            if !nobody_answered || begun.elapsed() + wait > INTRODUCED_WITHIN {
-                return self.claimed(source, known, error.date, chain(&error)).await;
+            match attempts.pause(begun.elapsed(), None) {
+                ControlFlow::Continue(wait) if nobody_answered => tokio::time::sleep(wait).await,
+                _ => return self.claimed(source, known, error.date, chain(&error)).await,
             }
-            tokio::time::sleep(wait).await;
         }
     }
 

@@ -3,11 +3,11 @@
 
 use super::position::until_stopped;
 use super::reading::{By, Origin, PAGE_LIMIT};
-use super::trouble::{Trouble, chain};
+use super::trouble::Trouble;
+use super::walk::{Turn, Walk};
 use super::{Drained, Feed, Tick};
 use crate::flow::decode::{self, Page};
 use crate::flow::dedupe::{self, Sorted};
-use crate::flow::retry::Pace;
 use crate::flow::{Cursor, EventKey, Time};
 use crate::source::{Lane, PageRequest};
 use crate::store::checkpoints::Found;
@@ -20,8 +20,9 @@ use tokio::time::Instant;
 const RANGE_PAGES_MAX: u32 = 100_000;
 /// Pages in a row without an event before a range counts as stuck.
 const EMPTY_PAGES_MAX: u32 = 100;
-/// Answers in a row that are no page before a range is given up.
-const MALFORMED_MAX: u32 = 3;
+/// Pages of one hour's window of a batch in doubt: half a million events.
+const WINDOW_PAGES_MAX: u32 = 500;
+pub(super) const WINDOW_TOO_LARGE: &str = "the window of a batch in doubt cannot be read to its end";
 /// A checkpoint written so recently belongs to a process that lives.
 const COMPANY: Duration = Duration::from_secs(10 * 60);
 
@@ -43,10 +44,42 @@ pub struct Range {
     pub limit: u32,
     /// The last page was read.
     pub is_done: bool,
-    seen: HashSet<Cursor>,
     pages: u32,
     empty_pages: u32,
-    is_rejected: bool,
+    walk: Walk,
+    purpose: Purpose,
+}
+
+/// Who reads a range, and so how far it may lead and what is said when it leads nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// A person asked for it.
+    Command,
+    /// The window of a batch in doubt.
+    Recovery,
+}
+
+impl Purpose {
+    const fn pages_max(self) -> u32 {
+        match self {
+            Self::Command => RANGE_PAGES_MAX,
+            Self::Recovery => WINDOW_PAGES_MAX,
+        }
+    }
+
+    const fn leads_back(self) -> &'static str {
+        match self {
+            Self::Command => "a range repeats a cursor: the same command goes on where it stood",
+            Self::Recovery => "the window of a batch in doubt repeats a cursor",
+        }
+    }
+
+    const fn has_no_end(self) -> &'static str {
+        match self {
+            Self::Command => "a range has no end: ask for a smaller one",
+            Self::Recovery => WINDOW_TOO_LARGE,
+        }
+    }
 }
 
 /// One page of a range, to be shipped or looked at.
@@ -59,25 +92,26 @@ pub struct RangePage {
 impl Range {
     /// From the start, or from the cursor where an earlier reading stood.
     pub fn new(from: Time, to: Time, cursor: Option<Cursor>) -> Self {
-        let (seen, limit) = (HashSet::new(), PAGE_LIMIT);
-        Self { from, to, cursor, limit, is_done: false, seen, pages: 0, empty_pages: 0, is_rejected: false }
+        let (limit, walk, purpose) = (PAGE_LIMIT, Walk::default(), Purpose::Command);
+        Self { from, to, cursor, limit, is_done: false, pages: 0, empty_pages: 0, walk, purpose }
     }
 
-    fn start_again(&mut self) {
-        self.cursor = None;
-        self.seen.clear();
+    /// Of a batch in doubt.
+    pub(super) fn of_recovery(from: Time, to: Time) -> Self {
+        Self { purpose: Purpose::Recovery, ..Self::new(from, to, None) }
     }
 
     fn take(&mut self, page: Page<'_>) -> Result<Vec<(EventKey, Option<Time>)>, Trouble> {
+        self.walk.goes_on();
         self.pages += 1;
         self.empty_pages = if page.items.is_empty() { self.empty_pages + 1 } else { 0 };
         if page.has_more {
-            if !self.seen.insert(page.cursor.clone()) {
-                self.start_again();
-                return Err(Trouble::Stuck("a range repeats a cursor: the same command goes on where it stood"));
+            if self.walk.has_used(&page.cursor) {
+                (self.cursor, self.walk) = (None, Walk::default());
+                return Err(Trouble::Stuck(self.purpose.leads_back()));
             }
-            if self.pages >= RANGE_PAGES_MAX || self.empty_pages >= EMPTY_PAGES_MAX {
-                return Err(Trouble::Stuck("a range has no end: ask for a smaller one"));
+            if self.pages >= self.purpose.pages_max() || self.empty_pages >= EMPTY_PAGES_MAX {
+                return Err(Trouble::Stuck(self.purpose.has_no_end()));
             }
         }
         (self.is_done, self.cursor) = (!page.has_more, Some(page.cursor));
@@ -132,28 +166,23 @@ impl Feed {
     /// The next page of a range. Asked again as failures and our patience allow; a rejected cursor starts the range again, once.
     ///
     /// # Errors
-    /// The source cannot be read, refuses the range or leads nowhere. The range stands where it stood.
+    /// The source cannot be read, refuses the range or leads nowhere. The range stands where it stood, or at its start.
     pub async fn read_range(&mut self, range: &mut Range, lane: Lane, tick: Tick<'_>) -> Result<RangePage, Trouble> {
-        let mut malformed = 0;
         loop {
             let request = match &range.cursor {
                 Some(cursor) => PageRequest::Continue(cursor.clone()),
                 None => PageRequest::Window { from: range.from, to: range.to, limit: self.page_limit.min(range.limit) },
             };
-            let answer = match (self.poll(&request, lane, tick).await, &request) {
-                (Ok(answer), _) => answer,
-                (Err(Trouble::TooLarge(_)), _) => {
-                    self.halve_page_limit()?;
-                    range.start_again();
+            let answer = match self.turn(&request, lane, tick, &mut range.walk).await? {
+                Turn::Answer(answer) => answer,
+                Turn::Again => continue,
+                Turn::FromStart(trouble) => {
+                    range.cursor = None;
+                    trouble.map_or(Ok(()), Err)?;
                     continue;
                 }
-                (Err(Trouble::Rejected(error)), PageRequest::Continue(_)) if !range.is_rejected => {
-                    tracing::warn!(feed = %self.id, error = %chain(&error), "the cursor of a range was rejected: reading it from its start");
-                    range.is_rejected = true;
-                    range.start_again();
-                    continue;
-                }
-                (Err(trouble), _) => return Err(trouble),
+                Turn::Refused(error) if range.purpose == Purpose::Recovery => return Err(self.refused_start(&error)),
+                Turn::Refused(error) => return Err(Trouble::Rejected(error)),
             };
             let (text, _) = decode::text(&answer.body);
             match decode::page(&text) {
@@ -161,13 +190,7 @@ impl Feed {
                     let events = range.take(page)?;
                     return Ok(RangePage { body: answer.body.clone(), events });
                 }
-                Err(error) if malformed + 1 < MALFORMED_MAX => {
-                    malformed += 1;
-                    tracing::warn!(feed = %self.id, error = %error, "an answer is no page of events: asking again");
-                    let wait = Pace::default().next(self.jitter.unit(), None);
-                    self.rest(wait).await?;
-                }
-                Err(error) => return Err(Trouble::Malformed(error)),
+                Err(error) => self.pause_after_no_page(error, &mut range.walk).await?,
             }
         }
     }

@@ -4,7 +4,8 @@ use super::Feed;
 use super::delivery::POST_DEADLINE;
 use super::parcel::Parcel;
 use super::trouble::{Trouble, chain};
-use crate::flow::retry::{Edge, Pace, Verdict, verdict};
+use crate::flow::attempts::{Attempts, Jitter};
+use crate::flow::retry::{Edge, Patience, Verdict, verdict};
 use crate::flow::suspicion::{Suspicion, suspicion};
 use crate::sink::SinkError;
 use std::time::Duration;
@@ -14,8 +15,7 @@ use tokio::time::Instant;
 pub(super) struct Met {
     pub begun: Instant,
     /// POSTs and, while the destination is away, empty arrays in their place.
-    pub attempts: u32,
-    pub pace: Pace,
+    pub attempts: Attempts,
     pub reauthenticated: bool,
     /// A refusal as gateways give for a moment was tried once more.
     pub has_passed: bool,
@@ -40,11 +40,10 @@ pub(super) enum Blame {
 }
 
 impl Met {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(patience: Patience, jitter: &mut Jitter) -> Self {
         Self {
             begun: Instant::now(),
-            attempts: 0,
-            pace: Pace::default(),
+            attempts: Attempts::new(patience, jitter),
             reauthenticated: false,
             has_passed: false,
             is_away: false,

@@ -10,11 +10,13 @@ use super::recovery::Accepted;
 use super::trouble::{Trouble, chain};
 use super::view;
 use super::{Drained, Feed, Tick};
+use crate::flow::attempts::Attempts;
 use crate::flow::checkpoint::{Advance, Totals};
 use crate::flow::intent::{Draft, INTENT_TTL, Intent, Opened};
 use crate::flow::planted::{self, Bug};
-use crate::flow::retry::{Edge, Failure, HALT_PACE, PASSING_PAUSE, Pace, ROLE_PACE, Verdict, verdict};
+use crate::flow::retry::{Edge, Failure, HALT_PACE, PASSING_PAUSE, Patience, ROLE_PACE, Verdict, verdict};
 use crate::sink::{Body, SinkError};
+use std::ops::ControlFlow;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -70,13 +72,13 @@ impl Feed {
     /// it back.
     pub(super) async fn deliver(&mut self, parcel: &Parcel, tick: Tick<'_>) -> Result<Delivered, Trouble> {
         let body = Body { json: parcel.batch.json(), rows: parcel.batch.rows.len() };
-        let mut met = Met::new();
+        let mut met = Met::new(tick.patience, &mut self.jitter);
         loop {
             self.renew_intent().await?;
             if self.stop.is_cancelled() {
                 return self.give_up(Trouble::Stopped).await;
             }
-            met.attempts += 1;
+            met.attempts.begin();
             let asked = if met.is_away { self.ask_empty().await } else { self.post(&body).await };
             let error = match asked {
                 Ok(()) if met.is_away => {
@@ -103,11 +105,12 @@ impl Feed {
                     Err(halted) => return self.give_up(halted).await,
                 },
             };
-            let wait = met.pace.next(self.jitter.unit(), at_least);
             let is_suspected = matches!(blame, Blame::Suspected { .. });
-            if !is_suspected && !tick.patience.allows(met.attempts, met.begun.elapsed(), wait) {
-                return self.give_up(Trouble::Sink(error)).await;
-            }
+            let wait = match met.attempts.pause(met.begun.elapsed(), at_least) {
+                ControlFlow::Continue(wait) => wait,
+                ControlFlow::Break(()) if is_suspected => met.attempts.pause_in_any_case(at_least),
+                ControlFlow::Break(()) => return self.give_up(Trouble::Sink(error)).await,
+            };
             // What may have arrived, or is held against one row, keeps its pace.
             let slot = &self.position()?.cp.slot;
             let (batch, attempt, is_in_doubt) = (slot.batch_id().to_owned(), slot.attempt(), slot.is_in_doubt());
@@ -262,18 +265,17 @@ impl Feed {
         if planted::is(Bug::SkipLedger) {
             return Ok(());
         }
-        let (begun, mut pace) = (Instant::now(), Pace::default());
+        let begun = Instant::now();
+        let mut attempts = Attempts::new(Patience::within(RECORD_PATIENCE), &mut self.jitter);
         loop {
+            attempts.begin();
             let append = self.ledger.append(batch_id, attempt, keys);
             let error = match until_stopped(&self.stop, super::position::STOP_COMMIT, append).await {
                 Some(Ok(())) => return Ok(()),
                 Some(Err(error)) => error,
                 None => return Err(Trouble::Stopped),
             };
-            let wait = pace.next(self.jitter.unit(), None);
-            if begun.elapsed() + wait > RECORD_PATIENCE {
-                return Err(error);
-            }
+            let ControlFlow::Continue(wait) = attempts.pause(begun.elapsed(), None) else { return Err(error) };
             tracing::warn!(feed = %self.id, error = %chain(&error), "accepted rows are not in the ledger yet: trying again");
             self.rest(wait).await?;
         }

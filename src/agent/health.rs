@@ -5,14 +5,16 @@ use super::account_panel::AccountPanel;
 use super::refused::{self, Refused};
 use super::told::Told;
 use super::trouble::{Trouble, chain};
+use crate::flow::attempts::Attempts;
 use crate::flow::map::health_row;
 use crate::flow::planted::{self, Bug};
 use crate::flow::redact::Redact;
-use crate::flow::retry::{Failure, Pace, Patience};
+use crate::flow::retry::{Failure, Patience};
 use crate::flow::{Stream, Time};
 use crate::sink::{Body, Sink, SinkError};
 use crate::store::{Key, Store};
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -163,9 +165,10 @@ impl Health {
 
     async fn deliver(&self, row: Vec<u8>, patience: Patience) -> Result<(), SinkError> {
         let body = Body { json: [b"[", &*row, b"]"].concat().into(), rows: 1 };
-        let (begun, mut attempts, mut pace, mut renewed) = (Instant::now(), 0, Pace::default(), false);
+        let (begun, mut renewed) = (Instant::now(), false);
+        let mut attempts = Attempts::new(patience, &mut self.account.jitter());
         loop {
-            attempts += 1;
+            attempts.begin();
             let posted = tokio::time::timeout(POST_DEADLINE, self.sink.deliver(&body)).await;
             let error = match posted {
                 Ok(Ok(())) => return Ok(()),
@@ -180,10 +183,7 @@ impl Health {
                     continue;
                 }
             }
-            let wait = pace.next(0.5, None);
-            if !patience.allows(attempts, begun.elapsed(), wait) {
-                return Err(error);
-            }
+            let ControlFlow::Continue(wait) = attempts.pause(begun.elapsed(), None) else { return Err(error) };
             tokio::time::sleep(wait).await;
         }
     }

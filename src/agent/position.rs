@@ -379,20 +379,3 @@ fn fingerprints_known(stored: &Fingerprints, now: Fingerprints) -> Fingerprints 
     let token = now.token.filter(|_| account.is_none());
     Fingerprints { account, token, unknown: stored.unknown.clone(), ..now }
 }
-
-/// Numbers in `[0, 1)` for full jitter, from a seed: splitmix64.
-pub(super) struct Jitter(u64);
-
-impl Jitter {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    pub(super) fn unit(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) as f64 / 2_f64.powi(64)
-    }
-}

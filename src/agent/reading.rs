@@ -1,18 +1,18 @@
 //! poll: the cursor to its end, and the two sweeps behind it.
 
-use super::position::until_stopped;
 use super::trouble::{Trouble, chain};
+use super::walk::{Turn, Walk, until_stopped_reading};
 use super::{Drained, Feed, Taken, Tick};
+use crate::flow::attempts::Attempts;
 use crate::flow::checkpoint::{Advance, SweepProgress, Unknown, Which};
 use crate::flow::decode::{self, Page};
 use crate::flow::dedupe::Sorted;
 use crate::flow::intent::BatchKind;
 use crate::flow::map::sha256_hex;
-use crate::flow::retry::{Edge, PASSING_PAUSE, Pace, Verdict, verdict};
-use crate::flow::{Cursor, Time, window};
+use crate::flow::retry::{Edge, PASSING_PAUSE, Verdict, verdict};
+use crate::flow::{Time, window};
 use crate::source::{Answer, Lane, PAGE_BYTES_SMALL, PageRequest};
-use std::collections::HashSet;
-use std::time::Duration;
+use std::ops::ControlFlow;
 use tokio::time::Instant;
 
 /// Pages that the cursor, and each sweep, may take in one tick: half a million events.
@@ -23,8 +23,6 @@ const BYTES_PER_TICK_MAX: usize = 512 * 1024 * 1024;
 pub(super) const PAGE_LIMIT: u32 = 1000;
 /// Conflicts of one page that are told one by one; all are counted.
 const CONFLICTS_TOLD_MAX: usize = 10;
-/// Answers in a row that are no page before the tick gives up.
-const MALFORMED_MAX: u32 = 3;
 
 /// Which read brought a page, and what it takes to judge and to commit it.
 #[derive(Clone, Copy, Debug)]
@@ -32,18 +30,6 @@ pub(super) struct Origin {
     pub by: By,
     /// Events stamped before this moment are late: a bare 5-minute window would have missed them.
     pub late_before: Option<Time>,
-}
-
-/// What the pages of one read have shown so far in this tick.
-#[derive(Default)]
-pub(super) struct Reads {
-    /// Cursors used; forgotten when the read starts again, because the same ones may be handed out then.
-    pub seen: HashSet<Cursor>,
-    pub fetched: Option<Answer>,
-    pub bytes: usize,
-    pub malformed: u32,
-    /// A cursor was rejected: a second one is trouble, else a source that rejects them all is asked without end.
-    pub rejected: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,34 +80,14 @@ impl Origin {
 impl Feed {
     /// Follows the cursor until the source has no more, or a cap cuts the tick.
     pub(super) async fn follow_cursor(&mut self, tick: Tick<'_>, drained: &mut Drained) -> Result<(), Trouble> {
-        let mut reads = Reads::default();
-        for _ in 0..PAGES_PER_TICK_MAX {
-            let request = self.cursor_request()?;
-            let Some(answer) = self.next_answer(None, &request, tick, &mut reads).await? else { continue };
-            let by = match request {
-                PageRequest::Reset { .. } => By::Cursor { born: Some(answer.date) },
-                _ => By::Cursor { born: self.position()?.cp.cursor_born },
-            };
-            let Some(taken) = self.take_patiently(&answer, by, tick, &mut reads, drained).await? else { continue };
-            if !taken.has_more {
-                self.position()?.cp.stuck_ticks = 0;
-                return Ok(());
-            }
-            if reads.seen.contains(&taken.cursor) {
-                return self.stuck(taken.items);
-            }
-            reads.fetched = taken.next;
-            if reads.bytes > BYTES_PER_TICK_MAX {
-                break;
-            }
-        }
-        if drained.read == 0 {
+        let is_through = self.walk_on(None, tick, drained).await?;
+        if !is_through && drained.read == 0 {
             // More of the same would only keep the sweeps waiting, tick after tick.
             return Err(Trouble::Stuck(
                 "it gives new cursors for pages without an event; the sweeps carry the feed meanwhile",
             ));
         }
-        drained.more_pending = true;
+        drained.more_pending = !is_through;
         Ok(())
     }
 
@@ -133,58 +99,70 @@ impl Feed {
             let Some(window) = window::sweep(cp, which, clocks, &widths) else { return Ok(()) };
             *progress(cp, which) = Some(window);
         }
-        let mut reads = Reads::default();
-        for page in 0..PAGES_PER_TICK_MAX {
-            if which == Which::Late && page > 0 && (tick.late_gives_way)() {
-                return Ok(());
-            }
-            let Some(request) = self.sweep_request(which)? else { return Ok(()) };
-            let Some(answer) = self.next_answer(Some(which), &request, tick, &mut reads).await? else { continue };
-            let by = By::Sweep(which);
-            let Some(taken) = self.take_patiently(&answer, by, tick, &mut reads, drained).await? else { continue };
-            if !taken.has_more {
-                if which == Which::Late {
-                    self.retire().await;
-                }
-                return Ok(());
-            }
-            if reads.seen.contains(&taken.cursor) {
-                self.restart_sweep(which)?;
-                return Err(Trouble::Stuck("a sweep made no progress and starts its window again with the next tick"));
-            }
-            reads.fetched = taken.next;
-            if reads.bytes > BYTES_PER_TICK_MAX {
-                break;
-            }
-        }
-        drained.more_pending = true;
+        drained.more_pending = !self.walk_on(Some(which), tick, drained).await?;
         Ok(())
     }
 
-    /// The answer to `request`, fetched ahead or asked for now. `None`: it was refused, and there is another way to ask.
-    async fn next_answer(
-        &mut self,
-        sweep: Option<Which>,
-        request: &PageRequest,
-        tick: Tick<'_>,
-        reads: &mut Reads,
-    ) -> Result<Option<Answer>, Trouble> {
-        if let PageRequest::Continue(cursor) = request {
-            reads.seen.insert(cursor.clone());
-        }
+    /// Reads and ships page after page, from where the cursor or the sweep stands. Returns whether it is through: else a cap cut it.
+    async fn walk_on(&mut self, sweep: Option<Which>, tick: Tick<'_>, drained: &mut Drained) -> Result<bool, Trouble> {
+        let (mut walk, mut bytes) = (Walk::default(), 0);
         let lane = if sweep == Some(Which::Late) { Lane::Late } else { Lane::Live };
-        // One whose time is doubted is asked for again.
-        let fetched = reads.fetched.take().filter(|answer| self.account.hear(answer.date).is_ok());
-        let answer = match fetched {
-            Some(answer) => answer,
-            None => match self.poll(request, lane, tick).await {
-                Err(trouble) => return self.answer_refusal(sweep, request, trouble, reads).map(|()| None),
-                Ok(answer) => answer,
-            },
-        };
-        reads.bytes += answer.body.len();
-        self.panel.page_read(answer.body.len());
-        Ok(Some(answer))
+        for page in 0..PAGES_PER_TICK_MAX {
+            if lane == Lane::Late && page > 0 && (tick.late_gives_way)() {
+                return Ok(true);
+            }
+            let Some(request) = self.next_request(sweep)? else { return Ok(true) };
+            let answer = match self.turn(&request, lane, tick, &mut walk).await? {
+                Turn::Answer(answer) => answer,
+                Turn::Again => continue,
+                Turn::FromStart(trouble) => {
+                    self.start_again(sweep)?;
+                    trouble.map_or(Ok(()), Err)?;
+                    continue;
+                }
+                Turn::Refused(error) => return Err(self.refused_start(&error)),
+            };
+            bytes += answer.body.len();
+            self.panel.page_read(answer.body.len());
+            let by = self.by(sweep, &request, &answer)?;
+            let Some(taken) = self.take_patiently(&answer, by, tick, &mut walk, drained).await? else { continue };
+            if !taken.has_more {
+                return self.arrive(sweep).await.map(|()| true);
+            }
+            if walk.has_used(&taken.cursor) {
+                return self.led_back(sweep, taken.items).map(|()| true);
+            }
+            walk.fetched = taken.next;
+            if bytes > BYTES_PER_TICK_MAX {
+                break;
+            }
+        }
+        Ok(false)
+    }
+
+    fn next_request(&mut self, sweep: Option<Which>) -> Result<Option<PageRequest>, Trouble> {
+        match sweep {
+            None => self.cursor_request().map(Some),
+            Some(which) => self.sweep_request(which),
+        }
+    }
+
+    fn by(&mut self, sweep: Option<Which>, request: &PageRequest, answer: &Answer) -> Result<By, Trouble> {
+        Ok(match (sweep, request) {
+            (Some(which), _) => By::Sweep(which),
+            (None, PageRequest::Reset { .. }) => By::Cursor { born: Some(answer.date) },
+            (None, _) => By::Cursor { born: self.position()?.cp.cursor_born },
+        })
+    }
+
+    /// The source has no more.
+    async fn arrive(&mut self, sweep: Option<Which>) -> Result<(), Trouble> {
+        match sweep {
+            None => self.position()?.cp.stuck_ticks = 0,
+            Some(Which::Overlap) => {}
+            Some(Which::Late) => self.retire().await,
+        }
+        Ok(())
     }
 
     /// Whether a sweep may run: the cursor's own trouble is no reason not to, a batch in doubt is.
@@ -205,33 +183,27 @@ impl Feed {
         answer: &Answer,
         by: By,
         tick: Tick<'_>,
-        reads: &mut Reads,
+        walk: &mut Walk,
         drained: &mut Drained,
     ) -> Result<Option<Taken>, Trouble> {
         match self.take(answer, by, tick).await {
             Ok(taken) => {
-                reads.malformed = 0;
+                walk.goes_on();
                 drained.add(&taken.shipped);
                 Ok(Some(taken))
             }
-            Err(Trouble::Malformed(error)) if reads.malformed + 1 < MALFORMED_MAX => {
-                reads.malformed += 1;
-                tracing::warn!(feed = %self.id, error = %error, "an answer is no page of events: asking again");
-                let wait = Pace::default().next(self.jitter.unit(), None);
-                self.rest(wait).await?;
-                Ok(None)
-            }
+            Err(Trouble::Malformed(error)) => self.pause_after_no_page(error, walk).await.map(|()| None),
             Err(trouble) => Err(trouble),
         }
     }
 
     /// One request, tried again as its failures and our patience allow.
     pub(super) async fn poll(&mut self, request: &PageRequest, lane: Lane, tick: Tick<'_>) -> Result<Answer, Trouble> {
-        let (begun, mut attempts, mut doubts, mut pace) = (Instant::now(), 0, 0, Pace::default());
+        let (begun, mut doubts, mut attempts) = (Instant::now(), 0, Attempts::new(tick.patience, &mut self.jitter));
         let mut has_passed = false;
         loop {
             self.go_on()?;
-            attempts += 1;
+            let attempt = attempts.begin();
             let page = self.source.page(self.id.stream, request, lane);
             let error = match until_stopped_reading(&self.stop, page).await? {
                 Ok(answer) => {
@@ -250,12 +222,11 @@ impl Feed {
             }
             match verdict(Edge::Source, &error.failure) {
                 Verdict::Retry { at_least } => {
-                    let wait = pace.next(self.jitter.unit(), at_least);
-                    if !tick.patience.allows(attempts, begun.elapsed(), wait) {
+                    let ControlFlow::Continue(wait) = attempts.pause(begun.elapsed(), at_least) else {
                         return Err(Trouble::Source(error));
-                    }
+                    };
                     let wait_ms = wait.as_millis() as u64;
-                    tracing::warn!(feed = %self.id, attempt = attempts, wait_ms, error = %chain(&error), "a page was not read: trying again");
+                    tracing::warn!(feed = %self.id, attempt, wait_ms, error = %chain(&error), "a page was not read: trying again");
                     self.rest(wait).await?;
                 }
                 Verdict::Halt { .. } if error.failure.may_pass() && !std::mem::replace(&mut has_passed, true) => {
@@ -381,13 +352,4 @@ pub(super) fn progress(cp: &mut crate::flow::checkpoint::Checkpoint, which: Whic
         Which::Overlap => &mut cp.overlap_sweep,
         Which::Late => &mut cp.late_sweep,
     }
-}
-
-/// Reading changes nothing at the source: once the process is asked to end, it is dropped.
-async fn until_stopped_reading<T>(
-    stop: &tokio_util::sync::CancellationToken,
-    read: impl Future<Output = T>,
-) -> Result<T, Trouble> {
-    let read = async { Ok::<T, Trouble>(read.await) };
-    until_stopped(stop, Duration::ZERO, read).await.unwrap_or(Err(Trouble::Stopped))
 }

@@ -3,16 +3,18 @@
 use super::again::Range;
 use super::trouble::{Trouble, chain};
 use super::{Feed, Tick, packing};
+use crate::flow::attempts::Attempts;
 use crate::flow::datetime;
 use crate::flow::decode::{self, Item};
 use crate::flow::planted::{self, Bug};
 use crate::flow::reconcile::{Compared, compare};
-use crate::flow::retry::{Edge, Pace, Verdict, verdict};
+use crate::flow::retry::{Edge, Verdict, verdict};
 use crate::flow::{EventKey, Time};
 use crate::source::Lane;
 use crate::store::checkpoints::Found as Stored;
 use crate::table::{Question, Span, Table, TableError, When};
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -205,9 +207,9 @@ impl Feed {
         tick: Tick<'_>,
         ask: impl AsyncFn() -> Result<T, TableError>,
     ) -> Result<T, ReconcileError> {
-        let (begun, mut attempts, mut pace) = (Instant::now(), 0, Pace::default());
+        let (begun, mut attempts) = (Instant::now(), Attempts::new(tick.patience, &mut self.jitter));
         loop {
-            attempts += 1;
+            let attempt = attempts.begin();
             let asked = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Err(Trouble::Stopped.into()),
@@ -219,12 +221,10 @@ impl Feed {
             };
             // A query is judged as a read of the source is: busy and broken services are asked again, refusals are not.
             let Verdict::Retry { at_least } = verdict(Edge::Source, &error.failure) else { return Err(error.into()) };
-            // Half of the jitter is enough: a command asks alone.
-            let wait = pace.next(0.5, at_least);
-            if !tick.patience.allows(attempts, begun.elapsed(), wait) {
+            let ControlFlow::Continue(wait) = attempts.pause(begun.elapsed(), at_least) else {
                 return Err(error.into());
-            }
-            tracing::warn!(feed = %self.id, attempt = attempts, wait_ms = wait.as_millis() as u64, error = %chain(&error), "the table did not answer: asking again");
+            };
+            tracing::warn!(feed = %self.id, attempt, wait_ms = wait.as_millis() as u64, error = %chain(&error), "the table did not answer: asking again");
             self.rest(wait).await?;
         }
     }

@@ -1,5 +1,6 @@
 //! recover: settle the batch that an earlier process, or an earlier tick, left in doubt.
 
+use super::again::{Range, WINDOW_TOO_LARGE};
 use super::letters::ROW_TOO_LARGE;
 use super::moved::moved_from;
 use super::trouble::Trouble;
@@ -11,13 +12,10 @@ use crate::flow::map::Stub;
 use crate::flow::pack::{BATCH_ROWS_MAX, Batch, ROW_BYTES_MAX};
 use crate::flow::planted::{self, Bug};
 use crate::flow::{EventKey, Hour, Time, window};
-use crate::source::{Answer, Lane, PageRequest};
+use crate::source::{Lane, PageRequest};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-/// Pages of one hour's window: half a million events.
-const WINDOW_PAGES_MAX: u32 = 500;
-const WINDOW_TOO_LARGE: &str = "the window of a batch in doubt cannot be read to its end";
 /// From this start of the batch on, the first delivery included, a pause precedes each: a crash loop must not multiply rows.
 const PAUSE_FROM_START: u32 = 3;
 /// 512 rows to one.
@@ -157,8 +155,8 @@ impl Feed {
                 Err(Trouble::Rejected(_) | Trouble::TooLarge(_)) => {}
                 Err(_) if planted::is(Bug::FailedReadIsGone) => return Ok(()),
                 Err(trouble) => return Err(trouble),
-                Ok(answer) => match self.pick(&answer, found).await {
-                    Ok(_) | Err(Trouble::Malformed(_)) => {}
+                Ok(answer) => match self.pick(&answer.body, found).await {
+                    Ok(()) | Err(Trouble::Malformed(_)) => {}
                     Err(trouble) => return Err(trouble),
                 },
             }
@@ -188,37 +186,12 @@ impl Feed {
 
     /// Reads a window to its last page, or until nothing is missing any more.
     async fn search(&mut self, from: Time, to: Time, found: &mut Found, tick: Tick<'_>) -> Result<(), Trouble> {
-        let (mut next, mut seen, mut rejected) = (None, HashSet::new(), false);
-        for _ in 0..WINDOW_PAGES_MAX {
-            if found.missing.is_empty() {
-                return Ok(());
-            }
-            let request = next.take().unwrap_or(PageRequest::Window { from, to, limit: self.page_limit });
-            let answer = match (self.poll(&request, Lane::Live, tick).await, &request) {
-                (Ok(answer), _) => answer,
-                (Err(Trouble::TooLarge(_)), _) => {
-                    self.halve_page_limit()?;
-                    seen.clear();
-                    continue;
-                }
-                (Err(Trouble::Rejected(_)), PageRequest::Continue(_)) if !rejected => {
-                    rejected = true;
-                    seen.clear();
-                    continue;
-                }
-                (Err(Trouble::Rejected(error)), PageRequest::Window { .. }) => return Err(self.refused_start(&error)),
-                (Err(trouble), _) => return Err(trouble),
-            };
-            let (cursor, has_more) = self.pick(&answer, found).await?;
-            if !has_more {
-                return Ok(());
-            }
-            if !seen.insert(cursor.clone()) {
-                return Err(Trouble::Stuck("the window of a batch in doubt repeats a cursor"));
-            }
-            next = Some(PageRequest::Continue(cursor));
+        let mut range = Range::of_recovery(from, to);
+        while !range.is_done && !found.missing.is_empty() {
+            let page = self.read_range(&mut range, Lane::Live, tick).await?;
+            self.pick(&page.body, found).await?;
         }
-        Err(Trouble::Stuck(WINDOW_TOO_LARGE))
+        Ok(())
     }
 
     fn pages_of(&mut self, kind: BatchKind) -> Result<Vec<PageRequest>, Trouble> {
@@ -234,9 +207,9 @@ impl Feed {
         })
     }
 
-    /// Maps the batch's events that stand on this page. Returns where the next page is.
-    async fn pick(&mut self, answer: &Answer, found: &mut Found) -> Result<(crate::flow::Cursor, bool), Trouble> {
-        let (text, _) = decode::text(&answer.body);
+    /// Maps the batch's events that stand on this page.
+    async fn pick(&mut self, body: &[u8], found: &mut Found) -> Result<(), Trouble> {
+        let (text, _) = decode::text(body);
         let page = decode::page(&text).map_err(Trouble::Malformed)?;
         found.moved.extend(moved_from(&page, &found.missing));
         for item in &page.items {
@@ -250,7 +223,7 @@ impl Feed {
                 }
             }
         }
-        Ok((page.cursor, page.has_more))
+        Ok(())
     }
 
     pub(super) async fn row_again(&mut self, item: &Item<'_>) -> Result<Vec<u8>, Trouble> {

@@ -23,20 +23,25 @@ pub(super) const STUB_REFUSED: &str = "the destination takes an empty array but 
 /// Refusals of each stub by a verifying agent before a smaller one is tried.
 const STUB_DOUBTFUL: u32 = 2;
 
-/// The parts in which a body is posted that is at fault; none for a single row. Where no row has been accepted since its first refusal, one
-/// row alone goes first: a destination that takes no row at all must not see every half of the batch before that shows.
-fn parts(batch: &Batch, error: &SinkError, takes_rows: bool) -> Vec<Batch> {
-    let is_size = verdict(Edge::Sink, &error.failure) == Verdict::Split;
-    match batch.halve() {
-        None => Vec::new(),
-        Some((first, rest)) if takes_rows || is_size => vec![first, rest],
-        Some(_) => batch.first_apart(),
-    }
+/// What follows a body that is at fault: in a tick, in a recovery and in a repair.
+enum Smaller {
+    Parts(Vec<Batch>),
+    /// Of the single row that is left, or that was refused as a larger stub.
+    Stub(Stub),
+    /// The smallest stub was refused: a person's turn.
+    Nothing,
 }
 
-/// The stub that follows one that was refused, or a whole row.
-fn next_stub(refused: Option<Stub>) -> Option<Stub> {
-    refused.map_or(Some(Stub::Ids), Stub::smaller)
+/// Halve, stub, give up. Where no row has been accepted since the first refusal, one row alone goes first: a destination that takes no row
+/// at all must not see every half of the batch before that shows.
+fn smaller(parcel: &Parcel, error: &SinkError, takes_rows: bool) -> Smaller {
+    let is_size = verdict(Edge::Sink, &error.failure) == Verdict::Split;
+    match (parcel.batch.halve(), parcel.stub) {
+        (Some((first, rest)), _) if takes_rows || is_size => Smaller::Parts(vec![first, rest]),
+        (Some(_), _) => Smaller::Parts(parcel.batch.first_apart()),
+        (None, None) => Smaller::Stub(Stub::Ids),
+        (None, Some(refused)) => refused.smaller().map_or(Smaller::Nothing, Smaller::Stub),
+    }
 }
 
 impl Feed {
@@ -49,26 +54,23 @@ impl Feed {
         parcels: &mut VecDeque<Parcel>,
     ) -> Result<(), Trouble> {
         tracing::warn!(feed = %self.id, rows = parcel.batch.rows.len(), error = %chain(error), "a batch was refused: trying smaller ones");
-        let parts = parts(&parcel.batch, error, packing.takes_rows);
-        if !parts.is_empty() {
-            packing.counted.splits += 1;
-            self.position()?.cp.slot.split(parts.len());
-            return_to(parcels, parcel, parts);
+        let Some((place, key)) = parcel.batch.rows.first().map(|row| (row.place, row.key)) else { return Ok(()) };
+        let stub = match smaller(&parcel, error, packing.takes_rows) {
+            Smaller::Parts(parts) => {
+                packing.counted.splits += 1;
+                self.position()?.cp.slot.split(parts.len());
+                return_to(parcels, parcel, parts);
+                return Ok(());
+            }
+            Smaller::Stub(size) => packing.stub_batch(place, size, error).map(|batch| (size, batch)),
+            Smaller::Nothing => None,
+        };
+        if let Some((size, batch)) = stub {
+            parcels.push_front(Parcel { batch, stub: Some(size), ..parcel });
             return Ok(());
         }
-        let row = parcel.batch.rows.first().map(|row| (row.place, row.key));
-        let stub = next_stub(parcel.stub);
-        match row.zip(stub).and_then(|((place, _), size)| packing.stub_batch(place, size, error)) {
-            Some(batch) => parcels.push_front(Parcel { batch, stub, ..parcel }),
-            None => {
-                if let Some((_, key)) = row {
-                    self.withdraw_letter(&key).await;
-                }
-                let (what, remedy) = (chain(error), STUB_REFUSED.into());
-                return self.give_up(Trouble::Undeliverable { what, remedy }).await;
-            }
-        }
-        Ok(())
+        self.withdraw_letter(&key).await;
+        self.give_up(undeliverable(chain(error))).await
     }
 
     /// Originals are safe before their stub is posted.
@@ -100,14 +102,17 @@ impl Feed {
                 }
                 Delivered::Refused(error) => error,
             };
-            let parts = parts(&parcel.batch, &error, takes_rows);
-            if parts.is_empty() {
-                let stub = self.stub_for(&parcel, &found, next_stub(parcel.stub), Some(&error)).await?;
-                parcels.push_front(stub.ok_or_else(|| undeliverable(chain(&error)))?);
-            }
-            for batch in parts.into_iter().rev() {
-                parcels.push_front(Parcel { is_suspect: true, ..whole(batch) });
-            }
+            let size = match smaller(&parcel, &error, takes_rows) {
+                Smaller::Parts(parts) => {
+                    let part = |batch| Parcel { is_suspect: true, ..whole(batch) };
+                    parts.into_iter().rev().for_each(|batch| parcels.push_front(part(batch)));
+                    continue;
+                }
+                Smaller::Stub(size) => Some(size),
+                Smaller::Nothing => None,
+            };
+            let stub = self.stub_for(&parcel, &found, size, Some(&error)).await?;
+            parcels.push_front(stub.ok_or_else(|| undeliverable(chain(&error)))?);
         }
         Ok(())
     }

@@ -286,6 +286,11 @@ impl Patience {
     pub const RUN: Self =
         Self { attempts_max: 6, total: RETRY_AFTER_MAX.saturating_add(ROLE_PACE), single_wait_max: RETRY_AFTER_MAX };
 
+    /// As many tries as fit into this time.
+    pub const fn within(total: Duration) -> Self {
+        Self { attempts_max: u32::MAX, total, single_wait_max: total }
+    }
+
     /// Whether to wait `next_wait` and try again after `attempts_made` attempts in `elapsed`.
     pub fn allows(&self, attempts_made: u32, elapsed: Duration, next_wait: Duration) -> bool {
         attempts_made < self.attempts_max

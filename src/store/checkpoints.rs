@@ -1,12 +1,14 @@
 //! Checkpoint documents in a store: loaded whole, written by compare-and-swap alone.
 
 use super::{Expect, Holder, Key, Object, Store, StoreError, Version};
+use crate::flow::attempts::{Attempts, Jitter};
 use crate::flow::checkpoint::{Checkpoint, Decoded};
 use crate::flow::planted::{self, Bug};
-use crate::flow::retry::Pace;
+use crate::flow::retry::Patience;
 use crate::flow::{AccountName, FeedId, Stream, Time};
 use bytes::Bytes;
 use std::collections::{BTreeSet, HashMap};
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -207,7 +209,9 @@ impl Checkpoints {
             Some(version) => Expect::Is(version.clone()),
             None => Expect::Absent,
         };
-        let (begun, mut pace, mut tries) = (Instant::now(), Pace::default(), 0);
+        let (begun, mut tries) = (Instant::now(), 0);
+        let mut jitter = Jitter::new(u64::from(crc32fast::hash(cp.write_id.as_bytes())));
+        let mut attempts = Attempts::new(Patience::within(patience), &mut jitter);
         loop {
             let error = match self.store.put(&key, bytes.clone(), expect.clone()).await {
                 Ok(version) => return Ok(version),
@@ -233,12 +237,10 @@ impl Checkpoints {
             if tries < SAVE_TRIES {
                 continue;
             }
-            let left = patience.saturating_sub(begun.elapsed());
-            if left.is_zero() {
-                return Err(error.into());
-            }
+            attempts.begin();
+            let ControlFlow::Continue(wait) = attempts.pause(begun.elapsed(), None) else { return Err(error.into()) };
             tracing::warn!(%key, error = %error, "the position is not written yet: trying again");
-            tokio::time::sleep(pace.next(0.5, None).min(left)).await;
+            tokio::time::sleep(wait).await;
         }
     }
 

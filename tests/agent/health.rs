@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) fn health(world: &World, streams: &[Stream]) -> Health {
-    let account = Account::new(AccountName::parse("default").expect("legal"), Patience::RUN, world.host_clock());
+    let account = Account::new(AccountName::parse("default").expect("legal"), Patience::RUN, world.host_clock(), 1);
     let link = Arc::new(Link::new(world.state.clone()));
     Health::new(Arc::new(account), link.clone(), link, streams.iter().copied().collect(), 5 * MINUTE, Redact::default())
 }

@@ -181,7 +181,7 @@ impl World {
             table: Some(edge.clone()),
             owners: Arc::new(Owners::new(edge.clone(), self.configured.clone())),
             id: FeedId { account: account.clone(), stream: self.stream },
-            account: Arc::new(Account::new(account, self.patience, self.host_clock())),
+            account: Arc::new(Account::new(account, self.patience, self.host_clock(), 1)),
             source: edge.clone(),
             sink: edge.clone(),
             store: edge,
