@@ -8,7 +8,6 @@ use crate::flow::retry::Patience;
 use crate::flow::{AccountName, FeedId, Stream, Time};
 use bytes::Bytes;
 use std::collections::{BTreeSet, HashMap};
-use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -237,10 +236,13 @@ impl Checkpoints {
             if tries < SAVE_TRIES {
                 continue;
             }
-            attempts.begin();
-            let ControlFlow::Continue(wait) = attempts.pause(begun.elapsed(), None) else { return Err(error.into()) };
+            // The last try is at the very end: what is given up here is posted again.
+            let left = patience.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                return Err(error.into());
+            }
             tracing::warn!(%key, error = %error, "the position is not written yet: trying again");
-            tokio::time::sleep(wait).await;
+            tokio::time::sleep(attempts.pause_in_any_case(None).min(left)).await;
         }
     }
 
