@@ -1,7 +1,10 @@
 //! again: what a command reads and ships beside the live feed (backfill, repair, replay): the same flow and the same intent slot, but
 //! nothing of the position moves.
 
+use super::delivery::Delivery;
+use super::position::Stand;
 use super::position::until_stopped;
+use super::reading::Reader;
 use super::reading::{By, Origin, PAGE_LIMIT};
 use super::trouble::Trouble;
 use super::walk::{Turn, Walk};
@@ -125,8 +128,8 @@ impl Feed {
     /// # Errors
     /// There is no position yet, another process holds the open intent, or the trouble of the recovery.
     pub async fn open(&mut self, tick: Tick<'_>) -> Result<(), Trouble> {
-        if self.position.is_none()
-            && matches!(self.checkpoints.load(&self.id).await?, Found::Nothing { previous: None })
+        if self.stand.position.is_none()
+            && matches!(self.stand.checkpoints.load(&self.given.id).await?, Found::Nothing { previous: None })
         {
             return Err(self.has_no_position().await);
         }
@@ -140,7 +143,7 @@ impl Feed {
             Ok(None) => {}
             Ok(Some(trouble)) | Err(trouble) => return trouble,
         }
-        let what = format!("{} has no position yet", self.id);
+        let what = format!("{} has no position yet", self.given.id);
         let remedy = "start `opship run` or `opship once` first, then repeat this command".into();
         Trouble::Halted { what, remedy }
     }
@@ -162,12 +165,29 @@ impl Feed {
         let settled = self.settle(&outcome).await;
         outcome.and(settled).map(|()| drained)
     }
+}
 
+impl Feed {
+    /// [`Reader::read_range`], for commands.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn read_range(&mut self, range: &mut Range, lane: Lane, tick: Tick<'_>) -> Result<RangePage, Trouble> {
+        self.reader.read_range(range, lane, tick).await
+    }
+}
+
+impl Reader {
     /// The next page of a range. Asked again as failures and our patience allow; a rejected cursor starts the range again, once.
     ///
     /// # Errors
     /// The source cannot be read, refuses the range or leads nowhere. The range stands where it stood, or at its start.
-    pub async fn read_range(&mut self, range: &mut Range, lane: Lane, tick: Tick<'_>) -> Result<RangePage, Trouble> {
+    pub(super) async fn read_range(
+        &mut self,
+        range: &mut Range,
+        lane: Lane,
+        tick: Tick<'_>,
+    ) -> Result<RangePage, Trouble> {
         loop {
             let request = match &range.cursor {
                 Some(cursor) => PageRequest::Continue(cursor.clone()),
@@ -194,26 +214,17 @@ impl Feed {
             }
         }
     }
+}
 
+impl Delivery {
     /// The keys among these that the ledger knows.
     ///
     /// # Errors
     /// The store cannot be read.
-    pub async fn known(&mut self, keys: &[EventKey]) -> Result<HashSet<EventKey>, Trouble> {
+    pub(super) async fn known(&mut self, keys: &[EventKey]) -> Result<HashSet<EventKey>, Trouble> {
         let load = self.ledger.load(keys.iter().copied());
-        until_stopped(&self.stop, Duration::ZERO, load).await.unwrap_or(Err(Trouble::Stopped))?;
+        until_stopped(&self.given.stop, Duration::ZERO, load).await.unwrap_or(Err(Trouble::Stopped))?;
         Ok(keys.iter().copied().filter(|key| self.ledger.attempt(key).is_some()).collect())
-    }
-
-    /// Whether another process was seen to write this feed's checkpoint, or to wait for it, in the last minutes.
-    pub fn has_company(&self) -> bool {
-        self.company.is_some_and(|at| at.elapsed() < COMPANY)
-    }
-
-    pub(super) fn notice_company(&mut self, age: Duration) {
-        if age < COMPANY {
-            self.company = Some(Instant::now());
-        }
     }
 
     /// What of a page is new.
@@ -221,5 +232,18 @@ impl Feed {
         let mut sorted = dedupe::sort(&page.items, |key| self.ledger.attempt(key).is_some());
         self.notice_moved(page, &mut sorted);
         sorted
+    }
+}
+
+impl Stand {
+    /// Whether another process was seen to write this feed's checkpoint, or to wait for it, in the last minutes.
+    pub(super) fn has_company(&self) -> bool {
+        self.company.is_some_and(|at| at.elapsed() < COMPANY)
+    }
+
+    pub(super) fn notice_company(&mut self, age: Duration) {
+        if age < COMPANY {
+            self.company = Some(Instant::now());
+        }
     }
 }

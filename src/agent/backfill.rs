@@ -56,20 +56,20 @@ impl Feed {
         let fingerprints = self.introduce().await?;
         let span = &backfill.span;
         if backfill.dry_run {
-            if !self.checkpoints.is_there(&self.id).await? {
+            if !self.stand.checkpoints.is_there(&self.given.id).await? {
                 return Err(self.has_no_position().await);
             }
-            return Ok(Progress::new(&self.id, fingerprints, span.clone()));
+            return Ok(Progress::new(&self.given.id, fingerprints, span.clone()));
         }
         self.beside_the_live_feed(None, tick).await?;
-        let find = self.backfills.find(&self.id, span, &fingerprints);
-        let found = until_stopped(&self.stop, Duration::ZERO, find).await.unwrap_or(Err(Trouble::Stopped))?;
+        let find = self.backfills.find(&self.given.id, span, &fingerprints);
+        let found = until_stopped(&self.given.stop, Duration::ZERO, find).await.unwrap_or(Err(Trouble::Stopped))?;
         if let Some(found) = found {
-            tracing::info!(feed = %self.id, from = %found.span.from, to = %found.span.to, next = %found.next, shipped = found.done.shipped,
+            tracing::info!(feed = %self.given.id, from = %found.span.from, to = %found.span.to, next = %found.next, shipped = found.done.shipped,
                 "an unfinished backfill of this range was found: going on where it stood");
             return Ok(found);
         }
-        Ok(Progress::new(&self.id, fingerprints, span.clone()))
+        Ok(Progress::new(&self.given.id, fingerprints, span.clone()))
     }
 
     async fn backfill_window(
@@ -84,7 +84,7 @@ impl Feed {
         let mut range = Range::new(from, to, progress.cursor.clone());
         if !backfill.dry_run {
             // A page is a batch: the live feed gets its room after each, however slow store and destination are.
-            range.limit = range.limit.min(u32::try_from(self.settings.batch_rows_max).unwrap_or(range.limit));
+            range.limit = range.limit.min(u32::try_from(self.given.settings.batch_rows_max).unwrap_or(range.limit));
         }
         let mut counted = HashSet::new();
         while !range.is_done {
@@ -113,7 +113,9 @@ impl Feed {
             }
             if !backfill.dry_run {
                 let keep = self.backfills.keep(progress);
-                until_stopped(&self.stop, super::position::STOP_COMMIT, keep).await.unwrap_or(Err(Trouble::Stopped))?;
+                until_stopped(&self.given.stop, super::position::STOP_COMMIT, keep)
+                    .await
+                    .unwrap_or(Err(Trouble::Stopped))?;
             }
             (backfill.watch)(progress);
             if done.shipped > 0 && !backfill.dry_run {
@@ -141,14 +143,14 @@ impl Feed {
             if begun.elapsed() + wait > BUSY_MAX {
                 return outcome;
             }
-            self.rest(wait).await?;
+            self.given.rest(wait).await?;
         }
     }
 
     /// A pause in which the live feed finds neither an open intent nor a race.
     async fn leave_room(&mut self, gave_room: &mut Instant) -> Result<(), Trouble> {
-        if self.has_company() || gave_room.elapsed() >= ROOM_EVERY {
-            self.rest(ROOM).await?;
+        if self.stand.has_company() || gave_room.elapsed() >= ROOM_EVERY {
+            self.given.rest(ROOM).await?;
             *gave_room = Instant::now();
         }
         Ok(())
@@ -162,14 +164,14 @@ impl Feed {
         is_counted: impl Fn(Option<Time>) -> bool,
     ) -> Result<Done, Trouble> {
         let keys: Vec<EventKey> = page.events.iter().map(|(key, _)| *key).collect();
-        let known = self.known(&keys).await?;
+        let known = self.delivery.known(&keys).await?;
         let (text, _) = decode::text(&page.body);
         let mut page = decode::page(&text).map_err(Trouble::Malformed)?;
         page.items.retain(|item| is_counted(item.timestamp) && counted.insert(item.key));
         let sorted = dedupe::sort(&page.items, |key| known.contains(key));
         let new = sorted.new.len() as u64;
-        let settings = self.settings.clone();
-        let settled = Packing::new(&page, sorted, self.id.stream, &settings, None).settled;
+        let settings = self.given.settings.clone();
+        let settled = Packing::new(&page, sorted, self.given.id.stream, &settings, None).settled;
         let shipped = new - settled.filtered;
         let (known, left_out) = (settled.known, settled.repeated + settled.filtered);
         Ok(Done { pages: 1, read: settled.read + shipped, shipped, known, left_out, dead_letters: 0 })

@@ -1,8 +1,9 @@
 //! Who is at fault when a body is refused: the destination, or something in the body. Only another body that is accepted can tell.
 
-use super::Feed;
+use super::delivery::Delivery;
 use super::delivery::POST_DEADLINE;
 use super::parcel::Parcel;
+use super::position::Stand;
 use super::trouble::{Trouble, chain};
 use crate::flow::attempts::{Attempts, Jitter};
 use crate::flow::retry::{Edge, Patience, Verdict, verdict};
@@ -53,12 +54,18 @@ impl Met {
     }
 }
 
-impl Feed {
+impl Delivery {
     /// Holds a refusal against an empty array, posted right after it. That is one small request more for a refusal that may be about a row,
     /// and none for any other.
-    pub(super) async fn blame(&mut self, parcel: &Parcel, error: &SinkError, met: &mut Met) -> Result<Blame, Trouble> {
+    pub(super) async fn blame(
+        &mut self,
+        stand: &mut Stand,
+        parcel: &Parcel,
+        error: &SinkError,
+        met: &mut Met,
+    ) -> Result<Blame, Trouble> {
         let suspicion = suspicion(&error.failure).filter(|_| self.sink.may_refuse_rows());
-        let Some(suspicion) = suspicion.filter(|_| !met.is_away && !self.stop.is_cancelled()) else {
+        let Some(suspicion) = suspicion.filter(|_| !met.is_away && !self.given.stop.is_cancelled()) else {
             return Ok(Blame::Elsewhere);
         };
         // A refused size or payload says itself that it is about the body.
@@ -66,7 +73,7 @@ impl Feed {
             return Ok(Blame::Body);
         }
         // The answer may take a minute: the intent has to live as long, and to tell of the doubt.
-        self.renew_intent().await?;
+        self.renew_intent(stand).await?;
         if !self.is_taken_empty().await {
             met.is_away = true;
             return Ok(Blame::Elsewhere);
@@ -82,11 +89,16 @@ impl Feed {
     }
 
     /// Where each doubt ends the delivery, refusals of a row alone are counted in its intent, so that the next run can go on from there.
-    pub(super) async fn suspect(&mut self, parcel: &Parcel, error: &SinkError) -> Result<(), Trouble> {
+    pub(super) async fn suspect(
+        &mut self,
+        stand: &mut Stand,
+        parcel: &Parcel,
+        error: &SinkError,
+    ) -> Result<(), Trouble> {
         let is_suspicion = suspicion(&error.failure) == Some(Suspicion::Doubtful) && self.sink.may_refuse_rows();
         let [row] = parcel.batch.rows.as_slice() else { return Ok(()) };
-        if is_suspicion && !self.stop.is_cancelled() && self.is_taken_empty().await {
-            self.position()?.cp.slot.suspect(row.key.id);
+        if is_suspicion && !self.given.stop.is_cancelled() && self.is_taken_empty().await {
+            stand.position()?.cp.slot.suspect(row.key.id);
         }
         Ok(())
     }
@@ -95,7 +107,7 @@ impl Feed {
     async fn is_taken_empty(&self) -> bool {
         let asked = self.ask_empty().await;
         if let Err(error) = &asked {
-            tracing::debug!(feed = %self.id, error = %chain(error), "the destination refuses an empty array too");
+            tracing::debug!(feed = %self.given.id, error = %chain(error), "the destination refuses an empty array too");
         }
         asked.is_ok()
     }
@@ -106,7 +118,7 @@ impl Feed {
         tokio::select! {
             biased;
             asked = asked => asked.unwrap_or_else(|_| Err(self.unanswered("post an empty array (no answer in 60 s)"))).map(drop),
-            () = self.stop.cancelled() => Err(self.unanswered("post an empty array (cut off by the end of the process)")),
+            () = self.given.stop.cancelled() => Err(self.unanswered("post an empty array (cut off by the end of the process)")),
         }
     }
 }

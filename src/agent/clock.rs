@@ -1,7 +1,7 @@
 //! The clocks of an account: the source's, once it is believed, beside this host's.
 
-use super::Feed;
 use super::account::Account;
+use super::given::Given;
 use super::trouble::Trouble;
 use crate::flow::Time;
 use crate::flow::clock::{APART_MAX, Clocks, SECOND_OPINION_AFTER, in_words};
@@ -73,16 +73,16 @@ impl Account {
     }
 }
 
-impl Feed {
+impl Given {
     pub(super) fn clocks(&self) -> Clocks {
-        self.account.clocks(self.date)
+        self.account.clocks(self.date())
     }
 
     /// The clocks at this moment: by the last answer, unless that was long ago.
     pub(super) fn clocks_now(&self) -> Clocks {
         let now = self.account.clocks_now();
-        let is_fresh = (now.date - self.date).abs().to_std().is_ok_and(|age| age <= APART_MAX);
-        if is_fresh { Clocks { date: self.date, ..now } } else { now }
+        let is_fresh = (now.date - self.date()).abs().to_std().is_ok_and(|age| age <= APART_MAX);
+        if is_fresh { Clocks { date: self.date(), ..now } } else { now }
     }
 
     /// Hears the time of an answer, the `asked`-th to this request. `false`: the same must be asked for once more. A run that ends by

@@ -1,7 +1,8 @@
 //! Where a feed starts: the floor, which no re-read goes below. One that is too late loses events, one that is too early ships more.
 
-use super::Feed;
 use super::clock::OPINION_PAUSE;
+use super::given::Given;
+use super::position::Stand;
 use super::trouble::Trouble;
 use crate::config::Lookback;
 use crate::flow::checkpoint::{Checkpoint, Fingerprints};
@@ -17,7 +18,7 @@ const AGREE_MAX: Duration = Duration::from_secs(10 * 60);
 /// How long a run that ends by itself waits to be sure of the time before it gives up on a floor that lies ahead.
 const SURE_WAIT_MAX: Duration = OPINION_PAUSE.saturating_mul(3);
 
-impl Feed {
+impl Given {
     /// The checkpoint of a feed that has none yet.
     ///
     /// # Errors
@@ -52,7 +53,7 @@ impl Feed {
     /// Whether to look again: the stored floor lies ahead of the present, and it is not yet sure that it is the floor that is wrong. A
     /// floor that a wrong clock made is replaced, with every position beside it, where nothing was shipped under it.
     pub(super) async fn has_a_floor_to_come(
-        &mut self,
+        &self,
         cp: &mut Checkpoint,
         fingerprints: &Fingerprints,
         started: Instant,
@@ -89,10 +90,10 @@ impl Feed {
     }
 }
 
-impl Feed {
+impl Stand {
     /// While the source's clock is ahead of this host's, one of the two is wrong, and nobody knows which: where the marks stood before is kept.
     pub(super) fn keep_sure_marks(&mut self) {
-        if is_ahead_of_the_host(self.clocks_now()) {
+        if is_ahead_of_the_host(self.given.clocks_now()) {
             self.position.iter_mut().for_each(|position| position.cp.keep_sure_marks());
         }
     }
@@ -102,15 +103,15 @@ impl Feed {
     /// the ledger knows what was shipped.
     pub(super) fn mend_marks(&mut self) {
         // This host's clock agrees with itself: nothing shows before 1Password has told the time.
-        if !self.account.has_heard() {
+        if !self.given.account.has_heard() {
             return;
         }
-        let clocks = self.clocks_now();
+        let clocks = self.given.clocks_now();
         // Closer than what sets it, or a clock on the edge would set and clear it in turn.
         let is_sure = clocks.date <= window::later(clocks.host, AGREE_MAX);
         // Where this host's clock agrees with the marks, it is 1Password's that is wrong now, and they are right.
         let latest = window::later(clocks.date.max(clocks.host), APART_MAX);
-        let known = window::earlier(clocks.earlier(), self.settings.ledger_keep);
+        let known = window::earlier(clocks.earlier(), self.given.settings.ledger_keep);
         let Some(position) = &mut self.position else { return };
         let cp = &mut position.cp;
         // A late sweep that is due in the future counts as due.
@@ -125,10 +126,10 @@ impl Feed {
             None => (back(cp.sweep_mark), back(cp.late_mark)),
         };
         if is_ahead {
-            tracing::error!(feed = %self.id, watermark = %cp.watermark, now = %clocks.date, from = %sweep_mark, remedy = "nothing: find out whose clock was wrong, 1Password's or a proxy's on the way",
+            tracing::error!(feed = %self.given.id, watermark = %cp.watermark, now = %clocks.date, from = %sweep_mark, remedy = "nothing: find out whose clock was wrong, 1Password's or a proxy's on the way",
                 "the position is ahead of the present, because a wrong time was believed: events are read again from where it is sure");
         } else if cp.sweep_mark > sweep_mark || cp.late_mark > late_mark {
-            tracing::warn!(feed = %self.id, from = %sweep_mark, remedy = "nothing: what was shipped is not shipped again",
+            tracing::warn!(feed = %self.given.id, from = %sweep_mark, remedy = "nothing: what was shipped is not shipped again",
                 "1Password's clock is not ahead of this host's any more: events are read again from before it was");
         }
         cp.take_marks_back(sweep_mark, late_mark);

@@ -1,6 +1,6 @@
 //! Why an event becomes a dead letter, and that one did: in a tick, in recovery and in a replay.
 
-use super::Feed;
+use super::delivery::Delivery;
 use super::trouble::{Trouble, chain};
 use crate::flow::EventKey;
 use crate::flow::retry::Failure;
@@ -58,11 +58,11 @@ fn collect(value: &Value, values: &mut String) {
     }
 }
 
-impl Feed {
+impl Delivery {
     /// Keeps an original: it is safe before its stub is posted.
     pub(super) async fn keep_letter(&mut self, key: &EventKey, why: &str, original: &str) -> Result<(), Trouble> {
-        self.dead_letters.keep(&self.id, key, why, original, self.date).await?;
-        tracing::error!(feed = %self.id, id = %key.id, why, remedy = "repair the cause, then `opship dead-letters replay` the id", "an event cannot be shipped whole: its stub is shipped, the original is a dead letter");
+        self.dead_letters.keep(&self.given.id, key, why, original, self.given.date()).await?;
+        tracing::error!(feed = %self.given.id, id = %key.id, why, remedy = "repair the cause, then `opship dead-letters replay` the id", "an event cannot be shipped whole: its stub is shipped, the original is a dead letter");
         Ok(())
     }
 
@@ -70,12 +70,12 @@ impl Feed {
     /// beside it would tell of a loss that is none.
     pub(super) async fn withdraw_letter(&mut self, key: &EventKey) {
         self.stubbed_again.remove(key);
-        match self.dead_letters.withdraw(&self.id, key).await {
+        match self.dead_letters.withdraw(&self.given.id, key).await {
             Ok(()) => {
-                tracing::warn!(feed = %self.id, id = %key.id, "its stub is refused too: the event is no dead letter, it waits like the others")
+                tracing::warn!(feed = %self.given.id, id = %key.id, "its stub is refused too: the event is no dead letter, it waits like the others")
             }
             Err(error) => {
-                tracing::warn!(feed = %self.id, id = %key.id, error = %chain(&error), "a dead letter whose event waits was not taken back")
+                tracing::warn!(feed = %self.given.id, id = %key.id, error = %chain(&error), "a dead letter whose event waits was not taken back")
             }
         }
     }

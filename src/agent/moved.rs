@@ -1,7 +1,8 @@
 //! A uuid that comes again under another hour: told and counted where it can be seen without another read. It ships all the same, as an
 //! event of its own: the hour of the timestamp is part of an event's identity.
 
-use super::Feed;
+use super::delivery::Delivery;
+use super::given::Given;
 use crate::flow::decode::{Item, Page};
 use crate::flow::dedupe::Sorted;
 use crate::flow::{EventId, EventKey};
@@ -17,7 +18,7 @@ pub(super) fn moved_from(page: &Page<'_>, missing: &HashSet<EventKey>) -> Vec<Ev
     page.items.iter().filter(is_moved).map(|item| item.key).collect()
 }
 
-impl Feed {
+impl Delivery {
     /// Adds what the hours in memory know of the page's new items.
     pub(super) fn notice_moved(&mut self, page: &Page<'_>, sorted: &mut Sorted) {
         let new = sorted.new.iter().filter_map(|place| Some((*place, page.items.get(*place)?)));
@@ -33,7 +34,9 @@ impl Feed {
         sorted.moved.sort_unstable();
         sorted.moved.dedup();
     }
+}
 
+impl Given {
     /// Of a batch in doubt: what is gone from the source under its hour and has come back under another one. Returns how many.
     pub(super) fn tell_moved_away(&self, moved: &HashSet<EventKey>, gone: &HashSet<EventKey>) -> u64 {
         let gone: HashSet<EventId> = gone.iter().map(|key| key.id).collect();

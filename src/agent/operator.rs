@@ -13,18 +13,18 @@ impl Feed {
     /// Another process holds the open intent, or wrote first.
     pub async fn reset(&mut self, reship: bool) -> Result<Checkpoint, Trouble> {
         let fingerprints = self.introduce().await?;
-        let mut fresh = self.first(&fingerprints)?;
-        let version = match self.checkpoints.load(&self.id).await? {
+        let mut fresh = self.given.first(&fingerprints)?;
+        let version = match self.stand.checkpoints.load(&self.given.id).await? {
             Found::Nothing { .. } => None,
             Found::Replaced { version, .. } => Some(version),
             Found::Good(loaded) => {
-                if let Some(left) = self.checkpoints.held_by_other(&loaded).await? {
+                if let Some(left) = self.stand.checkpoints.held_by_other(&loaded).await? {
                     return Err(Trouble::Standby { left });
                 }
                 let old = loaded.checkpoint;
                 (fresh.slot, fresh.totals) = (old.slot, old.totals);
                 if reship {
-                    fresh.slot.abandon("the checkpoint was reset over an open intent", self.date);
+                    fresh.slot.abandon("the checkpoint was reset over an open intent", self.given.date());
                 } else {
                     fresh.ledger = old.ledger;
                     // Recovered as ever, but it moves nothing: the position is another one now.
@@ -33,11 +33,11 @@ impl Feed {
                 Some(loaded.version)
             }
         };
-        self.own(&fresh.fingerprints).await?;
-        self.checkpoints.save(&mut fresh, version.as_ref(), self.date).await?;
-        self.let_go_of_others(&fresh.fingerprints).await?;
+        self.stand.own(&fresh.fingerprints).await?;
+        self.stand.checkpoints.save(&mut fresh, version.as_ref(), self.given.date()).await?;
+        self.stand.let_go_of_others(&fresh.fingerprints).await?;
         if reship {
-            self.ledger.retire_all().await?;
+            self.delivery.ledger.retire_all().await?;
         }
         Ok(fresh)
     }
@@ -49,11 +49,11 @@ impl Feed {
     /// There is no readable checkpoint, another process holds the open intent, or wrote first.
     pub async fn adopt_here(&mut self) -> Result<Checkpoint, Trouble> {
         let fingerprints = self.introduce().await?;
-        let Found::Good(loaded) = self.checkpoints.load(&self.id).await? else {
-            let what = format!("there is no readable checkpoint of {} to adopt", self.id);
+        let Found::Good(loaded) = self.stand.checkpoints.load(&self.given.id).await? else {
+            let what = format!("there is no readable checkpoint of {} to adopt", self.given.id);
             return Err(Trouble::Halted { what, remedy: "start the agent: it begins at the lookback".into() });
         };
-        if let Some(left) = self.checkpoints.held_by_other(&loaded).await? {
+        if let Some(left) = self.stand.checkpoints.held_by_other(&loaded).await? {
             return Err(Trouble::Standby { left });
         }
         let mut cp = loaded.checkpoint;
@@ -62,9 +62,9 @@ impl Feed {
             cp.ledger = None;
         }
         cp.fingerprints = fingerprints;
-        self.own(&cp.fingerprints).await?;
-        self.checkpoints.save(&mut cp, Some(&loaded.version), self.date).await?;
-        self.let_go_of_others(&cp.fingerprints).await?;
+        self.stand.own(&cp.fingerprints).await?;
+        self.stand.checkpoints.save(&mut cp, Some(&loaded.version), self.given.date()).await?;
+        self.stand.let_go_of_others(&cp.fingerprints).await?;
         Ok(cp)
     }
 }

@@ -1,6 +1,7 @@
 //! own: the entry of the configuration that ships this stream of this account to this destination is this one, and no other.
 
 use super::Feed;
+use super::position::Stand;
 use super::trouble::Trouble;
 use crate::flow::checkpoint::Fingerprints;
 use crate::flow::identity::{Identity, TokenHash};
@@ -14,7 +15,7 @@ pub(super) struct Me {
     pub token: TokenHash,
 }
 
-impl Feed {
+impl Stand {
     /// Before anything is posted from a position: asked again after each write of another process, and never by an idle tick.
     pub(super) async fn own_still(&mut self, loaded: &Loaded) -> Result<(), Trouble> {
         let claim = self.claim(&loaded.checkpoint.fingerprints)?;
@@ -34,18 +35,9 @@ impl Feed {
         Ok(self.owners.let_go_of_others(&claim).await?)
     }
 
-    /// Without writing: the other entry that ships what this feed would.
-    pub(super) async fn owned_by_other(&mut self) -> Result<Option<Trouble>, Trouble> {
-        let fingerprints = self.introduce().await?;
-        let claim = self.claim(&fingerprints)?;
-        let owner = self.owners.owner_of(&claim).await?;
-        let twin = owner.and_then(|owner| self.owners.rule(&claim, &owner));
-        Ok(twin.map(|twin| Trouble::Twin(Box::new(twin))))
-    }
-
     async fn own_as(&mut self, claim: &Claim) -> Result<(), Trouble> {
         self.owned = None;
-        match self.owners.claim(claim, self.date).await? {
+        match self.owners.claim(claim, self.given.date()).await? {
             Some(twin) if !planted::is(Bug::IgnoreOwner) => {
                 self.position = None;
                 Err(Trouble::Twin(Box::new(twin)))
@@ -62,6 +54,17 @@ impl Feed {
         let Some(me) = &self.me else { return Err(Trouble::Lost) };
         let account = Identity::new([&me.fingerprints, stored], &me.token);
         let (token, sink) = (Some(me.token.clone()), me.fingerprints.sink.clone());
-        Ok(Claim { feed: self.id.clone(), account, token, sink })
+        Ok(Claim { feed: self.given.id.clone(), account, token, sink })
+    }
+}
+
+impl Feed {
+    /// Without writing: the other entry that ships what this feed would.
+    pub(super) async fn owned_by_other(&mut self) -> Result<Option<Trouble>, Trouble> {
+        let fingerprints = self.introduce().await?;
+        let claim = self.stand.claim(&fingerprints)?;
+        let owner = self.stand.owners.owner_of(&claim).await?;
+        let twin = owner.and_then(|owner| self.stand.owners.rule(&claim, &owner));
+        Ok(twin.map(|twin| Trouble::Twin(Box::new(twin))))
     }
 }

@@ -1,6 +1,6 @@
 //! parcel: a batch, or a part of one, on its way from its intent to its commit.
 
-use super::Feed;
+use super::delivery::Delivery;
 use crate::flow::EventKey;
 use crate::flow::checkpoint::Advance;
 use crate::flow::intent::{BatchKind, Known};
@@ -44,7 +44,7 @@ impl Parcel {
     }
 }
 
-impl Feed {
+impl Delivery {
     /// What the ledger knows of these, for a batch that ships them all the same.
     pub(super) fn known_by_ledger(&self, keys: impl Iterator<Item = EventKey>, why: &str) -> Option<Arc<Known>> {
         let attempts: HashMap<_, _> = keys.filter_map(|key| Some((key, self.ledger.attempt(&key)?))).collect();

@@ -1,18 +1,21 @@
 //! load and settle: the checkpoint in memory, and when it goes back to the store.
 
+use super::delivery::Delivery;
+use super::given::Given;
 use super::ownership::Me;
+use super::reading::Reader;
 use super::trouble::{Trouble, chain};
 use super::{Feed, Tick};
-use crate::config::Lookback;
 use crate::flow::checkpoint::{Checkpoint, Fingerprints, LedgerSize, SweepProgress};
-use crate::flow::map::Mapper;
 use crate::flow::planted::{self, Bug};
-use crate::flow::redact::Redact;
-use crate::flow::window::Widths;
-use crate::flow::{Cursor, Stream, Time};
+use crate::flow::{Cursor, Time};
+use crate::store::Key;
 use crate::store::Version;
+use crate::store::checkpoints::Checkpoints;
 use crate::store::checkpoints::{Found, Loaded};
-use std::collections::BTreeSet;
+use crate::store::ledger::Ledger;
+use crate::store::owners::Owners;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -24,26 +27,6 @@ const COMMIT_PATIENCE: Duration = Duration::from_secs(60);
 const STANDBY_LOOK: Duration = Duration::from_secs(5);
 /// How often the fallback copy is looked after.
 const PREVIOUS_LOOK: Duration = Duration::from_secs(600);
-
-/// What a feed was configured to do.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub widths: Widths,
-    pub lookback: Lookback,
-    pub batch_rows_max: usize,
-    pub drop_audit_actions: BTreeSet<String>,
-    pub redact: Redact,
-    /// How long ledger segments are kept.
-    pub ledger_keep: Duration,
-    /// How long a row may take to show in the table: a batch in doubt is looked up there after that. None: it is sent again at once.
-    pub verify_after: Option<Duration>,
-}
-
-impl Settings {
-    pub(super) fn mapper<'a>(&'a self, stream: Stream, account_uuid: Option<&'a str>) -> Mapper<'a> {
-        Mapper { stream, account_uuid, redact: &self.redact }
-    }
-}
 
 /// The checkpoint as last read or written, and what has changed in memory since.
 pub(super) struct Position {
@@ -88,6 +71,29 @@ impl Mark {
     }
 }
 
+/// Where a feed stands: its position, the store that keeps it, and whose position it is.
+pub(super) struct Stand {
+    pub(super) given: Arc<Given>,
+    pub(super) checkpoints: Checkpoints,
+    pub(super) owners: Arc<Owners>,
+    /// The checkpoint as last read or written; none before the first load and after a lost race.
+    pub(super) position: Option<Position>,
+    /// The version of the checkpoint as last seen: another one was written by another process.
+    pub(super) last_seen: Option<Version>,
+    /// When another process was last noticed.
+    pub(super) company: Option<Instant>,
+    /// Who the account is; none before the first introduction.
+    pub(super) me: Option<Me>,
+    /// The documents, of the account and of its token, that named this entry as the owner when they were last looked at.
+    pub(super) owned: Option<(Key, Option<Key>)>,
+}
+
+impl Stand {
+    pub(super) fn new(given: Arc<Given>, checkpoints: Checkpoints, owners: Arc<Owners>) -> Self {
+        Self { given, checkpoints, owners, position: None, last_seen: None, company: None, me: None, owned: None }
+    }
+}
+
 impl Position {
     fn new(loaded: Loaded) -> Self {
         Self {
@@ -115,22 +121,22 @@ impl Feed {
         let started = Instant::now();
         loop {
             let fingerprints = self.introduce().await?;
-            let mut loaded = self.load_once(&fingerprints).await?;
-            let Some(left) = self.checkpoints.held_by_other(&loaded).await? else {
-                if self.has_a_floor_to_come(&mut loaded.checkpoint, &fingerprints, started).await? {
+            let mut loaded = self.stand.load_once(&mut self.delivery.ledger, &fingerprints).await?;
+            let Some(left) = self.stand.checkpoints.held_by_other(&loaded).await? else {
+                if self.given.has_a_floor_to_come(&mut loaded.checkpoint, &fingerprints, started).await? {
                     continue;
                 }
-                self.adopt(loaded, fingerprints);
-                self.mend_marks();
+                self.stand.adopt(&mut self.delivery.ledger, loaded, fingerprints);
+                self.stand.mend_marks();
                 return Ok(());
             };
-            self.position = None;
-            self.notice_company(Duration::ZERO);
+            self.stand.position = None;
+            self.stand.notice_company(Duration::ZERO);
             if started.elapsed() >= tick.standby_max {
                 return Err(Trouble::Standby { left });
             }
-            tracing::info!(feed = %self.id, left_s = left.as_secs(), "another process has an open intent: standing by");
-            self.rest(left.min(STANDBY_LOOK).max(Duration::from_millis(100))).await?;
+            tracing::info!(feed = %self.given.id, left_s = left.as_secs(), "another process has an open intent: standing by");
+            self.given.rest(left.min(STANDBY_LOOK).max(Duration::from_millis(100))).await?;
         }
     }
 
@@ -138,53 +144,78 @@ impl Feed {
         let mut asked = 0;
         let who = loop {
             asked += 1;
-            match self.account.introduce(&*self.source, &self.stop, &self.panel).await {
-                Err(doubt @ Trouble::Clock(_)) => self.wait_for_a_second_opinion(doubt, asked).await?,
+            match self.given.account.introduce(&*self.reader.source, &self.given.stop, &self.given.panel).await {
+                Err(doubt @ Trouble::Clock(_)) => self.given.wait_for_a_second_opinion(doubt, asked).await?,
                 introduced => break introduced?,
             }
         };
-        self.panel.introduced(who.expires);
-        self.note_the_time(who.date);
-        let stream = self.id.stream;
+        self.given.panel.introduced(who.expires);
+        self.reader.note_the_time(who.date);
+        let stream = self.given.id.stream;
         if !who.features.may_read(stream) {
             // A new token may have it.
-            self.account.forget();
+            self.given.account.forget();
             return Err(Trouble::Halted {
-                what: format!("the 1Password token of account {} may not read {stream}", self.id.account),
+                what: format!("the 1Password token of account {} may not read {stream}", self.given.id.account),
                 remedy: format!(
                     "issue a token with the feature {stream}, or leave {stream} out of accounts.{}.streams",
-                    self.id.account
+                    self.given.id.account
                 ),
             });
         }
-        let fingerprints = Fingerprints::new(&self.source.place(), who.account_uuid.as_deref(), &self.sink.place());
+        let fingerprints =
+            Fingerprints::new(&self.reader.source.place(), who.account_uuid.as_deref(), &self.delivery.sink.place());
         let fingerprints = fingerprints.told_by(&who.token);
-        self.me = Some(Me { fingerprints: fingerprints.clone(), token: who.token });
+        self.stand.me = Some(Me { fingerprints: fingerprints.clone(), token: who.token });
         Ok(fingerprints)
     }
 
+    /// Writes what the tick changed, if it changed anything: an idle tick writes nothing.
+    pub(super) async fn settle(&mut self, outcome: &Result<(), Trouble>) -> Result<(), Trouble> {
+        self.given.panel.ledger(self.delivery.ledger.size());
+        let Some(position) = &self.stand.position else { return Ok(()) };
+        if position.cp.slot.intent().is_some() || matches!(outcome, Err(Trouble::Lost)) {
+            // In doubt or taken over: the store has the truth, the next tick recovers from it.
+            self.stand.position = None;
+            return Ok(());
+        }
+        if position.needs_commit() {
+            self.stand.save(&mut self.delivery.ledger).await?;
+        }
+        // After a tick with trouble too: a feed in lasting trouble needs its fallback copy most.
+        self.stand.look_after_previous().await;
+        Ok(())
+    }
+}
+
+impl Reader {
     /// The same introduction serves many ticks: only a new one is news of the clock.
     fn note_the_time(&mut self, date: Option<Time>) {
         match date {
             Some(date) if self.introduced == date => {}
-            Some(date) => (self.introduced, self.date) = (date, date),
-            None if self.date > Time::MIN_UTC => {}
+            Some(date) => {
+                self.introduced = date;
+                self.given.set_date(date);
+            }
+            None if self.given.date() > Time::MIN_UTC => {}
             None => {
-                self.date = self.clocks_now().date;
-                tracing::warn!(feed = %self.id, now = %self.date, "1Password has not told the time yet: this host's clock serves until it does");
+                self.given.set_date(self.given.clocks_now().date);
+                tracing::warn!(feed = %self.given.id, now = %self.given.date(), "1Password has not told the time yet: this host's clock serves until it does");
             }
         }
     }
+}
 
-    async fn load_once(&mut self, fingerprints: &Fingerprints) -> Result<Loaded, Trouble> {
-        match self.checkpoints.load(&self.id).await? {
+impl Stand {
+    async fn load_once(&mut self, ledger: &mut Ledger, fingerprints: &Fingerprints) -> Result<Loaded, Trouble> {
+        match self.checkpoints.load(&self.given.id).await? {
             Found::Good(mut loaded) if loaded.checkpoint.fingerprints.fits(fingerprints) => {
                 self.own_still(&loaded).await?;
                 self.notice_a_step_back(&mut loaded.checkpoint);
                 Ok(*loaded)
             }
             Found::Good(mut loaded) if was_never_read(&loaded.checkpoint) => {
-                tracing::info!(feed = %self.id, "nothing was ever read under the former settings: the checkpoint takes the new ones");
+                tracing::info!(feed = %self.given.id, "nothing was ever read under the former settings: the checkpoint takes the new ones");
                 loaded.checkpoint.fingerprints = fingerprints.clone();
                 self.own_still(&loaded).await?;
                 Ok(*loaded)
@@ -194,21 +225,21 @@ impl Feed {
                 now: Box::new(fingerprints.clone()),
             }),
             Found::Nothing { previous: Some(previous) } if previous.fingerprints.fits(fingerprints) => {
-                tracing::error!(feed = %self.id, remedy = "find out who deleted it; nothing needs repair", "the checkpoint is gone: starting again from the fallback copy; the ledger keeps this free of duplicates");
-                self.create(*previous, None).await
+                tracing::error!(feed = %self.given.id, remedy = "find out who deleted it; nothing needs repair", "the checkpoint is gone: starting again from the fallback copy; the ledger keeps this free of duplicates");
+                self.create(ledger, *previous, None).await
             }
             Found::Nothing { .. } => {
-                let cp = self.first(fingerprints)?;
-                tracing::info!(feed = %self.id, floor = %cp.floor, "no checkpoint yet: starting at the lookback");
-                self.create(cp, None).await
+                let cp = self.given.first(fingerprints)?;
+                tracing::info!(feed = %self.given.id, floor = %cp.floor, "no checkpoint yet: starting at the lookback");
+                self.create(ledger, cp, None).await
             }
             Found::Replaced { why, aside, previous, version } => {
                 let previous = previous.filter(|cp| cp.fingerprints.fits(fingerprints));
                 let from = if previous.is_some() { "the fallback copy" } else { "the lookback" };
-                tracing::error!(feed = %self.id, why, kept_as = %aside, remedy = "find out who wrote it; nothing needs repair",
+                tracing::error!(feed = %self.given.id, why, kept_as = %aside, remedy = "find out who wrote it; nothing needs repair",
                     "the checkpoint is unreadable: starting again from {from}; the ledger keeps this free of duplicates");
-                let cp = previous.map_or_else(|| self.first_again(fingerprints), |cp| Ok(*cp))?;
-                self.create(cp, Some(version)).await
+                let cp = previous.map_or_else(|| self.given.first_again(fingerprints), |cp| Ok(*cp))?;
+                self.create(ledger, cp, Some(version)).await
             }
         }
     }
@@ -221,19 +252,24 @@ impl Feed {
         }
         let rows = known.totals.shipped.saturating_sub(loaded.totals.shipped);
         let remedy = "if a backup was restored, stop opship first the next time";
-        tracing::error!(feed = %self.id, rows, remedy, "the store went back to an older checkpoint: rows that the ledger does not know any more are shipped again");
-        loaded.slot.lose_track(rows, "the store went back to an older checkpoint", self.date);
+        tracing::error!(feed = %self.given.id, rows, remedy, "the store went back to an older checkpoint: rows that the ledger does not know any more are shipped again");
+        loaded.slot.lose_track(rows, "the store went back to an older checkpoint", self.given.date());
     }
 
-    async fn create(&mut self, mut cp: Checkpoint, over: Option<Version>) -> Result<Loaded, Trouble> {
+    async fn create(
+        &mut self,
+        ledger: &mut Ledger,
+        mut cp: Checkpoint,
+        over: Option<Version>,
+    ) -> Result<Loaded, Trouble> {
         self.own(&cp.fingerprints).await?;
-        let version = self.checkpoints.save(&mut cp, over.as_ref(), self.date).await?;
-        self.ledger.forget();
+        let version = self.checkpoints.save(&mut cp, over.as_ref(), self.given.date()).await?;
+        ledger.forget();
         Ok(Loaded { checkpoint: cp, version, age: Duration::ZERO, is_guessed: false })
     }
 
     /// Takes a loaded checkpoint over; what is in memory stays where the store has nothing newer.
-    fn adopt(&mut self, loaded: Loaded, fingerprints: Fingerprints) {
+    fn adopt(&mut self, ledger: &mut Ledger, loaded: Loaded, fingerprints: Fingerprints) {
         if self.last_seen.as_ref() != Some(&loaded.version) {
             self.last_seen = Some(loaded.version.clone());
             self.notice_company(loaded.age);
@@ -244,7 +280,7 @@ impl Feed {
                 // Somebody else has shipped: what is cached of the ledger may be stale. Even below a write that is known: it may have
                 // been restored over what others wrote since.
                 if !planted::is(Bug::KeepStaleLedger) {
-                    self.ledger.forget();
+                    ledger.forget();
                 }
                 *position = Some(Position::new(loaded));
             }
@@ -252,25 +288,8 @@ impl Feed {
         if let Some(position) = &mut self.position {
             position.rowless_pages = 0;
             position.cp.fingerprints = fingerprints_known(&position.cp.fingerprints, fingerprints);
-            self.panel.stands(&position.cp);
+            self.given.panel.stands(&position.cp);
         }
-    }
-
-    /// Writes what the tick changed, if it changed anything: an idle tick writes nothing.
-    pub(super) async fn settle(&mut self, outcome: &Result<(), Trouble>) -> Result<(), Trouble> {
-        self.panel.ledger(self.ledger.size());
-        let Some(position) = &self.position else { return Ok(()) };
-        if position.cp.slot.intent().is_some() || matches!(outcome, Err(Trouble::Lost)) {
-            // In doubt or taken over: the store has the truth, the next tick recovers from it.
-            self.position = None;
-            return Ok(());
-        }
-        if position.needs_commit() {
-            self.save().await?;
-        }
-        // After a tick with trouble too: a feed in lasting trouble needs its fallback copy most.
-        self.look_after_previous().await;
-        Ok(())
     }
 
     async fn look_after_previous(&mut self) {
@@ -280,24 +299,25 @@ impl Feed {
         }
         position.previous_looked = Some(Instant::now());
         if let Err(error) = self.checkpoints.keep_previous(&position.cp).await {
-            tracing::warn!(feed = %self.id, error = %chain(&error), "the fallback copy of the checkpoint was not renewed");
+            tracing::warn!(feed = %self.given.id, error = %chain(&error), "the fallback copy of the checkpoint was not renewed");
         }
     }
 
     /// Compare-and-swap of the checkpoint as it is in memory. On failure the memory is dropped: the store has the truth.
-    pub(super) async fn save(&mut self) -> Result<(), Trouble> {
-        self.note_ledger();
-        self.save_as_it_is().await
+    pub(super) async fn save(&mut self, ledger: &mut Ledger) -> Result<(), Trouble> {
+        self.note_ledger(ledger);
+        self.save_as_it_is(ledger).await
     }
 
     /// The same without a word on the ledger.
-    pub(super) async fn save_as_it_is(&mut self) -> Result<(), Trouble> {
+    pub(super) async fn save_as_it_is(&mut self, ledger: &mut Ledger) -> Result<(), Trouble> {
         let Some(mut position) = self.position.take() else { return Err(Trouble::Lost) };
         let begun = Instant::now();
         // Only a position behind shipped rows is worth waiting for: any other is found again by the next tick.
         let patience = if position.unsaved_rows { COMMIT_PATIENCE } else { Duration::ZERO };
-        let write = self.checkpoints.save_within(patience, &mut position.cp, Some(&position.version), self.date);
-        let written = until_stopped(&self.stop, STOP_COMMIT, write).await;
+        let write =
+            self.checkpoints.save_within(patience, &mut position.cp, Some(&position.version), self.given.date());
+        let written = until_stopped(&self.given.stop, STOP_COMMIT, write).await;
         match written.unwrap_or(Err(Trouble::Stopped)) {
             Ok(version) => {
                 self.last_seen = Some(version.clone());
@@ -307,12 +327,12 @@ impl Feed {
                 position.unsaved_doubt = false;
                 position.rowless_pages = 0;
                 position.intent_written = begun;
-                self.panel.stands(&position.cp);
+                self.given.panel.stands(&position.cp);
                 self.position = Some(position);
                 Ok(())
             }
             Err(error) => {
-                self.ledger.forget();
+                ledger.forget();
                 if matches!(error, Trouble::Lost) {
                     self.notice_company(Duration::ZERO);
                 }
@@ -321,38 +341,26 @@ impl Feed {
         }
     }
 
-    /// Housekeeping at the pace of the late sweep: ledger segments and dead letters that nothing can ask for any more.
-    pub(super) async fn retire(&mut self) {
-        let retired = self.retire_segments().await;
-        let letters = self.dead_letters.retire(&self.id).await;
-        match (retired, letters) {
-            (Ok(0), Ok(0)) => {}
-            (Ok(segments), Ok(letters)) => tracing::info!(feed = %self.id, segments, letters, "retired"),
-            (Err(trouble), _) => {
-                tracing::warn!(feed = %self.id, error = %chain(&trouble), "old ledger segments were not retired");
-            }
-            (_, Err(error)) => {
-                tracing::warn!(feed = %self.id, error = %chain(&error), "old dead letters were not retired");
-            }
-        }
-    }
-
     pub(super) fn position(&mut self) -> Result<&mut Position, Trouble> {
         self.position.as_mut().ok_or(Trouble::Lost)
     }
+}
 
-    /// Sleeps, unless the process is asked to end.
-    pub(super) async fn rest(&self, wait: Duration) -> Result<(), Trouble> {
-        tokio::select! {
-            biased;
-            () = self.stop.cancelled() => Err(Trouble::Stopped),
-            () = tokio::time::sleep(wait) => Ok(()),
+impl Delivery {
+    /// Housekeeping at the pace of the late sweep: ledger segments and dead letters that nothing can ask for any more.
+    pub(super) async fn retire(&mut self, stand: &mut Stand) {
+        let retired = self.retire_segments(stand).await;
+        let letters = self.dead_letters.retire(&self.given.id).await;
+        match (retired, letters) {
+            (Ok(0), Ok(0)) => {}
+            (Ok(segments), Ok(letters)) => tracing::info!(feed = %self.given.id, segments, letters, "retired"),
+            (Err(trouble), _) => {
+                tracing::warn!(feed = %self.given.id, error = %chain(&trouble), "old ledger segments were not retired");
+            }
+            (_, Err(error)) => {
+                tracing::warn!(feed = %self.given.id, error = %chain(&error), "old dead letters were not retired");
+            }
         }
-    }
-
-    /// Fails once the process is asked to end.
-    pub(super) fn go_on(&self) -> Result<(), Trouble> {
-        if self.stop.is_cancelled() { Err(Trouble::Stopped) } else { Ok(()) }
     }
 }
 

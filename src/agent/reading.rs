@@ -1,18 +1,23 @@
 //! poll: the cursor to its end, and the two sweeps behind it.
 
+use super::given::Given;
+use super::position::Stand;
 use super::trouble::{Trouble, chain};
 use super::walk::{Turn, Walk, until_stopped_reading};
 use super::{Drained, Feed, Taken, Tick};
 use crate::flow::attempts::Attempts;
+use crate::flow::attempts::Jitter;
 use crate::flow::checkpoint::{Advance, SweepProgress, Unknown, Which};
 use crate::flow::decode::{self, Page};
 use crate::flow::dedupe::Sorted;
 use crate::flow::intent::BatchKind;
 use crate::flow::map::sha256_hex;
 use crate::flow::retry::{Edge, PASSING_PAUSE, Verdict, verdict};
-use crate::flow::{Time, window};
+use crate::flow::{Cursor, Time, window};
+use crate::source::Source;
 use crate::source::{Answer, Lane, PAGE_BYTES_SMALL, PageRequest};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use tokio::time::Instant;
 
 /// Pages that the cursor, and each sweep, may take in one tick: half a million events.
@@ -41,6 +46,28 @@ pub(super) enum By {
     Sweep(Which),
     /// A command's own reading of a range.
     Range,
+}
+
+/// How a feed reads: the source, how much it is asked for, and when it last told the time.
+pub(super) struct Reader {
+    pub(super) given: Arc<Given>,
+    pub(super) source: Arc<dyn Source>,
+    /// The source's clock in the latest introduction that was taken into account.
+    pub(super) introduced: Time,
+    /// Items asked for per page; halved when an answer is over the body cap, doubled again after good ones.
+    pub(super) page_limit: u32,
+    /// Pages taken since it was halved or doubled.
+    pub(super) good_pages: u32,
+    /// It was told that a cursor ends without `items`.
+    told_bare: bool,
+    pub(super) jitter: Jitter,
+}
+
+impl Reader {
+    pub(super) fn new(given: Arc<Given>, source: Arc<dyn Source>, jitter: Jitter) -> Self {
+        let (introduced, page_limit) = (Time::MIN_UTC, PAGE_LIMIT);
+        Self { given, source, introduced, page_limit, good_pages: 0, told_bare: false, jitter }
+    }
 }
 
 impl Origin {
@@ -93,8 +120,8 @@ impl Feed {
 
     /// Re-reads the window of a sweep, a new one or the one that an earlier tick left unfinished.
     pub(super) async fn sweep(&mut self, which: Which, tick: Tick<'_>, drained: &mut Drained) -> Result<(), Trouble> {
-        let (clocks, widths) = (self.clocks(), self.settings.widths);
-        let cp = &mut self.position()?.cp;
+        let (clocks, widths) = (self.given.clocks(), self.given.settings.widths);
+        let cp = &mut self.stand.position()?.cp;
         if progress(cp, which).is_none() {
             let Some(window) = window::sweep(cp, which, clocks, &widths) else { return Ok(()) };
             *progress(cp, which) = Some(window);
@@ -112,25 +139,25 @@ impl Feed {
                 return Ok(true);
             }
             let Some(request) = self.next_request(sweep)? else { return Ok(true) };
-            let answer = match self.turn(&request, lane, tick, &mut walk).await? {
+            let answer = match self.reader.turn(&request, lane, tick, &mut walk).await? {
                 Turn::Answer(answer) => answer,
                 Turn::Again => continue,
                 Turn::FromStart(trouble) => {
-                    self.start_again(sweep)?;
+                    self.stand.start_again(sweep)?;
                     trouble.map_or(Ok(()), Err)?;
                     continue;
                 }
-                Turn::Refused(error) => return Err(self.refused_start(&error)),
+                Turn::Refused(error) => return Err(self.reader.refused_start(&error)),
             };
             bytes += answer.body.len();
-            self.panel.page_read(answer.body.len());
-            let by = self.by(sweep, &request, &answer)?;
+            self.given.panel.page_read(answer.body.len());
+            let by = self.stand.by(sweep, &request, &answer)?;
             let Some(taken) = self.take_patiently(&answer, by, tick, &mut walk, drained).await? else { continue };
             if !taken.has_more {
                 return self.arrive(sweep).await.map(|()| true);
             }
             if walk.has_used(&taken.cursor) {
-                return self.led_back(sweep, taken.items).map(|()| true);
+                return self.stand.led_back(sweep, taken.items).map(|()| true);
             }
             walk.fetched = taken.next;
             if bytes > BYTES_PER_TICK_MAX {
@@ -142,39 +169,19 @@ impl Feed {
 
     fn next_request(&mut self, sweep: Option<Which>) -> Result<Option<PageRequest>, Trouble> {
         match sweep {
-            None => self.cursor_request().map(Some),
-            Some(which) => self.sweep_request(which),
+            None => self.stand.cursor_request(self.reader.page_limit).map(Some),
+            Some(which) => self.stand.sweep_request(which, self.reader.page_limit),
         }
-    }
-
-    fn by(&mut self, sweep: Option<Which>, request: &PageRequest, answer: &Answer) -> Result<By, Trouble> {
-        Ok(match (sweep, request) {
-            (Some(which), _) => By::Sweep(which),
-            (None, PageRequest::Reset { .. }) => By::Cursor { born: Some(answer.date) },
-            (None, _) => By::Cursor { born: self.position()?.cp.cursor_born },
-        })
     }
 
     /// The source has no more.
     async fn arrive(&mut self, sweep: Option<Which>) -> Result<(), Trouble> {
         match sweep {
-            None => self.position()?.cp.stuck_ticks = 0,
+            None => self.stand.position()?.cp.stuck_ticks = 0,
             Some(Which::Overlap) => {}
-            Some(Which::Late) => self.retire().await,
+            Some(Which::Late) => self.delivery.retire(&mut self.stand).await,
         }
         Ok(())
-    }
-
-    /// Whether a sweep may run: the cursor's own trouble is no reason not to, a batch in doubt is.
-    pub(super) fn may_sweep(&self, which: Which, outcome: &Result<(), Trouble>) -> bool {
-        let is_settled = self.position.as_ref().is_some_and(|position| position.cp.slot.intent().is_none());
-        let is_due = which == Which::Overlap || self.late_sweep_is_due();
-        is_settled && is_due && outcome.as_ref().err().is_none_or(Trouble::is_of_the_cursor_alone)
-    }
-
-    /// Whether the late sweep's time has come, by the source's clock.
-    fn late_sweep_is_due(&self) -> bool {
-        self.position.as_ref().is_some_and(|p| window::late_is_due(&p.cp, self.date, &self.settings.widths))
     }
 
     /// Takes a page in; an answer that is no page is asked for again. `None`: ask again.
@@ -192,104 +199,48 @@ impl Feed {
                 drained.add(&taken.shipped);
                 Ok(Some(taken))
             }
-            Err(Trouble::Malformed(error)) => self.pause_after_no_page(error, walk).await.map(|()| None),
+            Err(Trouble::Malformed(error)) => self.reader.pause_after_no_page(error, walk).await.map(|()| None),
             Err(trouble) => Err(trouble),
         }
     }
+}
 
-    /// One request, tried again as its failures and our patience allow.
-    pub(super) async fn poll(&mut self, request: &PageRequest, lane: Lane, tick: Tick<'_>) -> Result<Answer, Trouble> {
-        let (begun, mut doubts, mut attempts) = (Instant::now(), 0, Attempts::new(tick.patience, &mut self.jitter));
-        let mut has_passed = false;
-        loop {
-            self.go_on()?;
-            let attempt = attempts.begin();
-            let page = self.source.page(self.id.stream, request, lane);
-            let error = match until_stopped_reading(&self.stop, page).await? {
-                Ok(answer) => {
-                    doubts += 1;
-                    if self.hear(answer.date, doubts).await? {
-                        self.date = answer.date;
-                        return Ok(answer);
-                    }
-                    continue;
-                }
-                Err(error) => error,
-            };
-            self.panel.failed(Edge::Source, &error.failure);
-            if error.failure == crate::flow::retry::Failure::TooLarge {
-                return Err(Trouble::TooLarge(error));
-            }
-            match verdict(Edge::Source, &error.failure) {
-                Verdict::Retry { at_least } => {
-                    let ControlFlow::Continue(wait) = attempts.pause(begun.elapsed(), at_least) else {
-                        return Err(Trouble::Source(error));
-                    };
-                    let wait_ms = wait.as_millis() as u64;
-                    tracing::warn!(feed = %self.id, attempt, wait_ms, error = %chain(&error), "a page was not read: trying again");
-                    self.rest(wait).await?;
-                }
-                Verdict::Halt { .. } if error.failure.may_pass() && !std::mem::replace(&mut has_passed, true) => {
-                    let wait_s = PASSING_PAUSE.as_secs();
-                    tracing::warn!(feed = %self.id, wait_s, error = %chain(&error), "a page was refused as gateways refuse for a moment: trying once more");
-                    self.rest(PASSING_PAUSE).await?;
-                }
-                Verdict::Rejected => return Err(Trouble::Rejected(error)),
-                Verdict::Unauthorized { at_least, remedy } => {
-                    self.account.forget();
-                    return Err(Trouble::Unauthorized { error, remedy, again: at_least });
-                }
-                Verdict::Halt { remedy } => {
-                    return Err(Trouble::Halted { what: chain(&error), remedy: remedy.into() });
-                }
-                Verdict::Reauthenticate | Verdict::Split | Verdict::DeadLetter => return Err(Trouble::Source(error)),
-            }
-        }
-    }
-
-    /// The next page, asked for while this one is delivered. One attempt; a failure is met again by [`Feed::poll`].
-    /// Not beside a large page: who has one waits for no other.
-    pub(super) fn prefetch(
-        &self,
-        page: &Page<'_>,
-        origin: Origin,
-        length: usize,
-    ) -> impl Future<Output = Option<Answer>> + use<> {
-        let is_small = length <= PAGE_BYTES_SMALL;
-        let wanted = page.has_more && !page.items.is_empty() && origin.lane() == Lane::Live && is_small;
-        let request = PageRequest::Continue(page.cursor.clone());
-        let (source, stop, stream) = (self.source.clone(), self.stop.clone(), self.id.stream);
-        async move {
-            if !wanted {
-                return None;
-            }
-            until_stopped_reading(&stop, source.page(stream, &request, Lane::Ahead)).await.ok()?.ok()
-        }
-    }
-
-    /// The page that an answer is. At its end a cursor may leave the items out, a sweep never ends that way.
-    pub(super) fn page_of<'a>(&mut self, text: &'a str, by: By) -> Result<Page<'a>, Trouble> {
-        let sent = match by {
+impl Stand {
+    /// The cursor that brought a page, where it was the position's.
+    pub(super) fn cursor_of(&mut self, by: By) -> Result<Option<Cursor>, Trouble> {
+        Ok(match by {
             By::Cursor { .. } => self.position()?.cp.cursor.clone(),
             By::Sweep(_) | By::Range => None,
-        };
-        let page = match &sent {
-            Some(sent) => decode::page_after(text, sent),
-            None => decode::page(text),
-        };
-        let page = page.map_err(Trouble::Malformed)?;
-        if page.is_bare && !std::mem::replace(&mut self.told_bare, true) {
-            tracing::warn!(feed = %self.id, remedy = "nothing, unless a proxy changes the answers: the position stays where it is",
-                "the source says that there is no more, and leaves the list of items out");
-        }
-        Ok(page)
+        })
+    }
+
+    fn by(&mut self, sweep: Option<Which>, request: &PageRequest, answer: &Answer) -> Result<By, Trouble> {
+        Ok(match (sweep, request) {
+            (Some(which), _) => By::Sweep(which),
+            (None, PageRequest::Reset { .. }) => By::Cursor { born: Some(answer.date) },
+            (None, _) => By::Cursor { born: self.position()?.cp.cursor_born },
+        })
+    }
+
+    /// Whether a sweep may run: the cursor's own trouble is no reason not to, a batch in doubt is.
+    pub(super) fn may_sweep(&self, which: Which, outcome: &Result<(), Trouble>) -> bool {
+        let is_settled = self.position.as_ref().is_some_and(|position| position.cp.slot.intent().is_none());
+        let is_due = which == Which::Overlap || self.late_sweep_is_due();
+        is_settled && is_due && outcome.as_ref().err().is_none_or(Trouble::is_of_the_cursor_alone)
+    }
+
+    /// Whether the late sweep's time has come, by the source's clock.
+    fn late_sweep_is_due(&self) -> bool {
+        self.position
+            .as_ref()
+            .is_some_and(|p| window::late_is_due(&p.cp, self.given.date(), &self.given.settings.widths))
     }
 
     /// Takes the timestamps of a page into account, and tells how its events are judged.
     pub(super) fn see(&mut self, page: &Page<'_>, by: By, date: Time) -> Result<Origin, Trouble> {
-        self.date = date;
+        self.given.set_date(date);
         self.keep_sure_marks();
-        let overlap = self.settings.widths.overlap;
+        let overlap = self.given.settings.widths.overlap;
         let cp = &mut self.position()?.cp;
         let late_before = match by {
             By::Cursor { born: Some(_) } => None,
@@ -300,18 +251,8 @@ impl Feed {
         Ok(Origin { by, late_before })
     }
 
-    /// One id with two contents is a bug or an attack at the source: the hashes tell which one was kept.
-    pub(super) fn tell_conflicts(&self, page: &Page<'_>, sorted: &Sorted) {
-        for (kept, dropped) in sorted.conflicts.iter().take(CONFLICTS_TOLD_MAX) {
-            let (Some(kept), Some(dropped)) = (page.items.get(*kept), page.items.get(*dropped)) else { continue };
-            let id = kept.key.id;
-            let (kept, dropped) = (sha256_hex(kept.raw.as_bytes()), sha256_hex(dropped.raw.as_bytes()));
-            tracing::warn!(feed = %self.id, %id, kept, dropped, "one id has two contents on a page: the first was kept");
-        }
-    }
-
-    pub(super) fn cursor_request(&mut self) -> Result<PageRequest, Trouble> {
-        let (clocks, widths, limit) = (self.clocks(), self.settings.widths, self.page_limit);
+    pub(super) fn cursor_request(&mut self, limit: u32) -> Result<PageRequest, Trouble> {
+        let (clocks, widths) = (self.given.clocks(), self.given.settings.widths);
         let cp = &self.position()?.cp;
         Ok(match &cp.cursor {
             Some(cursor) => PageRequest::Continue(cursor.clone()),
@@ -319,8 +260,8 @@ impl Feed {
         })
     }
 
-    pub(super) fn sweep_request(&mut self, which: Which) -> Result<Option<PageRequest>, Trouble> {
-        let (clocks, limit) = (self.clocks(), self.page_limit);
+    pub(super) fn sweep_request(&mut self, which: Which, limit: u32) -> Result<Option<PageRequest>, Trouble> {
+        let clocks = self.given.clocks();
         let cp = &mut self.position()?.cp;
         let Some(SweepProgress { from, to, cursor, .. }) = progress(cp, which).clone() else { return Ok(None) };
         if let Some(cursor) = cursor {
@@ -333,6 +274,104 @@ impl Feed {
             return Ok(None);
         }
         Ok(Some(PageRequest::Window { from, to, limit }))
+    }
+}
+
+impl Reader {
+    /// One request, tried again as its failures and our patience allow.
+    pub(super) async fn poll(&mut self, request: &PageRequest, lane: Lane, tick: Tick<'_>) -> Result<Answer, Trouble> {
+        let (begun, mut doubts, mut attempts) = (Instant::now(), 0, Attempts::new(tick.patience, &mut self.jitter));
+        let mut has_passed = false;
+        loop {
+            self.given.go_on()?;
+            let attempt = attempts.begin();
+            let page = self.source.page(self.given.id.stream, request, lane);
+            let error = match until_stopped_reading(&self.given.stop, page).await? {
+                Ok(answer) => {
+                    doubts += 1;
+                    if self.given.hear(answer.date, doubts).await? {
+                        self.given.set_date(answer.date);
+                        return Ok(answer);
+                    }
+                    continue;
+                }
+                Err(error) => error,
+            };
+            self.given.panel.failed(Edge::Source, &error.failure);
+            if error.failure == crate::flow::retry::Failure::TooLarge {
+                return Err(Trouble::TooLarge(error));
+            }
+            match verdict(Edge::Source, &error.failure) {
+                Verdict::Retry { at_least } => {
+                    let ControlFlow::Continue(wait) = attempts.pause(begun.elapsed(), at_least) else {
+                        return Err(Trouble::Source(error));
+                    };
+                    let wait_ms = wait.as_millis() as u64;
+                    tracing::warn!(feed = %self.given.id, attempt, wait_ms, error = %chain(&error), "a page was not read: trying again");
+                    self.given.rest(wait).await?;
+                }
+                Verdict::Halt { .. } if error.failure.may_pass() && !std::mem::replace(&mut has_passed, true) => {
+                    let wait_s = PASSING_PAUSE.as_secs();
+                    tracing::warn!(feed = %self.given.id, wait_s, error = %chain(&error), "a page was refused as gateways refuse for a moment: trying once more");
+                    self.given.rest(PASSING_PAUSE).await?;
+                }
+                Verdict::Rejected => return Err(Trouble::Rejected(error)),
+                Verdict::Unauthorized { at_least, remedy } => {
+                    self.given.account.forget();
+                    return Err(Trouble::Unauthorized { error, remedy, again: at_least });
+                }
+                Verdict::Halt { remedy } => {
+                    return Err(Trouble::Halted { what: chain(&error), remedy: remedy.into() });
+                }
+                Verdict::Reauthenticate | Verdict::Split | Verdict::DeadLetter => return Err(Trouble::Source(error)),
+            }
+        }
+    }
+
+    /// The next page, asked for while this one is delivered. One attempt; a failure is met again by [`Reader::poll`].
+    /// Not beside a large page: who has one waits for no other.
+    pub(super) fn prefetch(
+        &self,
+        page: &Page<'_>,
+        origin: Origin,
+        length: usize,
+    ) -> impl Future<Output = Option<Answer>> + use<> {
+        let is_small = length <= PAGE_BYTES_SMALL;
+        let wanted = page.has_more && !page.items.is_empty() && origin.lane() == Lane::Live && is_small;
+        let request = PageRequest::Continue(page.cursor.clone());
+        let (source, stop, stream) = (self.source.clone(), self.given.stop.clone(), self.given.id.stream);
+        async move {
+            if !wanted {
+                return None;
+            }
+            until_stopped_reading(&stop, source.page(stream, &request, Lane::Ahead)).await.ok()?.ok()
+        }
+    }
+
+    /// The page that an answer is. At its end a cursor may leave the items out, a sweep never ends that way.
+    pub(super) fn page_of<'a>(&mut self, text: &'a str, sent: Option<&Cursor>) -> Result<Page<'a>, Trouble> {
+        let page = match sent {
+            Some(sent) => decode::page_after(text, sent),
+            None => decode::page(text),
+        };
+        let page = page.map_err(Trouble::Malformed)?;
+        if page.is_bare && !std::mem::replace(&mut self.told_bare, true) {
+            tracing::warn!(feed = %self.given.id, remedy = "nothing, unless a proxy changes the answers: the position stays where it is",
+                "the source says that there is no more, and leaves the list of items out");
+        }
+        Ok(page)
+    }
+}
+
+impl Given {
+    /// One id with two contents is a bug or an attack at the source: the hashes tell which one was kept.
+    pub(super) fn tell_conflicts(&self, page: &Page<'_>, sorted: &Sorted) {
+        for (kept, dropped) in sorted.conflicts.iter().take(CONFLICTS_TOLD_MAX) {
+            let (Some(kept), Some(dropped)) = (page.items.get(*kept), page.items.get(*dropped)) else { continue };
+            let id = kept.key.id;
+            let (kept, dropped) = (sha256_hex(kept.raw.as_bytes()), sha256_hex(dropped.raw.as_bytes()));
+            tracing::warn!(feed = %self.id, %id, kept, dropped, "one id has two contents on a page: the first was kept");
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! The completeness audit of one feed: what the source returns against what the table holds.
 
 use super::again::Range;
+use super::given::Given;
+use super::reading::Reader;
 use super::trouble::{Trouble, chain};
 use super::{Feed, Tick, packing};
 use crate::flow::attempts::Attempts;
@@ -85,7 +87,7 @@ impl Feed {
     /// The source does not answer, or refuses the token.
     pub async fn source_time(&mut self) -> Result<Time, Trouble> {
         self.introduce().await?;
-        Ok(self.date)
+        Ok(self.given.date())
     }
 
     /// Settles a batch that an earlier process left open: before a comparison that is to be repaired, so that the ledger is what it
@@ -100,7 +102,7 @@ impl Feed {
     /// Without a position of this source and this destination the ledger tells nothing of the table.
     async fn belongs_here(&mut self) -> Result<(), Trouble> {
         let now = self.introduce().await?;
-        match self.checkpoints.load(&self.id).await? {
+        match self.stand.checkpoints.load(&self.given.id).await? {
             Stored::Nothing { previous: None } => Err(self.has_no_position().await),
             Stored::Good(loaded) if !loaded.checkpoint.fingerprints.fits(&now) => {
                 let stored = Box::new(loaded.checkpoint.fingerprints.clone());
@@ -123,14 +125,14 @@ impl Feed {
         tick: Tick<'_>,
     ) -> Result<Option<Compared>, ReconcileError> {
         self.belongs_here().await?;
-        self.ledger.forget();
+        self.delivery.ledger.forget();
         let mut source: HashMap<EventKey, Option<u32>> = HashMap::new();
         let mut range = Range::new(span.from, span.until, None);
         while !range.is_done {
             let read = self.read_range(&mut range, LANE, tick).await?;
             let (text, _) = decode::text(&read.body);
             let page = decode::page(&text).map_err(Trouble::Malformed)?;
-            let (settings, stream) = (&self.settings, self.id.stream);
+            let (settings, stream) = (&self.given.settings, self.given.id.stream);
             let is_inside = |item: &Item<'_>| item.timestamp.is_some_and(|time| span.contains(time));
             // A row whose time the table cannot hold is not found by its time: like one without a uuid it cannot be judged.
             let is_held = |item: &Item<'_>| {
@@ -145,10 +147,10 @@ impl Feed {
         }
         let looked = Instant::now();
         let ages = self.look_up_attempts(&mut source).await?;
-        let account_uuid = self.account.uuid().filter(|_| audit.others_ship_there);
-        let (stream, when) = (self.id.stream, When::Happened(span));
+        let account_uuid = self.given.account.uuid().filter(|_| audit.others_ship_there);
+        let (stream, when) = (self.given.id.stream, When::Happened(span));
         let question = Question { stream, account_uuid: account_uuid.as_deref(), when, only: None };
-        let held = self.asking(tick, async || audit.table.ids(&question).await).await?.held;
+        let held = self.reader.asking(tick, async || audit.table.ids(&question).await).await?.held;
         let is_settled = |hour| ages.get(&hour).is_none_or(|age| *age >= audit.latency);
         let compared = compare(&source, &held, |held| held.copies, is_settled);
         if !compared.missing.is_empty() {
@@ -170,12 +172,13 @@ impl Feed {
         if planted::is(Bug::TrustEmptyTable) {
             return Ok(());
         }
-        let since_span = (self.date - span.from).to_std().unwrap_or_default();
+        let since_span = (self.given.date() - span.from).to_std().unwrap_or_default();
         let needed = accepted.unwrap_or(since_span.max(WITNESS_WITHIN));
-        let account_uuid = self.account_in_rows();
+        let account_uuid = self.given.account_in_rows();
         // Looked for further back than needed, so that the message can say how old it is.
         let within = needed.saturating_add(CLOCKS_APART).max(WITNESS_WITHIN);
-        let newest = self.asking(tick, async || audit.table.newest(account_uuid.as_deref(), within).await).await?;
+        let newest =
+            self.reader.asking(tick, async || audit.table.newest(account_uuid.as_deref(), within).await).await?;
         if newest.is_some_and(|newest| newest <= needed.saturating_add(CLOCKS_APART)) {
             return Ok(());
         }
@@ -183,24 +186,28 @@ impl Feed {
         Err(ReconcileError::Blind { on, newest, needed, remedy })
     }
 
-    /// The account as rows name it: a pseudonym, or nothing, where `filter.redact` says so.
-    pub(super) fn account_in_rows(&self) -> Option<String> {
-        let uuid = self.account.uuid()?;
-        self.settings.redact.text("account_uuid", &uuid).map(Into::into)
-    }
-
     /// The attempt of each event by the ledger; how long ago each hour of it was appended to, by the store's clock.
     async fn look_up_attempts(
         &mut self,
         source: &mut HashMap<EventKey, Option<u32>>,
     ) -> Result<HashMap<crate::flow::Hour, Duration>, Trouble> {
-        self.ledger.load(source.keys().copied()).await?;
+        self.delivery.ledger.load(source.keys().copied()).await?;
         for (key, attempt) in source.iter_mut() {
-            *attempt = self.ledger.attempt(key);
+            *attempt = self.delivery.ledger.attempt(key);
         }
-        Ok(self.ledger.ages().await?)
+        Ok(self.delivery.ledger.ages().await?)
     }
+}
 
+impl Given {
+    /// The account as rows name it: a pseudonym, or nothing, where `filter.redact` says so.
+    pub(super) fn account_in_rows(&self) -> Option<String> {
+        let uuid = self.account.uuid()?;
+        self.settings.redact.text("account_uuid", &uuid).map(Into::into)
+    }
+}
+
+impl Reader {
     /// Asks the table until it answers, as far as our patience goes.
     pub(super) async fn asking<T>(
         &mut self,
@@ -212,7 +219,7 @@ impl Feed {
             let attempt = attempts.begin();
             let asked = tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return Err(Trouble::Stopped.into()),
+                () = self.given.stop.cancelled() => return Err(Trouble::Stopped.into()),
                 asked = ask() => asked,
             };
             let error = match asked {
@@ -224,8 +231,8 @@ impl Feed {
             let ControlFlow::Continue(wait) = attempts.pause(begun.elapsed(), at_least) else {
                 return Err(error.into());
             };
-            tracing::warn!(feed = %self.id, attempt, wait_ms = wait.as_millis() as u64, error = %chain(&error), "the table did not answer: asking again");
-            self.rest(wait).await?;
+            tracing::warn!(feed = %self.given.id, attempt, wait_ms = wait.as_millis() as u64, error = %chain(&error), "the table did not answer: asking again");
+            self.given.rest(wait).await?;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Where the position's own walks start again, and what a cursor means that makes no progress.
 
-use super::Feed;
+use super::position::Stand;
 use super::reading::progress;
 use super::trouble::Trouble;
 use crate::flow::checkpoint::Which;
@@ -9,7 +9,7 @@ use crate::flow::checkpoint::Which;
 const STUCK_TICKS_ERROR: u32 = 3;
 const STUCK_TICKS_REJECTED: u32 = 10;
 
-impl Feed {
+impl Stand {
     /// The stream starts again behind the sweep mark, a sweep with its window.
     pub(super) fn start_again(&mut self, sweep: Option<Which>) -> Result<(), Trouble> {
         let Some(which) = sweep else { return self.reset_cursor() };
@@ -36,7 +36,7 @@ impl Feed {
         cp.stuck_ticks += 1;
         cp.totals.cursor_repeats += 1;
         if cp.stuck_ticks >= STUCK_TICKS_REJECTED {
-            tracing::warn!(feed = %self.id, "the cursor has made no progress for {STUCK_TICKS_REJECTED} ticks: starting again behind the sweep mark");
+            tracing::warn!(feed = %self.given.id, "the cursor has made no progress for {STUCK_TICKS_REJECTED} ticks: starting again behind the sweep mark");
             return self.reset_cursor();
         }
         if items > 0 || cp.stuck_ticks >= STUCK_TICKS_ERROR {

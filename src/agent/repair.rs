@@ -100,8 +100,8 @@ impl Feed {
             let page = decode::page(&text).map_err(Trouble::Malformed)?;
             for item in &page.items {
                 let Some(known) = missing.remove(&item.key) else { continue };
-                let row = self.row_again(item).await?;
-                let rows_max = self.settings.batch_rows_max;
+                let row = self.delivery.row_again(item).await?;
+                let rows_max = self.given.settings.batch_rows_max;
                 let gathering = gathered.entry(known.unwrap_or(0).saturating_add(1)).or_default();
                 if !gathering.batch.push(rows_max, item.key, item.timestamp, 0, &row) {
                     let full = std::mem::take(gathering);
@@ -109,7 +109,7 @@ impl Feed {
                     gathering.known = known;
                     gathering.originals.insert(item.key, item.raw.to_owned());
                     self.ship_gathered(full, repairing).await?;
-                    self.rest(LIVE_TURN).await?;
+                    self.given.rest(LIVE_TURN).await?;
                     continue;
                 }
                 gathering.known = known;
@@ -132,8 +132,8 @@ impl Feed {
         self.see_the_first(repairing).await?;
         for race in 1.. {
             self.settle_open_batch(repairing.tick).await?;
-            self.load_ledger(gathered.batch.keys().into_iter()).await?;
-            let left = gathered.batch.only(|key| self.ledger.attempt(key) == gathered.known);
+            self.delivery.load_ledger(&mut self.stand, gathered.batch.keys().into_iter()).await?;
+            let left = gathered.batch.only(|key| self.delivery.ledger.attempt(key) == gathered.known);
             repairing.done.overtaken += (gathered.batch.rows.len() - left.rows.len()) as u64;
             if left.is_empty() {
                 return Ok(());
@@ -141,7 +141,7 @@ impl Feed {
             let rows = left.rows.len() as u64;
             gathered.batch = left;
             match self.post_gathered(&gathered, repairing.tick).await {
-                Err(Trouble::Lost) if race < RACES_MAX => self.rest(LIVE_TURN / 4).await?,
+                Err(Trouble::Lost) if race < RACES_MAX => self.given.rest(LIVE_TURN / 4).await?,
                 Err(trouble) => return Err(trouble.into()),
                 Ok(()) => {
                     repairing.done.shipped += rows;
@@ -158,12 +158,12 @@ impl Feed {
         let Repairing { audit, tick, trial, .. } = repairing;
         let Trial::Posted { keys, happened, at } = &*trial else { return Ok(()) };
         let only: HashSet<EventId> = keys.iter().map(|key| key.id).collect();
-        let (stream, when) = (self.id.stream, When::Happened(*happened));
+        let (stream, when) = (self.given.id.stream, When::Happened(*happened));
         // The ids tell the rows; the account that a row names may be a pseudonym.
         let question = Question { stream, account_uuid: None, when, only: Some(&only) };
         let (waits, mut pause) = (audit.latency.saturating_mul(2).min(SEEN_MAX), LOOK_PAUSE_MIN);
         loop {
-            let ids = self.asking(*tick, async || audit.table.ids(&question).await).await?;
+            let ids = self.reader.asking(*tick, async || audit.table.ids(&question).await).await?;
             if ids.held.keys().any(|key| keys.contains(key)) {
                 *trial = Trial::Seen;
                 return Ok(());
@@ -173,8 +173,8 @@ impl Feed {
                 let (on, rows, waited) = (audit.table.place(), keys.len(), at.elapsed());
                 return Err(ReconcileError::Unseen { on, rows, waited, remedy: UNSEEN_REMEDY });
             }
-            tracing::info!(feed = %self.id, rows = keys.len(), pause_s = pause.as_secs(), "no row of the repair's first batch is seen in the table yet: looking again before more are shipped");
-            self.rest(pause.min(left)).await?;
+            tracing::info!(feed = %self.given.id, rows = keys.len(), pause_s = pause.as_secs(), "no row of the repair's first batch is seen in the table yet: looking again before more are shipped");
+            self.given.rest(pause.min(left)).await?;
             pause = (pause * 2).min(LOOK_PAUSE_MAX);
         }
     }
@@ -183,15 +183,15 @@ impl Feed {
     async fn post_gathered(&mut self, gathered: &Gathered, tick: Tick<'_>) -> Result<(), Trouble> {
         let Gathered { batch, originals, .. } = gathered;
         // They were accepted once: second rows may be beside them.
-        let known = self.known_by_ledger(batch.keys().into_iter(), REPAIRED);
+        let known = self.delivery.known_by_ledger(batch.keys().into_iter(), REPAIRED);
         let parcel = Parcel::new(batch.clone(), BatchKind::Backfill, None).knowing(known);
-        self.intend(&parcel).await?;
-        let Some(intent) = self.position()?.cp.slot.intent().cloned() else { return Err(Trouble::Lost) };
+        self.delivery.intend(&mut self.stand, &parcel).await?;
+        let Some(intent) = self.stand.position()?.cp.slot.intent().cloned() else { return Err(Trouble::Lost) };
         let found = Found::of(batch.clone(), originals.clone());
-        match self.post_again(intent.kind(), found, tick).await {
-            Ok(()) => self.conclude(&intent, batch.rows.len(), 0).await.map(drop),
+        match self.delivery.post_again(&mut self.stand, intent.kind(), found, tick).await {
+            Ok(()) => self.delivery.conclude(&mut self.stand, &intent, batch.rows.len(), 0).await.map(drop),
             // In doubt it stays: recovery brings the ledger up to it.
-            Err(trouble) => self.give_up(trouble).await,
+            Err(trouble) => self.delivery.give_up(&mut self.stand, trouble).await,
         }
     }
 }

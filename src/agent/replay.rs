@@ -1,8 +1,11 @@
 //! A dead letter once more: the original through map, intent, POST, record and commit, although the ledger knows its stub.
 
 use super::delivery::Delivered;
+use super::delivery::Delivery;
+use super::given::Given;
 use super::letters::{ROW_REFUSED, in_full};
 use super::parcel::Parcel;
+use super::position::Stand;
 use super::trouble::Trouble;
 use super::{Feed, Tick};
 use crate::flow::checkpoint::Totals;
@@ -42,34 +45,36 @@ impl Feed {
     }
 
     async fn ship_letter(&mut self, letter: &DeadLetter, tick: Tick<'_>) -> Result<Replayed, Trouble> {
-        let Some(Original { key, time, row }) = self.original(letter) else { return Ok(Replayed::Foreign) };
+        let Some(Original { key, time, row }) = self.given.original(letter) else { return Ok(Replayed::Foreign) };
         if row.len() > ROW_BYTES_MAX {
             return Ok(Replayed::TooLarge { row_bytes: row.len() });
         }
-        self.load_ledger([key].into_iter()).await?;
+        self.delivery.load_ledger(&mut self.stand, [key].into_iter()).await?;
         // The stub is in the table: a second row may be beside it.
-        let known = self.known_by_ledger([key].into_iter(), REPLAYED);
+        let known = self.delivery.known_by_ledger([key].into_iter(), REPLAYED);
         let batch = Batch::of_one(key, time, 0, &row);
         // A backfill's intent: recovery looks for its event by time, and moves no position behind it.
         let parcel = Parcel::new(batch, BatchKind::Backfill, None).knowing(known);
-        self.intend(&parcel).await?;
-        match self.deliver(&parcel, tick).await? {
+        self.delivery.intend(&mut self.stand, &parcel).await?;
+        match self.delivery.deliver(&mut self.stand, &parcel, tick).await? {
             Delivered::Accepted => {
-                self.record(&parcel).await?;
-                let attempt = self.position()?.cp.slot.attempt();
-                self.conclude_replay().await?;
+                self.delivery.record(&mut self.stand, &parcel).await?;
+                let attempt = self.stand.position()?.cp.slot.attempt();
+                self.delivery.conclude_replay(&mut self.stand).await?;
                 Ok(Replayed::Accepted { attempt })
             }
             Delivered::Refused(error) => {
                 // After a POST without an answer the intent stays: recovery brings the ledger up to it.
-                self.release_intent().await?;
+                self.delivery.release_intent(&mut self.stand).await?;
                 let why = in_full(&format!("{ROW_REFUSED}, replayed too"), Some(&error), &letter.event);
-                self.dead_letters.keep(&self.id, &key, &why, &letter.event, self.date).await?;
+                self.delivery.dead_letters.keep(&self.given.id, &key, &why, &letter.event, self.given.date()).await?;
                 Ok(Replayed::Refused { why })
             }
         }
     }
+}
 
+impl Given {
     /// The row that stands for the letter's event; `None` when that is another event than the letter names.
     fn original(&self, letter: &DeadLetter) -> Option<Original> {
         let hour = Hour::parse(&letter.hour)?;
@@ -88,13 +93,15 @@ impl Feed {
         let is_ours = kept.log_source == self.id.stream.as_str() && named(key);
         is_ours.then(|| Original { key, time, row: letter.event.clone().into_bytes() })
     }
+}
 
-    async fn conclude_replay(&mut self) -> Result<(), Trouble> {
-        let position = self.position()?;
+impl Delivery {
+    async fn conclude_replay(&mut self, stand: &mut Stand) -> Result<(), Trouble> {
+        let position = stand.position()?;
         position.cp.totals.add(&Totals { read: 1, shipped: 1, batches: 1, ..Totals::default() });
         position.cp.slot.conclude(0);
         position.unsaved_rows = true;
-        self.save().await
+        stand.save(&mut self.ledger).await
     }
 }
 

@@ -53,11 +53,11 @@ pub async fn once(agent: Agent) -> Result<Outcomes, Panicked> {
     for mut feed in agent.feeds {
         tasks.spawn(async move {
             let tick = Tick { patience: Patience::ONCE, standby_max: ONCE_STANDBY, late_gives_way: &|| false };
-            feed.panel.tick_began();
-            let outcome = feed.drain(tick).await.map_err(|trouble| feed.panel.cut(trouble));
-            feed.panel.tick_ended(&outcome, Duration::ZERO);
-            log(&feed.id, &outcome);
-            (feed.id.clone(), feed.date, outcome)
+            feed.given.panel.tick_began();
+            let outcome = feed.drain(tick).await.map_err(|trouble| feed.given.panel.cut(trouble));
+            feed.given.panel.tick_ended(&outcome, Duration::ZERO);
+            log(feed.id(), &outcome);
+            (feed.id().clone(), feed.given.date(), outcome)
         });
     }
     let mut outcomes = Outcomes::new();
@@ -100,7 +100,7 @@ async fn tell_health(account: &AccountName, health: &Health, date: Option<Time>,
 pub async fn run(agent: Agent, schedule: Schedule) -> Result<(), Panicked> {
     let mut tasks = JoinSet::new();
     for feed in agent.feeds {
-        let health = agent.health.get(&feed.id.account).cloned();
+        let health = agent.health.get(&feed.id().account).cloned();
         tasks.spawn(keep_draining(feed, schedule.beats(), health, agent.stop.clone()));
     }
     let mut outcome = Ok(());
@@ -143,22 +143,22 @@ async fn keep_draining(mut feed: Feed, mut beats: Beats, health: Option<Arc<Heal
     let (mut role, mut letters, mut ticks) = (RoleWatch::default(), Letters::default(), 0_u64);
     while !stop.is_cancelled() {
         ticks += 1;
-        let span = tracing::debug_span!("tick", feed = %feed.id, tick = ticks);
-        let source = feed.source.clone();
+        let span = tracing::debug_span!("tick", feed = %feed.id(), tick = ticks);
+        let source = feed.reader.source.clone();
         let gives_way = || beats.is_due() || source.late_lane_is_spent();
         let tick = Tick { patience: Patience::RUN, standby_max: Duration::ZERO, late_gives_way: &gives_way };
-        feed.panel.tick_began();
-        feed.hurry.begin();
+        feed.given.panel.tick_began();
+        feed.delivery.hurry.begin();
         let outcome = feed.drain(tick).instrument(span).await;
         let pause = outcome.as_ref().err().map_or(Duration::ZERO, Trouble::pause);
-        feed.panel.tick_ended(&outcome, pause);
-        log(&feed.id, &outcome);
+        feed.given.panel.tick_ended(&outcome, pause);
+        log(feed.id(), &outcome);
         let tasks = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-        tracing::debug!(feed = %feed.id, tasks, "tick done");
+        tracing::debug!(feed = %feed.id(), tasks, "tick done");
         letters.look(&feed).await;
-        role.look(&feed.id, &outcome);
+        role.look(feed.id(), &outcome);
         if let Some(health) = &health {
-            let reported = health.report(feed.id.stream, outcome.as_ref().map(|_| feed.date));
+            let reported = health.report(feed.id().stream, outcome.as_ref().map(|_| feed.given.date()));
             tokio::select! { biased; () = reported => {}, () = stop.cancelled() => {} }
         }
         if matches!(&outcome, Ok(drained) if drained.more_pending) {
@@ -168,19 +168,19 @@ async fn keep_draining(mut feed: Feed, mut beats: Beats, health: Option<Arc<Heal
             tokio::time::sleep(pause).await;
             if matches!(outcome, Err(Trouble::Standby { .. } | Trouble::Lost)) { 0 } else { beats.next().await }
         };
-        let mut hurry = feed.hurry.clone();
+        let mut hurry = feed.delivery.hurry.clone();
         tokio::select! {
             biased;
             () = stop.cancelled() => {}
-            () = hurried(&mut hurry, &outcome, feed.panel.asked_to_wait()) => tracing::info!(feed = %feed.id, "tries now: that was asked for"),
+            () = hurried(&mut hurry, &outcome, feed.given.panel.asked_to_wait()) => tracing::info!(feed = %feed.id(), "tries now: that was asked for"),
             skipped = next => if skipped > 0 {
-                feed.panel.skipped(skipped);
-                tracing::info!(feed = %feed.id, skipped, "ticks were skipped: the one before took longer");
+                feed.given.panel.skipped(skipped);
+                tracing::info!(feed = %feed.id(), skipped, "ticks were skipped: the one before took longer");
             },
             () = letters.keep_looking(&feed) => {}
         }
     }
-    feed.panel.stopped();
+    feed.given.panel.stopped();
 }
 
 /// Ends when a feed that waits is to try now, and may.
@@ -204,21 +204,21 @@ struct Letters {
 impl Letters {
     /// Counts them, by one listing, at the start and wherever their number may have changed since.
     async fn look(&mut self, feed: &Feed) {
-        let Some(kept) = feed.position.as_ref().map(|position| position.cp.totals.dead_letters) else { return };
+        let Some(kept) = feed.stand.position.as_ref().map(|position| position.cp.totals.dead_letters) else { return };
         let is_fresh = self.counted_at.is_some_and(|at| self.waiting == 0 || at.elapsed() < LETTERS_PACE);
         if is_fresh && kept == self.kept {
             return;
         }
-        let count = feed.dead_letters.count(&feed.id);
-        match until_stopped(&feed.stop, Duration::ZERO, async { count.await.map_err(Trouble::from) }).await {
+        let count = feed.delivery.dead_letters.count(feed.id());
+        match until_stopped(&feed.given.stop, Duration::ZERO, async { count.await.map_err(Trouble::from) }).await {
             Some(Ok(waiting)) => {
                 // A feed that hangs must not look alive by this.
                 if waiting != self.waiting {
-                    feed.panel.letters(waiting);
+                    feed.given.panel.letters(waiting);
                 }
                 *self = Self { counted_at: Some(Instant::now()), waiting, kept };
             }
-            Some(Err(error)) => tracing::debug!(feed = %feed.id, error = %error, "dead letters were not counted"),
+            Some(Err(error)) => tracing::debug!(feed = %feed.id(), error = %error, "dead letters were not counted"),
             None => {}
         }
     }

@@ -1,11 +1,13 @@
 //! segments: that the ledger takes appends is proven before a POST that it alone would tell of, and what is missing of it is told.
 
-use super::Feed;
+use super::delivery::Delivery;
+use super::position::Stand;
 use super::position::{STOP_COMMIT, until_stopped};
 use super::trouble::Trouble;
 use crate::flow::EventKey;
 use crate::flow::checkpoint::LedgerSize;
 use crate::store::checkpoints::Found;
+use crate::store::ledger::Ledger;
 use crate::store::ledger::Stock;
 
 /// A torn tail that is cut may take so much with it without an id being lost: one byte less than a frame with an id.
@@ -14,11 +16,15 @@ const ID_BYTES: u64 = 16;
 /// Why rows are in doubt that stood in a segment which is gone.
 pub(super) const MISSING: &str = "segments of the ledger are missing";
 
-impl Feed {
+impl Delivery {
     /// Brings the segments of these keys into memory, and says so when some of the ledger is missing.
-    pub(super) async fn load_ledger(&mut self, keys: impl Iterator<Item = EventKey>) -> Result<(), Trouble> {
+    pub(super) async fn load_ledger(
+        &mut self,
+        stand: &mut Stand,
+        keys: impl Iterator<Item = EventKey>,
+    ) -> Result<(), Trouble> {
         self.ledger.load(keys).await?;
-        self.notice_missing_segments().await
+        self.notice_missing_segments(stand).await
     }
 
     /// Before a recovery posts: what it posts can be recorded.
@@ -29,29 +35,22 @@ impl Feed {
         keys: &[EventKey],
     ) -> Result<(), Trouble> {
         let proof = self.ledger.prepare(batch_id, attempt, keys);
-        until_stopped(&self.stop, STOP_COMMIT, proof).await.unwrap_or(Err(Trouble::Stopped))
+        until_stopped(&self.given.stop, STOP_COMMIT, proof).await.unwrap_or(Err(Trouble::Stopped))
     }
 
     /// Before the first intent of this process: what it posts can be recorded. Nothing is open yet that a refusal would leave behind.
     pub(super) async fn prove_ledger_once(&mut self, keys: &[EventKey]) -> Result<(), Trouble> {
         let proof = self.ledger.prepare_first(keys);
-        until_stopped(&self.stop, STOP_COMMIT, proof).await.unwrap_or(Err(Trouble::Stopped))
-    }
-
-    /// Before a write of the checkpoint: how much of the ledger there is, as far as that is known and was compared.
-    pub(super) fn note_ledger(&mut self) {
-        if let (Some(Stock { segments, bytes }), Some(position)) = (self.ledger.checked_stock(), &mut self.position) {
-            position.cp.set_ledger(segments, bytes);
-        }
+        until_stopped(&self.given.stop, STOP_COMMIT, proof).await.unwrap_or(Err(Trouble::Stopped))
     }
 
     /// A listing that shows less than the checkpoint says: what is missing is told once, and counted as in doubt.
-    async fn notice_missing_segments(&mut self) -> Result<(), Trouble> {
-        let (Some(stock), Some(position)) = (self.ledger.unchecked_stock(), &self.position) else { return Ok(()) };
+    async fn notice_missing_segments(&mut self, stand: &mut Stand) -> Result<(), Trouble> {
+        let (Some(stock), Some(position)) = (self.ledger.unchecked_stock(), &stand.position) else { return Ok(()) };
         if let Some(size) = position.cp.ledger.clone().filter(|size| is_less(stock, size)) {
             // Another process may have retired them since our position was read.
-            match self.checkpoints.load(&self.id).await? {
-                Found::Good(loaded) if loaded.version == position.version => self.tell_missing(stock, &size)?,
+            match stand.checkpoints.load(&self.given.id).await? {
+                Found::Good(loaded) if loaded.version == position.version => self.tell_missing(stand, stock, &size)?,
                 Found::Good(_) | Found::Nothing { .. } | Found::Replaced { .. } => return Err(Trouble::Lost),
             }
         }
@@ -59,14 +58,14 @@ impl Feed {
         Ok(())
     }
 
-    fn tell_missing(&mut self, stock: Stock, size: &LedgerSize) -> Result<(), Trouble> {
+    fn tell_missing(&mut self, stand: &mut Stand, stock: Stock, size: &LedgerSize) -> Result<(), Trouble> {
         let bytes = size.bytes.saturating_sub(stock.bytes);
         let (segments, rows) = (size.segments.saturating_sub(stock.segments), bytes / ID_BYTES);
         let remedy = "find out who deletes or empties blobs or files under ledger/ (a clean-up rule, a person); restore them while opship stands still, or expect duplicates";
-        tracing::error!(feed = %self.id, segments, bytes, rows, remedy,
+        tracing::error!(feed = %self.given.id, segments, bytes, rows, remedy,
             "a part of the ledger is gone: what it told of is shipped again when it is read again, and such copies are in no frame");
-        let at = self.date;
-        let cp = &mut self.position()?.cp;
+        let at = self.given.date();
+        let cp = &mut stand.position()?.cp;
         cp.slot.lose_track(rows, MISSING, at);
         cp.set_ledger(stock.segments, stock.bytes);
         Ok(())
@@ -74,16 +73,25 @@ impl Feed {
 
     /// Deletes the ledger's segments that nothing can ask for any more, after the checkpoint has said what is left: in the other order
     /// a crash in between would look like a loss. Returns how many.
-    pub(super) async fn retire_segments(&mut self) -> Result<usize, Trouble> {
-        let retiring = self.ledger.retiring(self.clocks().earlier(), self.settings.ledger_keep).await?;
-        self.notice_missing_segments().await?;
+    pub(super) async fn retire_segments(&mut self, stand: &mut Stand) -> Result<usize, Trouble> {
+        let retiring = self.ledger.retiring(self.given.clocks().earlier(), self.given.settings.ledger_keep).await?;
+        self.notice_missing_segments(stand).await?;
         if retiring.is_empty() {
             return Ok(0);
         }
         let Stock { segments, bytes } = retiring.left;
-        self.position()?.cp.set_ledger(segments, bytes);
-        self.save_as_it_is().await?;
+        stand.position()?.cp.set_ledger(segments, bytes);
+        stand.save_as_it_is(&mut self.ledger).await?;
         self.ledger.delete(&retiring).await.map_err(Trouble::from)
+    }
+}
+
+impl Stand {
+    /// Before a write of the checkpoint: how much of the ledger there is, as far as that is known and was compared.
+    pub(super) fn note_ledger(&mut self, ledger: &mut Ledger) {
+        if let (Some(Stock { segments, bytes }), Some(position)) = (ledger.checked_stock(), &mut self.position) {
+            position.cp.set_ledger(segments, bytes);
+        }
     }
 }
 

@@ -1,12 +1,14 @@
 //! smaller: what becomes of a body that is at fault. Parts of it, then a stub for the row that is left, then a person's turn.
 
+use super::Tick;
 use super::delivery::Delivered;
+use super::delivery::Delivery;
 use super::letters::{ROW_REFUSED, in_full};
 use super::packing::Packing;
 use super::parcel::Parcel;
+use super::position::Stand;
 use super::recovery::Found;
 use super::trouble::{Trouble, chain};
-use super::{Feed, Tick};
 use crate::flow::decode::{self, Item};
 use crate::flow::intent::BatchKind;
 use crate::flow::map::Stub;
@@ -44,21 +46,22 @@ fn smaller(parcel: &Parcel, error: &SinkError, takes_rows: bool) -> Smaller {
     }
 }
 
-impl Feed {
+impl Delivery {
     /// A refused batch goes in parts; a refused row becomes a stub; a refused stub a smaller one; the smallest needs a person.
     pub(super) async fn retry_smaller(
         &mut self,
+        stand: &mut Stand,
         parcel: Parcel,
         error: &SinkError,
         packing: &mut Packing<'_, '_>,
         parcels: &mut VecDeque<Parcel>,
     ) -> Result<(), Trouble> {
-        tracing::warn!(feed = %self.id, rows = parcel.batch.rows.len(), error = %chain(error), "a batch was refused: trying smaller ones");
+        tracing::warn!(feed = %self.given.id, rows = parcel.batch.rows.len(), error = %chain(error), "a batch was refused: trying smaller ones");
         let Some((place, key)) = parcel.batch.rows.first().map(|row| (row.place, row.key)) else { return Ok(()) };
         let stub = match smaller(&parcel, error, packing.takes_rows) {
             Smaller::Parts(parts) => {
                 packing.counted.splits += 1;
-                self.position()?.cp.slot.split(parts.len());
+                stand.position()?.cp.slot.split(parts.len());
                 return_to(parcels, parcel, parts);
                 return Ok(());
             }
@@ -70,7 +73,7 @@ impl Feed {
             return Ok(());
         }
         self.withdraw_letter(&key).await;
-        self.give_up(undeliverable(chain(error))).await
+        self.give_up(stand, undeliverable(chain(error))).await
     }
 
     /// Originals are safe before their stub is posted.
@@ -85,6 +88,7 @@ impl Feed {
     /// Posts what was found of a batch in doubt under its intent, part by part; what is refused as in any delivery.
     pub(super) async fn post_again(
         &mut self,
+        stand: &mut Stand,
         kind: BatchKind,
         mut found: Found,
         tick: Tick<'_>,
@@ -93,10 +97,10 @@ impl Feed {
         let mut parcels: VecDeque<Parcel> = found.parts.drain(..).map(whole).collect();
         let mut takes_rows = false;
         while let Some(parcel) = parcels.pop_front() {
-            let parcel = self.set_aside_before(parcel, &found).await?;
-            let error = match self.deliver(&parcel, tick).await? {
+            let parcel = self.set_aside_before(stand, parcel, &found).await?;
+            let error = match self.deliver(stand, &parcel, tick).await? {
                 Delivered::Accepted => {
-                    self.record(&parcel).await?;
+                    self.record(stand, &parcel).await?;
                     takes_rows = true;
                     continue;
                 }
@@ -119,9 +123,9 @@ impl Feed {
 
     /// A row whose refusals were counted by earlier runs, and are enough, goes as a stub at once: the table has been asked since, and the
     /// row is not there.
-    async fn set_aside_before(&mut self, parcel: Parcel, found: &Found) -> Result<Parcel, Trouble> {
+    async fn set_aside_before(&mut self, stand: &mut Stand, parcel: Parcel, found: &Found) -> Result<Parcel, Trouble> {
         let [row] = parcel.batch.rows.as_slice() else { return Ok(parcel) };
-        let slot = &mut self.position()?.cp.slot;
+        let slot = &mut stand.position()?.cp.slot;
         let refusals = slot.intent().map_or(0, |intent| intent.refusals_of(row.key.id));
         let Some(of_stubs) = refusals.checked_sub(ALONE_DOUBTFUL).filter(|_| parcel.stub.is_none()) else {
             return Ok(parcel);
@@ -138,7 +142,7 @@ impl Feed {
         }
         let stub = self.stub_for(&parcel, found, size, None).await?;
         if stub.is_none() {
-            self.save().await?;
+            stand.save(&mut self.ledger).await?;
         }
         stub.ok_or_else(|| undeliverable("every stub of a row was refused".into()))
     }
@@ -170,8 +174,8 @@ impl Feed {
         why: &str,
         error: Option<&SinkError>,
     ) -> Result<Vec<u8>, Trouble> {
-        let (settings, account_uuid) = (self.settings.clone(), self.account.uuid());
-        let mapper = settings.mapper(self.id.stream, account_uuid.as_deref());
+        let (settings, account_uuid) = (self.given.settings.clone(), self.given.account.uuid());
+        let mapper = settings.mapper(self.given.id.stream, account_uuid.as_deref());
         let mut stub = Vec::new();
         mapper.stub(item, size, why, &mut stub);
         let original = mapper.original(item);

@@ -1,8 +1,10 @@
 //! `delivery.on_in_doubt = "verify"`: asks the table which rows of a batch in doubt have arrived, and posts only the others again.
 
+use super::Tick;
+use super::delivery::Delivery;
+use super::position::Stand;
 use super::reconcile::WITNESS_WITHIN;
 use super::trouble::{Trouble, chain};
-use super::{Feed, Tick};
 use crate::flow::intent::{INTENT_TTL, Intent};
 use crate::flow::planted::{self, Bug};
 use crate::flow::{EventId, EventKey, Hour, Time, window};
@@ -23,7 +25,7 @@ fn told(error: &TableError) -> String {
     chain(error) + &error.remedy.map(|remedy| format!("; {remedy}")).unwrap_or_default()
 }
 
-impl Feed {
+impl Delivery {
     /// Takes out of `missing` what the table has, and records it as accepted. What is left has to be posted again.
     ///
     /// The wait is counted from the last write of the intent by the store's clock: no POST starts later than that plus the intent's
@@ -34,14 +36,15 @@ impl Feed {
     /// of the account at all.
     pub(super) async fn look_up(
         &mut self,
+        stand: &mut Stand,
         intent: &Intent,
         missing: &mut HashSet<EventKey>,
         tick: Tick<'_>,
     ) -> Result<(), Trouble> {
-        let (Some(after), Some(table)) = (self.settings.verify_after, self.table.clone()) else { return Ok(()) };
+        let (Some(after), Some(table)) = (self.given.settings.verify_after, self.table.clone()) else { return Ok(()) };
         let due = INTENT_TTL.saturating_add(after);
-        let now = self.account.clocks_now().date;
-        let (age, written_at) = self.position().map(|position| {
+        let now = self.given.account.clocks_now().date;
+        let (age, written_at) = stand.position().map(|position| {
             let by_source = (now - position.cp.written_at).to_std().unwrap_or_default();
             // A store that tells no time leaves the source's: a run that ends by itself would never see the batch grow old.
             let age = if position.age_is_guessed { position.age.max(by_source) } else { position.age };
@@ -51,19 +54,20 @@ impl Feed {
         if left > tick.patience.single_wait_max {
             return Err(Trouble::Verifying { left });
         }
-        self.rest(left).await?;
+        self.given.rest(left).await?;
         let ids: HashSet<EventId> = missing.iter().map(|key| key.id).collect();
         let when = self.when(intent, missing, window::earlier(written_at, LOOK_BACK));
         // The ids tell the rows; the account that a row names may be a pseudonym.
-        let question = Question { stream: self.id.stream, account_uuid: None, when, only: Some(&ids) };
+        let question = Question { stream: self.given.id.stream, account_uuid: None, when, only: Some(&ids) };
         let asked = table.ids(&question);
-        let found =
-            match super::position::until_stopped(&self.stop, Duration::ZERO, async { Ok::<_, Trouble>(asked.await) })
-                .await
-            {
-                None => return Err(Trouble::Stopped),
-                Some(asked) => asked?,
-            };
+        let found = match super::position::until_stopped(&self.given.stop, Duration::ZERO, async {
+            Ok::<_, Trouble>(asked.await)
+        })
+        .await
+        {
+            None => return Err(Trouble::Stopped),
+            Some(asked) => asked?,
+        };
         let found = match found {
             Ok(found) => found.ids(),
             Err(error) => return self.silent(intent, told(&error), age.saturating_sub(due), tick),
@@ -75,10 +79,10 @@ impl Feed {
             return self.silent(intent, why, age.saturating_sub(due), tick);
         }
         self.silent_since = None;
-        self.record_keys(&present, intent.attempt()).await?;
+        self.record_keys(stand, &present, intent.attempt()).await?;
         missing.retain(|key| !found.contains(&key.id));
         let (arrived, absent) = (present.len(), missing.len());
-        tracing::info!(feed = %self.id, batch = %intent.batch_id(), arrived, absent, "a batch in doubt was looked up in the table: what is absent is posted again");
+        tracing::info!(feed = %self.given.id, batch = %intent.batch_id(), arrived, absent, "a batch in doubt was looked up in the table: what is absent is posted again");
         Ok(())
     }
 
@@ -87,9 +91,9 @@ impl Feed {
         if planted::is(Bug::TrustEmptyTable) {
             return Ok(None);
         }
-        let account_uuid = self.account_in_rows();
+        let account_uuid = self.given.account_in_rows();
         let newest = async { Ok::<_, Trouble>(table.newest(account_uuid.as_deref(), WITNESS_WITHIN).await) };
-        let newest = super::position::until_stopped(&self.stop, Duration::ZERO, newest).await;
+        let newest = super::position::until_stopped(&self.given.stop, Duration::ZERO, newest).await;
         match newest.ok_or(Trouble::Stopped)?? {
             Ok(newest) if newest.is_some_and(|age| age <= WITNESS_WITHIN) => Ok(None),
             Ok(_) => {
@@ -104,7 +108,7 @@ impl Feed {
 
     /// Where the batch's rows stand: ingested since its intent, and, unless an event's time cannot be read, within its times.
     fn when(&self, intent: &Intent, missing: &HashSet<EventKey>, since: Time) -> When {
-        let ingested = Span { from: since, until: window::later(self.date, DAY) };
+        let ingested = Span { from: since, until: window::later(self.given.date(), DAY) };
         let has_odd = missing.iter().any(|key| key.hour == Hour::Odd);
         match intent.times() {
             (Some(from), Some(to)) if !has_odd => {
@@ -125,7 +129,7 @@ impl Feed {
             return Err(Trouble::Unverifiable { why, left: SILENT_MAX.saturating_sub(silent_for) });
         }
         let remedy = "let the workspace be asked: azure.workspace_id, the role Log Analytics Reader, the network";
-        tracing::error!(feed = %self.id, batch = %intent.batch_id(), error = why, minutes = silent_for.as_secs() / 60, remedy,
+        tracing::error!(feed = %self.given.id, batch = %intent.batch_id(), error = why, minutes = silent_for.as_secs() / 60, remedy,
             "the table cannot be asked about a batch in doubt: posting it again unseen; copies are traceable");
         Ok(())
     }

@@ -10,10 +10,11 @@
 //! | a cursor that this walk has used | trouble, and the walk starts again when it is next taken up |
 //! | more pages than a walk may have | the walk goes on when it is next taken up; trouble where nothing came of it |
 
+use super::Tick;
 use super::position::until_stopped;
 use super::reading::PAGE_LIMIT;
+use super::reading::Reader;
 use super::trouble::{Trouble, chain};
-use super::{Feed, Tick};
 use crate::flow::Cursor;
 use crate::flow::attempts::Attempts;
 use crate::flow::clock::in_words;
@@ -64,7 +65,7 @@ impl Walk {
     }
 }
 
-impl Feed {
+impl Reader {
     /// The answer to `request`, fetched ahead or asked for now.
     pub(super) async fn turn(
         &mut self,
@@ -77,7 +78,7 @@ impl Feed {
             walk.seen.insert(cursor.clone());
         }
         // One whose time is doubted is asked for again.
-        let fetched = walk.fetched.take().filter(|answer| self.account.hear(answer.date).is_ok());
+        let fetched = walk.fetched.take().filter(|answer| self.given.account.hear(answer.date).is_ok());
         if let Some(answer) = fetched {
             return Ok(Turn::Answer(answer));
         }
@@ -90,7 +91,7 @@ impl Feed {
             }
             (Err(Trouble::TooLarge(_)), _) => self.halve_page_limit().map(|()| Turn::Again),
             (Err(Trouble::Rejected(error)), PageRequest::Continue(_)) => {
-                tracing::warn!(feed = %self.id, error = %chain(&error), "a cursor was rejected: starting again");
+                tracing::warn!(feed = %self.given.id, error = %chain(&error), "a cursor was rejected: starting again");
                 walk.seen.clear();
                 let is_second = std::mem::replace(&mut walk.is_rejected, true);
                 Ok(Turn::FromStart(is_second.then_some(Trouble::Rejected(error))))
@@ -106,21 +107,21 @@ impl Feed {
         if walk.malformed >= MALFORMED_MAX {
             return Err(Trouble::Malformed(error));
         }
-        tracing::warn!(feed = %self.id, error = %error, "an answer is no page of events: asking again");
+        tracing::warn!(feed = %self.given.id, error = %error, "an answer is no page of events: asking again");
         let wait = Attempts::new(Patience::ONCE, &mut self.jitter).pause_in_any_case(None);
-        self.rest(wait).await
+        self.given.rest(wait).await
     }
 
     fn halve_page_limit(&mut self) -> Result<(), Trouble> {
         if self.page_limit <= 1 {
             return Err(Trouble::Halted {
-                what: format!("a single {} item is larger than the body cap", self.id.stream),
+                what: format!("a single {} item is larger than the body cap", self.given.id.stream),
                 remedy: "report this to the maintainers: no event of that size is known".into(),
             });
         }
         self.page_limit /= 2;
         self.good_pages = 0;
-        tracing::warn!(feed = %self.id, limit = self.page_limit, "a page was over the body cap: asking for fewer items");
+        tracing::warn!(feed = %self.given.id, limit = self.page_limit, "a page was over the body cap: asking for fewer items");
         Ok(())
     }
 
@@ -133,15 +134,15 @@ impl Feed {
         if self.good_pages >= GOOD_PAGES {
             self.page_limit = self.page_limit.saturating_mul(2).min(PAGE_LIMIT);
             self.good_pages = 0;
-            tracing::info!(feed = %self.id, limit = self.page_limit, "pages fit again: asking for more items");
+            tracing::info!(feed = %self.given.id, limit = self.page_limit, "pages fit again: asking for more items");
         }
     }
 
     /// A refused start is never answered by another one.
     pub(super) fn refused_start(&self, error: &SourceError) -> Trouble {
         // The times came from a clock that may have gone stale: the next try asks for it anew.
-        self.account.forget();
-        let remedy = match self.clocks().disagree() {
+        self.given.account.forget();
+        let remedy = match self.given.clocks().disagree() {
             Some(apart) => format!(
                 "the source refuses a start time or window, and its clock and this host's are {} apart: find out which of them is \
                 wrong, and set this host's clock if it is that one",

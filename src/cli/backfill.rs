@@ -92,14 +92,14 @@ pub(super) async fn backfill(config: &Config, args: BackfillArgs, output: Output
     let outside = Outside::new(config).await?;
     let store = if args.dry_run { outside.store().await? } else { outside.proven_store().await? };
     let mut feeds = outside.agent(store, Patience::RUN, stop.clone()).await?.feeds;
-    feeds.retain(|feed| wanted.contains(&feed.id));
+    feeds.retain(|feed| wanted.contains(feed.id()));
     let now = source_time(&mut feeds).await?;
     let span = span(&args, now)?;
     tell(config, &args, &span, now);
     let mut results = Vec::new();
     for feed in &mut feeds {
         let result = one(feed, &span, args.dry_run).await;
-        results.push((feed.id.clone(), result));
+        results.push((feed.id().clone(), result));
     }
     print(&report(&results, &span, args.dry_run, output))?;
     let is_whole = results.iter().all(|(_, result)| result.outcome.is_ok());
@@ -176,7 +176,7 @@ async fn one(feed: &mut Feed, span: &Span, dry_run: bool) -> Backfilled {
 }
 
 async fn part(feed: &mut Feed, span: &Span, dry_run: bool) -> Backfilled {
-    let mut bar = Bar::new(&feed.id);
+    let mut bar = Bar::new(feed.id());
     let mut last = None;
     let mut watch = |progress: &Progress| {
         bar.show(progress);

@@ -52,14 +52,14 @@ pub(super) async fn checkpoint(config: &Config, command: CheckpointCommand, outp
             for mut feed in feeds(config, &outside, store, &which).await? {
                 let cp = feed.reset(reship).await?;
                 let ledger = if reship { "the ledger is retired" } else { "the ledger is kept" };
-                print(&format!("{}: starts again at {}; {ledger}", feed.id, cp.floor))?;
+                print(&format!("{}: starts again at {}; {ledger}", feed.id(), cp.floor))?;
             }
             Ok(Exit::Done)
         }
         CheckpointCommand::Adopt(which) => {
             for mut feed in feeds(config, &outside, store, &which).await? {
                 let cp = feed.adopt_here().await?;
-                print(&format!("{}: adopted, now {}", feed.id, cp.fingerprints))?;
+                print(&format!("{}: adopted, now {}", feed.id(), cp.fingerprints))?;
             }
             Ok(Exit::Done)
         }
@@ -91,7 +91,7 @@ async fn feeds(
 ) -> Result<Vec<Feed>, CliError> {
     let wanted = selected(config, which)?;
     let agent = outside.agent(store, Patience::ONCE, CancellationToken::new()).await?;
-    Ok(agent.feeds.into_iter().filter(|feed| wanted.contains(&feed.id)).collect())
+    Ok(agent.feeds.into_iter().filter(|feed| wanted.contains(feed.id())).collect())
 }
 
 pub(super) async fn shown(store: &dyn Store, feed: &FeedId, output: Output) -> Result<String, CliError> {

@@ -73,27 +73,27 @@ pub(super) async fn reconcile(config: &Config, args: ReconcileArgs, output: Outp
         repair: args.repair,
     };
     let (mut reports, mut failures) = (Vec::new(), Vec::new());
-    for mut feed in agent.feeds.into_iter().filter(|feed| wanted.contains(&feed.id)) {
+    for mut feed in agent.feeds.into_iter().filter(|feed| wanted.contains(feed.id())) {
         // A feed that cannot be compared must not hide the others.
         let now = match feed.source_time().await {
             Ok(now) => now,
             Err(Trouble::Stopped) => return Err(stopped()),
             Err(trouble) => {
-                tell_failure(&feed.id, &mut failures, trouble.into());
+                tell_failure(feed.id(), &mut failures, trouble.into());
                 continue;
             }
         };
         let range = span(args.from, args.to, now)?;
         let Some(range) = judged(range, now, args.latency, reports.is_empty())? else { continue };
         kept(range, now, &args, reports.is_empty())?;
-        let mut report = Report::new(feed.id.clone(), range, audit.table.place());
+        let mut report = Report::new(feed.id().clone(), range, audit.table.place());
         let outcome = audit.feed(&mut feed, &mut report, range).await;
         print(&report.shown(output, args.all))?;
         reports.push(report);
         match outcome {
             Ok(()) => {}
             Err(CliError::Trouble(Trouble::Stopped)) => return Err(stopped()),
-            Err(error) => tell_failure(&feed.id, &mut failures, error),
+            Err(error) => tell_failure(feed.id(), &mut failures, error),
         }
     }
     let exit = conclude(&reports, &audit);
@@ -188,7 +188,7 @@ impl Reconciler {
             feed.settle_open_batch(tick).await?;
         }
         let mut repairing = Repairing::new(audit, tick);
-        let progress = progress(&feed.id, range);
+        let progress = progress(feed.id(), range);
         let mut open = chunks(range);
         open.reverse();
         while let Some(span) = open.pop() {
@@ -196,7 +196,7 @@ impl Reconciler {
                 open.extend(smaller(span)?.into_iter().rev());
                 continue;
             };
-            tracing::debug!(feed = %feed.id, from = %span.from, until = %span.until, missing = compared.missing.len(), "compared");
+            tracing::debug!(feed = %feed.id(), from = %span.from, until = %span.until, missing = compared.missing.len(), "compared");
             report.add(&compared);
             *reached = span.until;
             progress.set_position((span.until - range.from).num_seconds().unsigned_abs());

@@ -58,7 +58,7 @@ pub(super) async fn replay(
     stop_on_signals(&stop)?;
     Hangup::listen()?.ends_with_its_terminal();
     let agent = outside.agent(store.clone(), Patience::ONCE, stop).await?;
-    let mut feeds: BTreeMap<_, _> = agent.feeds.into_iter().map(|feed| (feed.id.clone(), feed)).collect();
+    let mut feeds: BTreeMap<_, _> = agent.feeds.into_iter().map(|feed| (feed.id().clone(), feed)).collect();
     let letters = DeadLetters::new(store);
     let (mut left, mut exit) = (0, Exit::Done);
     for entry in &entries {
