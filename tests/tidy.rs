@@ -377,3 +377,16 @@ fn stands_alone(line: &str, at: usize, hit: &str) -> bool {
     let goes_on = letter(first) && letter(before) || letter(last) && letter(behind);
     !goes_on
 }
+
+#[test]
+fn the_states_of_a_batch_are_one_table_in_the_code_and_in_the_documents() {
+    let table = |path: &str, prefix: &str| -> Vec<String> {
+        let text = fs::read_to_string(root().join(path)).unwrap();
+        let lines = text.lines().filter_map(|line| line.strip_prefix(prefix));
+        let from_head = lines.skip_while(|line| !line.starts_with("| state | set by |"));
+        from_head.take_while(|line| line.starts_with('|')).map(str::to_owned).collect()
+    };
+    let code = table("src/flow/intent.rs", "//! ");
+    assert_eq!(code.len(), 6);
+    assert_eq!(table("docs/ARCHITECTURE.md", ""), code);
+}

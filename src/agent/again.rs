@@ -168,10 +168,10 @@ impl Feed {
 }
 
 impl Feed {
-    /// [`Reader::read_range`], for commands.
+    /// The next page of a range, for commands. Asked again as failures and our patience allow.
     ///
     /// # Errors
-    /// The same.
+    /// The source cannot be read, refuses the range or leads nowhere. The range stands where it stood, or at its start.
     pub async fn read_range(&mut self, range: &mut Range, lane: Lane, tick: Tick<'_>) -> Result<RangePage, Trouble> {
         self.reader.read_range(range, lane, tick).await
     }

@@ -7,7 +7,7 @@
 //! | state | set by | `open` | `doubt` | `take_over` | `split` | `settle` | `conclude` | `release` |
 //! |---|---|---|---|---|---|---|---|---|
 //! | idle: no batch | `settle`, `conclude`, `release`, `abandon` | open | idle | idle | idle | idle | idle | idle |
-//! | open: each POST so far was refused for certain | `open` | open: the new one; the former was never posted | in doubt | in doubt | open: each part takes an intent of its own | idle | idle | idle |
+//! | open: each POST so far was refused for certain | `open` | open: the new one; the former was never posted | in doubt, attempt + 1 | in doubt, attempt + 1 | open: each part takes an intent of its own | idle | idle | idle |
 //! | in doubt: a POST may have been accepted | `doubt`, `take_over` | in doubt: what comes is a part of it | in doubt, attempt + 1 | in doubt, attempt + 1 | in doubt, until the last part | in doubt, idle behind the last part | idle | in doubt |
 //! | found: another process, or an earlier tick, left it | reading the document | found: it is recovered first | found | in doubt, attempt + 1 | found | found | idle | found |
 //!

@@ -76,6 +76,19 @@ async fn a_replay_killed_at_any_wait_can_be_repeated_and_every_copy_has_its_atte
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_replay_writes_the_position_before_its_post_and_behind_it_and_no_more() {
+    let (mut world, poison, letter) = with_a_letter(Order::EventTime).await;
+    let mut process = world.start();
+    world.crashes += 1;
+    let key = world.checkpoint_key();
+    let puts = |world: &World| world.state().store.puts.get(&key).copied().unwrap_or_default();
+    let before = puts(&world);
+    let replayed = process.replay(&letter).await.expect("nobody kills it");
+    assert!(matches!(replayed, Ok(Replayed::Accepted { attempt: 2 })), "{replayed:?}");
+    assert_eq!((puts(&world) - before, world.rows_of(&poison), world.checkpoint().slot.in_doubt().rows), (2, 2, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_replay_that_is_refused_for_certain_leaves_position_doubts_and_totals_as_they_were() {
     for order in BOTH {
         for refusal in [Outcome::Refuse(413), Outcome::RefuseAs(400, "InvalidPayload"), Outcome::Refuse(404)] {

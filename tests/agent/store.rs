@@ -48,6 +48,8 @@ pub(crate) struct Container {
     pub(crate) blobs: BTreeMap<String, Blob>,
     pub(crate) hook: Option<Hook>,
     pub(crate) writes: u64,
+    /// How often each key was put.
+    pub(crate) puts: BTreeMap<String, u64>,
     /// Owners that are known to be gone, as a file store knows them.
     pub(crate) gone: Vec<String>,
     pub(crate) can_cut: bool,
@@ -68,6 +70,7 @@ impl Container {
             blobs: BTreeMap::new(),
             hook: None,
             writes: 0,
+            puts: BTreeMap::new(),
             gone: Vec::new(),
             can_cut: false,
             clock_error: 0,
@@ -134,6 +137,7 @@ impl Container {
             return Err(StoreError::Conflict { key: key.clone() });
         }
         self.writes += 1;
+        *self.puts.entry(key.to_string()).or_default() += 1;
         tracing::debug!(%key, version = self.version + 1, "a PUT arrives");
         self.set(key.as_str(), bytes.to_vec());
         if fault.is_some() { Err(failed("put", key)) } else { Ok(Version(self.version.to_string())) }

@@ -25,7 +25,7 @@ fn at() -> Time {
 }
 
 fn key(n: u64) -> EventKey {
-    EventKey { hour: super::super::Hour::of(Some(at())), id: EventId(u128::from(n).to_be_bytes()) }
+    EventKey { hour: crate::flow::Hour::of(Some(at())), id: EventId(u128::from(n).to_be_bytes()) }
 }
 
 fn draft<'a>(keys: &[EventKey], known: Option<&'a Known>) -> Draft<'a> {
@@ -221,7 +221,7 @@ fn what_was_foreseen_for_a_batch_that_never_arrived_is_taken_back() {
 
 #[test]
 fn the_parts_of_a_batch_in_doubt_keep_its_intent_and_move_the_position_with_the_last() {
-    let cursor = super::super::Cursor::parse("NEXT".into()).unwrap();
+    let cursor = crate::flow::Cursor::parse("NEXT".into()).unwrap();
     let advance = Advance::Cursor { cursor, born: Some(at()), drained: false, unknown: Unknown::new() };
     let mut slot = Slot::new();
     slot.open(Draft { advance: Some(advance.clone()), ..draft(&[key(1), key(2), key(3)], None) });
@@ -270,4 +270,66 @@ fn only_the_last_doubts_are_kept_one_by_one() {
     let in_doubt = slot.in_doubt();
     assert_eq!((in_doubt.batches, in_doubt.rows, in_doubt.last.len()), (25, 50, 10));
     assert_eq!(in_doubt.last.last().map(|doubt| doubt.why.as_str()), Some("24"));
+}
+
+/// A slot in the state of this name; in doubt in two parts.
+fn in_state(name: &str) -> Slot {
+    let mut slot = Slot::new();
+    if name != "idle" {
+        slot.open(draft(&[key(1), key(2)], None));
+    }
+    if name == "in doubt" {
+        slot.doubt(2, "no answer".into(), at());
+        slot.split(2);
+    }
+    if name == "found" { read_back(&slot) } else { slot }
+}
+
+fn name_of(slot: &Slot) -> &'static str {
+    match &slot.state {
+        State::Idle => "idle",
+        State::Open(_) => "open",
+        State::InDoubt(_) => "in doubt",
+        State::Found(_) => "found",
+    }
+}
+
+fn apply(transition: &str, slot: &mut Slot) {
+    match transition {
+        "open" => _ = slot.open(draft(&[key(1)], None)),
+        "doubt" => _ = slot.doubt(1, "no answer".into(), at()),
+        "take_over" => _ = slot.take_over("us", 1, "a process ended", at()),
+        "split" => slot.split(2),
+        "settle" => _ = slot.settle(),
+        "conclude" => _ = slot.conclude(0),
+        "release" => _ = slot.release(),
+        other => panic!("the table names {other}, which is no transition"),
+    }
+}
+
+#[test]
+fn the_table_at_the_top_is_what_the_machine_does() {
+    let text = include_str!("../intent.rs");
+    let rows: Vec<Vec<String>> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! | "))
+        .map(|line| line.trim_end_matches(" |").split(" | ").map(|cell| cell.replace('`', "")).collect())
+        .collect();
+    let (head, states) = rows.split_first().unwrap();
+    assert_eq!((head.len(), states.len()), (9, 4), "{rows:?}");
+    for row in states {
+        let state = row[0].split(':').next().unwrap();
+        assert_eq!(name_of(&in_state(state)), state);
+        for (transition, cell) in head.iter().zip(row).skip(2) {
+            let (mut slot, before) = (in_state(state), in_state(state).attempt());
+            apply(transition, &mut slot);
+            let is = name_of(&slot);
+            assert!(cell.starts_with(is), "{state}, {transition}: the table says {cell}, it is {is}");
+            assert_eq!(
+                cell.contains("attempt + 1"),
+                slot.attempt() == before + 1 && is == "in doubt",
+                "{state}, {transition}"
+            );
+        }
+    }
 }
