@@ -303,7 +303,12 @@ impl Outside {
             self.reload.covers(setting, account.token.clone(), source.clone());
             board.shows(account_name, source.clone());
             let host = HostClock::new(chrono::Utc::now);
-            let shared = Arc::new(Account::new(account_name.clone(), patience, host, owner.as_u64_pair().1));
+            let shared = Arc::new(Account::new(
+                account_name.clone(),
+                patience,
+                host,
+                owner.as_u64_pair().1 ^ feeds.len() as u64,
+            ));
             let streams = account.streams.iter().copied().collect();
             let every = self.config.delivery.heartbeat_every;
             let rows = Health::new(shared.clone(), sink.clone(), store.clone(), streams, every, redact.clone());

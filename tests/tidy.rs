@@ -387,6 +387,6 @@ fn the_states_of_a_batch_are_one_table_in_the_code_and_in_the_documents() {
         from_head.take_while(|line| line.starts_with('|')).map(str::to_owned).collect()
     };
     let code = table("src/flow/intent.rs", "//! ");
-    assert_eq!(code.len(), 6);
+    assert_eq!(code.len(), 7);
     assert_eq!(table("docs/ARCHITECTURE.md", ""), code);
 }

@@ -1,11 +1,9 @@
-//! again: what a command reads and ships beside the live feed (backfill, repair, replay): the same flow and the same intent slot, but
-//! nothing of the position moves.
+//! again: ranges that are read again, by a command beside the live feed or by a recovery: the same flow and the same intent slot, but nothing
+//! of the position moves.
 
 use super::delivery::Delivery;
-use super::position::Stand;
-use super::position::until_stopped;
-use super::reading::Reader;
-use super::reading::{By, Origin, PAGE_LIMIT};
+use super::position::{Stand, until_stopped};
+use super::reading::{By, Origin, PAGE_LIMIT, Reader};
 use super::trouble::Trouble;
 use super::walk::{Turn, Walk};
 use super::{Drained, Feed, Tick};
@@ -21,7 +19,7 @@ use tokio::time::Instant;
 
 /// Pages that one reading of a range may take: a hundred million events.
 const RANGE_PAGES_MAX: u32 = 100_000;
-/// Pages in a row without an event before a range counts as stuck.
+/// Pages in a row without an event before a command's range counts as stuck.
 const EMPTY_PAGES_MAX: u32 = 100;
 /// Pages of one hour's window of a batch in doubt: half a million events.
 const WINDOW_PAGES_MAX: u32 = 500;
@@ -63,9 +61,24 @@ enum Purpose {
 }
 
 impl Purpose {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Command => "range",
+            Self::Recovery => "recovery",
+        }
+    }
+
     const fn pages_max(self) -> u32 {
         match self {
             Self::Command => RANGE_PAGES_MAX,
+            Self::Recovery => WINDOW_PAGES_MAX,
+        }
+    }
+
+    const fn empty_pages_max(self) -> u32 {
+        match self {
+            Self::Command => EMPTY_PAGES_MAX,
+            // A feed that cannot recover ships nothing.
             Self::Recovery => WINDOW_PAGES_MAX,
         }
     }
@@ -95,13 +108,15 @@ pub struct RangePage {
 impl Range {
     /// From the start, or from the cursor where an earlier reading stood.
     pub fn new(from: Time, to: Time, cursor: Option<Cursor>) -> Self {
-        let (limit, walk, purpose) = (PAGE_LIMIT, Walk::default(), Purpose::Command);
+        let (limit, purpose) = (PAGE_LIMIT, Purpose::Command);
+        let walk = Walk::of(purpose.name());
         Self { from, to, cursor, limit, is_done: false, pages: 0, empty_pages: 0, walk, purpose }
     }
 
     /// Of a batch in doubt.
     pub(super) fn of_recovery(from: Time, to: Time) -> Self {
-        Self { purpose: Purpose::Recovery, ..Self::new(from, to, None) }
+        let purpose = Purpose::Recovery;
+        Self { purpose, walk: Walk::of(purpose.name()), ..Self::new(from, to, None) }
     }
 
     fn take(&mut self, page: Page<'_>) -> Result<Vec<(EventKey, Option<Time>)>, Trouble> {
@@ -110,11 +125,8 @@ impl Range {
         self.empty_pages = if page.items.is_empty() { self.empty_pages + 1 } else { 0 };
         if page.has_more {
             if self.walk.has_used(&page.cursor) {
-                (self.cursor, self.walk) = (None, Walk::default());
+                (self.cursor, self.walk) = (None, Walk::of(self.purpose.name()));
                 return Err(Trouble::Stuck(self.purpose.leads_back()));
-            }
-            if self.pages >= self.purpose.pages_max() || self.empty_pages >= EMPTY_PAGES_MAX {
-                return Err(Trouble::Stuck(self.purpose.has_no_end()));
             }
         }
         (self.is_done, self.cursor) = (!page.has_more, Some(page.cursor));
@@ -165,9 +177,7 @@ impl Feed {
         let settled = self.settle(&outcome).await;
         outcome.and(settled).map(|()| drained)
     }
-}
 
-impl Feed {
     /// The next page of a range, for commands. Asked again as failures and our patience allow.
     ///
     /// # Errors
@@ -188,6 +198,9 @@ impl Reader {
         lane: Lane,
         tick: Tick<'_>,
     ) -> Result<RangePage, Trouble> {
+        if range.pages >= range.purpose.pages_max() || range.empty_pages >= range.purpose.empty_pages_max() {
+            return Err(Trouble::Stuck(range.purpose.has_no_end()));
+        }
         loop {
             let request = match &range.cursor {
                 Some(cursor) => PageRequest::Continue(cursor.clone()),

@@ -1,7 +1,6 @@
 //! Who is at fault when a body is refused: the destination, or something in the body. Only another body that is accepted can tell.
 
-use super::delivery::Delivery;
-use super::delivery::POST_DEADLINE;
+use super::delivery::{Delivery, POST_DEADLINE};
 use super::parcel::Parcel;
 use super::position::Stand;
 use super::trouble::{Trouble, chain};

@@ -2,6 +2,7 @@
 
 use super::account::Account;
 use super::given::Given;
+use super::reading::Reader;
 use super::trouble::Trouble;
 use crate::flow::Time;
 use crate::flow::clock::{APART_MAX, Clocks, SECOND_OPINION_AFTER, in_words};
@@ -103,5 +104,23 @@ impl Given {
         tracing::warn!(feed = %self.id, wait_s, remedy = doubt.remedy(), "{doubt}: asking again");
         // Asked to end meanwhile, it says what it waited for: nothing was shipped, and that is no success.
         self.rest(OPINION_PAUSE).await.map_err(|_| doubt)
+    }
+}
+
+impl Reader {
+    /// The same introduction serves many ticks: only a new one is news of the clock.
+    pub(super) fn note_the_time(&mut self, date: Option<Time>) {
+        match date {
+            Some(date) if self.introduced == date => {}
+            Some(date) => {
+                self.introduced = date;
+                self.given.set_date(date);
+            }
+            None if self.given.date() > Time::MIN_UTC => {}
+            None => {
+                self.given.set_date(self.given.clocks_now().date);
+                tracing::warn!(feed = %self.given.id, now = %self.given.date(), "1Password has not told the time yet: this host's clock serves until it does");
+            }
+        }
     }
 }

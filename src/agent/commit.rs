@@ -1,6 +1,5 @@
 //! record, commit: what was accepted goes into the ledger, then the position moves behind it.
 
-use super::Drained;
 use super::again::Way;
 use super::delivery::Delivery;
 use super::packing::Packing;
@@ -8,10 +7,10 @@ use super::parcel::Parcel;
 use super::position::{Stand, until_stopped};
 use super::reading::By;
 use super::trouble::{Trouble, chain};
-use super::view;
+use super::{Drained, view};
 use crate::flow::attempts::Attempts;
 use crate::flow::checkpoint::{Advance, Totals};
-use crate::flow::intent::Intent;
+use crate::flow::intent::{Intent, Settled};
 use crate::flow::planted::{self, Bug};
 use crate::flow::retry::Patience;
 use std::ops::ControlFlow;
@@ -94,10 +93,10 @@ impl Delivery {
         packing.drained.dead_letters += counted.dead_letters;
         let position = stand.position()?;
         position.cp.totals.add(&counted);
-        position.cp.totals.add(&batch);
         position.unsaved_rows = true;
-        if let Some(advance) = position.cp.slot.settle() {
-            position.cp.apply(advance);
+        if let Some(Settled { shipped, advance }) = position.cp.slot.settle(&batch) {
+            position.cp.totals.add(&shipped);
+            advance.into_iter().for_each(|advance| position.cp.apply(advance));
         }
         Ok(())
     }

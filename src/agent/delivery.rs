@@ -14,8 +14,7 @@ use crate::flow::intent::{Draft, INTENT_TTL, Opened};
 use crate::flow::planted::{self, Bug};
 use crate::flow::retry::{Edge, Failure, HALT_PACE, PASSING_PAUSE, ROLE_PACE, Verdict, verdict};
 use crate::reload::Hurry;
-use crate::sink::Sink;
-use crate::sink::{Body, SinkError};
+use crate::sink::{Body, Sink, SinkError};
 use crate::store::Store;
 use crate::store::dead_letters::DeadLetters;
 use crate::store::ledger::Ledger;
@@ -158,8 +157,8 @@ impl Delivery {
             let is_suspected = matches!(blame, Blame::Suspected { .. });
             let wait = match met.attempts.pause(met.begun.elapsed(), at_least) {
                 ControlFlow::Continue(wait) => wait,
-                ControlFlow::Break(()) if is_suspected => met.attempts.pause_in_any_case(at_least),
-                ControlFlow::Break(()) => return self.give_up(stand, Trouble::Sink(error)).await,
+                ControlFlow::Break(wait) if is_suspected => wait,
+                ControlFlow::Break(_) => return self.give_up(stand, Trouble::Sink(error)).await,
             };
             // What may have arrived, or is held against one row, keeps its pace.
             let slot = &stand.position()?.cp.slot;
@@ -218,7 +217,9 @@ impl Delivery {
     }
 
     fn accept(&mut self, stand: &mut Stand, parcel: &Parcel) -> Result<Delivered, Trouble> {
-        if let Some(intent) = stand.position()?.cp.slot.intent() {
+        let slot = &mut stand.position()?.cp.slot;
+        slot.accept();
+        if let Some(intent) = slot.intent() {
             let (batch_id, attempt, keys) = (intent.batch_id().to_owned(), intent.attempt(), parcel.batch.keys());
             self.accepted = Some(Accepted { batch_id, attempt, keys });
         }

@@ -1,13 +1,10 @@
 //! parcel: a batch, or a part of one, on its way from its intent to its commit.
 
-use super::delivery::Delivery;
-use crate::flow::EventKey;
 use crate::flow::checkpoint::Advance;
 use crate::flow::intent::{BatchKind, Known};
 use crate::flow::map::Stub;
 use crate::flow::pack::Batch;
 use crate::flow::suspicion::Sample;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Rows on their way, and what their arrival means. Attempts and doubts are the slot's.
@@ -41,13 +38,5 @@ impl Parcel {
             (None, _) if self.is_suspect => Sample::RowsOfARefusedBody,
             (None, _) => Sample::Rows,
         }
-    }
-}
-
-impl Delivery {
-    /// What the ledger knows of these, for a batch that ships them all the same.
-    pub(super) fn known_by_ledger(&self, keys: impl Iterator<Item = EventKey>, why: &str) -> Option<Arc<Known>> {
-        let attempts: HashMap<_, _> = keys.filter_map(|key| Some((key, self.ledger.attempt(&key)?))).collect();
-        (!attempts.is_empty()).then(|| Arc::new(Known { attempts, why: why.to_owned() }))
     }
 }

@@ -1,20 +1,16 @@
 //! load and settle: the checkpoint in memory, and when it goes back to the store.
 
-use super::delivery::Delivery;
 use super::given::Given;
 use super::ownership::Me;
-use super::reading::Reader;
 use super::trouble::{Trouble, chain};
 use super::{Feed, Tick};
 use crate::flow::checkpoint::{Checkpoint, Fingerprints, LedgerSize, SweepProgress};
 use crate::flow::planted::{self, Bug};
 use crate::flow::{Cursor, Time};
-use crate::store::Key;
-use crate::store::Version;
-use crate::store::checkpoints::Checkpoints;
-use crate::store::checkpoints::{Found, Loaded};
+use crate::store::checkpoints::{Checkpoints, Found, Loaded};
 use crate::store::ledger::Ledger;
 use crate::store::owners::Owners;
+use crate::store::{Key, Version};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -188,24 +184,6 @@ impl Feed {
     }
 }
 
-impl Reader {
-    /// The same introduction serves many ticks: only a new one is news of the clock.
-    fn note_the_time(&mut self, date: Option<Time>) {
-        match date {
-            Some(date) if self.introduced == date => {}
-            Some(date) => {
-                self.introduced = date;
-                self.given.set_date(date);
-            }
-            None if self.given.date() > Time::MIN_UTC => {}
-            None => {
-                self.given.set_date(self.given.clocks_now().date);
-                tracing::warn!(feed = %self.given.id, now = %self.given.date(), "1Password has not told the time yet: this host's clock serves until it does");
-            }
-        }
-    }
-}
-
 impl Stand {
     async fn load_once(&mut self, ledger: &mut Ledger, fingerprints: &Fingerprints) -> Result<Loaded, Trouble> {
         match self.checkpoints.load(&self.given.id).await? {
@@ -343,24 +321,6 @@ impl Stand {
 
     pub(super) fn position(&mut self) -> Result<&mut Position, Trouble> {
         self.position.as_mut().ok_or(Trouble::Lost)
-    }
-}
-
-impl Delivery {
-    /// Housekeeping at the pace of the late sweep: ledger segments and dead letters that nothing can ask for any more.
-    pub(super) async fn retire(&mut self, stand: &mut Stand) {
-        let retired = self.retire_segments(stand).await;
-        let letters = self.dead_letters.retire(&self.given.id).await;
-        match (retired, letters) {
-            (Ok(0), Ok(0)) => {}
-            (Ok(segments), Ok(letters)) => tracing::info!(feed = %self.given.id, segments, letters, "retired"),
-            (Err(trouble), _) => {
-                tracing::warn!(feed = %self.given.id, error = %chain(&trouble), "old ledger segments were not retired");
-            }
-            (_, Err(error)) => {
-                tracing::warn!(feed = %self.given.id, error = %chain(&error), "old dead letters were not retired");
-            }
-        }
     }
 }
 

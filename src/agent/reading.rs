@@ -5,8 +5,7 @@ use super::position::Stand;
 use super::trouble::{Trouble, chain};
 use super::walk::{Turn, Walk, until_stopped_reading};
 use super::{Drained, Feed, Taken, Tick};
-use crate::flow::attempts::Attempts;
-use crate::flow::attempts::Jitter;
+use crate::flow::attempts::{Attempts, Jitter};
 use crate::flow::checkpoint::{Advance, SweepProgress, Unknown, Which};
 use crate::flow::decode::{self, Page};
 use crate::flow::dedupe::Sorted;
@@ -14,8 +13,7 @@ use crate::flow::intent::BatchKind;
 use crate::flow::map::sha256_hex;
 use crate::flow::retry::{Edge, PASSING_PAUSE, Verdict, verdict};
 use crate::flow::{Cursor, Time, window};
-use crate::source::Source;
-use crate::source::{Answer, Lane, PAGE_BYTES_SMALL, PageRequest};
+use crate::source::{Answer, Lane, PAGE_BYTES_SMALL, PageRequest, Source};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -132,7 +130,12 @@ impl Feed {
 
     /// Reads and ships page after page, from where the cursor or the sweep stands. Returns whether it is through: else a cap cut it.
     async fn walk_on(&mut self, sweep: Option<Which>, tick: Tick<'_>, drained: &mut Drained) -> Result<bool, Trouble> {
-        let (mut walk, mut bytes) = (Walk::default(), 0);
+        let name = match sweep {
+            None => "cursor",
+            Some(Which::Overlap) => "overlap sweep",
+            Some(Which::Late) => "late sweep",
+        };
+        let (mut walk, mut bytes) = (Walk::of(name), 0);
         let lane = if sweep == Some(Which::Late) { Lane::Late } else { Lane::Live };
         for page in 0..PAGES_PER_TICK_MAX {
             if lane == Lane::Late && page > 0 && (tick.late_gives_way)() {

@@ -1,7 +1,6 @@
 //! A dead letter once more: the original through map, intent, POST, record and commit, although the ledger knows its stub.
 
-use super::delivery::Delivered;
-use super::delivery::Delivery;
+use super::delivery::{Delivered, Delivery};
 use super::given::Given;
 use super::letters::{ROW_REFUSED, in_full};
 use super::parcel::Parcel;

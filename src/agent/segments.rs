@@ -1,14 +1,16 @@
-//! segments: that the ledger takes appends is proven before a POST that it alone would tell of, and what is missing of it is told.
+//! segments: that the ledger takes appends is proven before a POST that it alone would tell of, what is missing of it is told, and what nothing
+//! can ask for any more is retired.
 
 use super::delivery::Delivery;
-use super::position::Stand;
-use super::position::{STOP_COMMIT, until_stopped};
-use super::trouble::Trouble;
+use super::position::{STOP_COMMIT, Stand, until_stopped};
+use super::trouble::{Trouble, chain};
 use crate::flow::EventKey;
 use crate::flow::checkpoint::LedgerSize;
+use crate::flow::intent::Known;
 use crate::store::checkpoints::Found;
-use crate::store::ledger::Ledger;
-use crate::store::ledger::Stock;
+use crate::store::ledger::{Ledger, Stock};
+use std::collections::HashMap;
+use std::sync::Arc;
 
 /// A torn tail that is cut may take so much with it without an id being lost: one byte less than a frame with an id.
 const TORN_BYTES_MAX: u64 = 43;
@@ -84,11 +86,33 @@ impl Delivery {
         stand.save_as_it_is(&mut self.ledger).await?;
         self.ledger.delete(&retiring).await.map_err(Trouble::from)
     }
+
+    /// Housekeeping at the pace of the late sweep: ledger segments and dead letters that nothing can ask for any more.
+    pub(super) async fn retire(&mut self, stand: &mut Stand) {
+        let retired = self.retire_segments(stand).await;
+        let letters = self.dead_letters.retire(&self.given.id).await;
+        match (retired, letters) {
+            (Ok(0), Ok(0)) => {}
+            (Ok(segments), Ok(letters)) => tracing::info!(feed = %self.given.id, segments, letters, "retired"),
+            (Err(trouble), _) => {
+                tracing::warn!(feed = %self.given.id, error = %chain(&trouble), "old ledger segments were not retired");
+            }
+            (_, Err(error)) => {
+                tracing::warn!(feed = %self.given.id, error = %chain(&error), "old dead letters were not retired");
+            }
+        }
+    }
+
+    /// What the ledger knows of these, for a batch that ships them all the same.
+    pub(super) fn known_by_ledger(&self, keys: impl Iterator<Item = EventKey>, why: &str) -> Option<Arc<Known>> {
+        let attempts: HashMap<_, _> = keys.filter_map(|key| Some((key, self.ledger.attempt(&key)?))).collect();
+        (!attempts.is_empty()).then(|| Arc::new(Known { attempts, why: why.to_owned() }))
+    }
 }
 
 impl Stand {
     /// Before a write of the checkpoint: how much of the ledger there is, as far as that is known and was compared.
-    pub(super) fn note_ledger(&mut self, ledger: &mut Ledger) {
+    pub(super) fn note_ledger(&mut self, ledger: &Ledger) {
         if let (Some(Stock { segments, bytes }), Some(position)) = (ledger.checked_stock(), &mut self.position) {
             position.cp.set_ledger(segments, bytes);
         }

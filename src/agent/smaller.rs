@@ -1,8 +1,7 @@
 //! smaller: what becomes of a body that is at fault. Parts of it, then a stub for the row that is left, then a person's turn.
 
 use super::Tick;
-use super::delivery::Delivered;
-use super::delivery::Delivery;
+use super::delivery::{Delivered, Delivery};
 use super::letters::{ROW_REFUSED, in_full};
 use super::packing::Packing;
 use super::parcel::Parcel;
@@ -57,7 +56,9 @@ impl Delivery {
         parcels: &mut VecDeque<Parcel>,
     ) -> Result<(), Trouble> {
         tracing::warn!(feed = %self.given.id, rows = parcel.batch.rows.len(), error = %chain(error), "a batch was refused: trying smaller ones");
-        let Some((place, key)) = parcel.batch.rows.first().map(|row| (row.place, row.key)) else { return Ok(()) };
+        let Some((place, key)) = parcel.batch.rows.first().map(|row| (row.place, row.key)) else {
+            return self.give_up(stand, undeliverable(chain(error))).await;
+        };
         let stub = match smaller(&parcel, error, packing.takes_rows) {
             Smaller::Parts(parts) => {
                 packing.counted.splits += 1;

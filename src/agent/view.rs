@@ -1,10 +1,9 @@
 //! A feed as it was last seen: what the board shows of it, and how each event of its life changes that.
 
-use super::Drained;
 use super::account_panel::AccountView;
 use super::moment::Moment;
-use super::remedy;
 use super::trouble::{Trouble, Waiting};
+use super::{Drained, remedy};
 use crate::flow::Time;
 use crate::flow::checkpoint::{Checkpoint, Totals};
 use crate::flow::intent::BatchKind;

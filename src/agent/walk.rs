@@ -8,12 +8,12 @@
 //! | a rejected cursor | from the start of the walk; the second is trouble, and the walk starts again when it is next taken up |
 //! | a rejected start | trouble |
 //! | a cursor that this walk has used | trouble, and the walk starts again when it is next taken up |
-//! | more pages than a walk may have | the walk goes on when it is next taken up; trouble where nothing came of it |
+//! | more pages than a tick may take | the walk goes on with the next; trouble where nothing came of it |
+//! | more pages than a range may have, or too many empty ones of a command's in a row | trouble |
 
 use super::Tick;
 use super::position::until_stopped;
-use super::reading::PAGE_LIMIT;
-use super::reading::Reader;
+use super::reading::{PAGE_LIMIT, Reader};
 use super::trouble::{Trouble, chain};
 use crate::flow::Cursor;
 use crate::flow::attempts::Attempts;
@@ -22,21 +22,25 @@ use crate::flow::page::DecodeError;
 use crate::flow::retry::Patience;
 use crate::source::{Answer, Lane, PageRequest, SourceError};
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 /// Answers in a row that are no page before a walk is given up.
-const MALFORMED_MAX: u32 = 3;
+const THRICE: Patience = Patience { attempts_max: 3, ..Patience::ONCE };
 /// Pages that have to fit before a limit that was halved is doubled.
 const GOOD_PAGES: u32 = 20;
 
 /// What the pages of one walk have shown so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Walk {
+    /// Whose it is, for the log.
+    name: &'static str,
     /// Cursors used; forgotten when the walk starts again, because the same ones may be handed out then.
     seen: HashSet<Cursor>,
     /// The next page, fetched while the one before was delivered.
     pub(super) fetched: Option<Answer>,
-    malformed: u32,
+    /// Since the last page that was one.
+    no_pages: Option<Attempts>,
     /// A cursor was rejected: a second one is trouble, else a source that rejects them all is asked without end.
     is_rejected: bool,
 }
@@ -54,14 +58,18 @@ pub(super) enum Turn {
 }
 
 impl Walk {
+    pub(super) fn of(name: &'static str) -> Self {
+        Self { name, seen: HashSet::new(), fetched: None, no_pages: None, is_rejected: false }
+    }
+
     /// Whether this cursor leads back to where the walk has been.
     pub(super) fn has_used(&self, cursor: &Cursor) -> bool {
         self.seen.contains(cursor)
     }
 
     /// A page was taken.
-    pub(super) const fn goes_on(&mut self) {
-        self.malformed = 0;
+    pub(super) fn goes_on(&mut self) {
+        self.no_pages = None;
     }
 }
 
@@ -91,7 +99,7 @@ impl Reader {
             }
             (Err(Trouble::TooLarge(_)), _) => self.halve_page_limit().map(|()| Turn::Again),
             (Err(Trouble::Rejected(error)), PageRequest::Continue(_)) => {
-                tracing::warn!(feed = %self.given.id, error = %chain(&error), "a cursor was rejected: starting again");
+                tracing::warn!(feed = %self.given.id, walk = walk.name, error = %chain(&error), "a cursor was rejected: starting again");
                 walk.seen.clear();
                 let is_second = std::mem::replace(&mut walk.is_rejected, true);
                 Ok(Turn::FromStart(is_second.then_some(Trouble::Rejected(error))))
@@ -103,12 +111,12 @@ impl Reader {
 
     /// An answer was no page of events: a pause before the same is asked again, or trouble.
     pub(super) async fn pause_after_no_page(&mut self, error: DecodeError, walk: &mut Walk) -> Result<(), Trouble> {
-        walk.malformed += 1;
-        if walk.malformed >= MALFORMED_MAX {
+        let attempts = walk.no_pages.get_or_insert_with(|| Attempts::new(THRICE, &mut self.jitter));
+        attempts.begin();
+        let ControlFlow::Continue(wait) = attempts.pause(Duration::ZERO, None) else {
             return Err(Trouble::Malformed(error));
-        }
-        tracing::warn!(feed = %self.given.id, error = %error, "an answer is no page of events: asking again");
-        let wait = Attempts::new(Patience::ONCE, &mut self.jitter).pause_in_any_case(None);
+        };
+        tracing::warn!(feed = %self.given.id, walk = walk.name, error = %error, "an answer is no page of events: asking again");
         self.given.rest(wait).await
     }
 

@@ -24,19 +24,15 @@ impl Attempts {
         self.made
     }
 
-    /// How long to wait before the next, `elapsed` after the first began and not below `at_least`. `Break`: there is no next one.
-    pub fn pause(&mut self, elapsed: Duration, at_least: Option<Duration>) -> ControlFlow<(), Duration> {
-        let wait = self.pause_in_any_case(at_least);
+    /// How long to wait before the next, `elapsed` after the first began and not below `at_least`. `Break`: patience allows no next one; with
+    /// the wait all the same, for a caller who has another limit.
+    pub fn pause(&mut self, elapsed: Duration, at_least: Option<Duration>) -> ControlFlow<Duration, Duration> {
+        let wait = self.pace.next(self.jitter.unit(), at_least);
         if self.patience.allows(self.made, elapsed, wait) {
             ControlFlow::Continue(wait)
         } else {
-            ControlFlow::Break(())
+            ControlFlow::Break(wait)
         }
-    }
-
-    /// The same for tries whose number has another limit.
-    pub fn pause_in_any_case(&mut self, at_least: Option<Duration>) -> Duration {
-        self.pace.next(self.jitter.unit(), at_least)
     }
 }
 
@@ -90,7 +86,7 @@ mod tests {
             longest *= 2;
         }
         one.begin();
-        assert_eq!(one.pause(Duration::ZERO, None), ControlFlow::Break(()));
+        assert!(one.pause(Duration::ZERO, None).is_break());
     }
 
     #[test]
@@ -98,7 +94,6 @@ mod tests {
         let tries = || Attempts::new(Patience::within(MINUTE), &mut Jitter::new(1));
         let asked = |of: Duration, elapsed: Duration| tries().pause(elapsed, Some(of));
         assert_eq!(asked(MINUTE, Duration::ZERO), ControlFlow::Continue(MINUTE));
-        assert_eq!(asked(MINUTE, Duration::from_millis(1)), ControlFlow::Break(()));
-        assert_eq!(tries().pause_in_any_case(Some(MINUTE * 9)), MINUTE * 9);
+        assert_eq!(asked(MINUTE, Duration::from_millis(1)), ControlFlow::Break(MINUTE));
     }
 }

@@ -4,12 +4,13 @@
 //! caller writes the checkpoint behind each transition, before the next POST: what a process knows and what the next one reads must not
 //! differ in a doubt.
 //!
-//! | state | set by | `open` | `doubt` | `take_over` | `split` | `settle` | `conclude` | `release` |
-//! |---|---|---|---|---|---|---|---|---|
-//! | idle: no batch | `settle`, `conclude`, `release`, `abandon` | open | idle | idle | idle | idle | idle | idle |
-//! | open: each POST so far was refused for certain | `open` | open: the new one; the former was never posted | in doubt, attempt + 1 | in doubt, attempt + 1 | open: each part takes an intent of its own | idle | idle | idle |
-//! | in doubt: a POST may have been accepted | `doubt`, `take_over` | in doubt: what comes is a part of it | in doubt, attempt + 1 | in doubt, attempt + 1 | in doubt, until the last part | in doubt, idle behind the last part | idle | in doubt |
-//! | found: another process, or an earlier tick, left it | reading the document | found: it is recovered first | found | in doubt, attempt + 1 | found | found | idle | found |
+//! | state | set by | `open` | `doubt` | `accept` | `record` | `take_over` | `split` | `settle` | `conclude` | `release` |
+//! |---|---|---|---|---|---|---|---|---|---|---|
+//! | idle: no batch | `settle`, `conclude`, `release`, `abandon` | open | idle | idle | idle | idle | idle | idle | idle | idle |
+//! | open: each POST so far was refused for certain, or its rows are recorded | `open`, `record` | open: the new one; the former was never posted | in doubt, attempt + 1 | accepted | open | in doubt, attempt + 1 | open: each part takes an intent of its own | idle | idle | idle |
+//! | accepted: rows are in the table, and no frame says so yet | `accept` | accepted: it is recorded first | accepted | accepted | open | in doubt, attempt + 1 | accepted | accepted | idle | accepted |
+//! | in doubt: a POST may have been accepted | `doubt`, `take_over` | in doubt: what comes is a part of it | in doubt, attempt + 1 | in doubt | in doubt | in doubt, attempt + 1 | in doubt, until the last part | in doubt, idle behind the last part | idle | in doubt |
+//! | found: another process, or an earlier tick, left it | reading the document | found: it is recovered first | found | found | found | in doubt, attempt + 1 | found | found | idle | found |
 //!
 //! In words: no way leads from a doubt back to certainty; a batch in doubt leaves the slot recorded or given up with a trace, never
 //! unseen; attempts rise by one with each POST that may have made a copy.
@@ -18,7 +19,7 @@ mod document;
 
 use super::checkpoint::{Advance, Unknown};
 use super::planted::{self, Bug};
-use super::totals::{Doubt, InDoubt};
+use super::totals::{Doubt, InDoubt, Totals};
 use super::{EventId, EventKey, Stream, Time};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -103,8 +104,15 @@ pub enum Opened {
     New,
     /// It is a part of the batch in doubt, whose intent is written already and stays.
     Part,
-    /// Another batch was found that has to be recovered first.
+    /// Another batch has to be recorded or recovered first.
     Unsettled,
+}
+
+/// A batch that is through.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settled {
+    pub shipped: Totals,
+    pub advance: Option<Advance>,
 }
 
 /// The batch under way, and what this process knows of it beyond the document.
@@ -115,11 +123,13 @@ struct Life {
     parts: u32,
     /// Some of it is in the ledger.
     is_recorded: bool,
+    /// What its settled parts have shipped: counted with the last one, because a recovery counts the whole batch.
+    counted: Totals,
 }
 
 impl From<Intent> for Life {
     fn from(intent: Intent) -> Self {
-        Self { intent, parts: 1, is_recorded: false }
+        Self { intent, parts: 1, is_recorded: false, counted: Totals::default() }
     }
 }
 
@@ -128,6 +138,7 @@ impl From<Intent> for Life {
 enum State {
     Idle,
     Open(Life),
+    Accepted(Life),
     InDoubt(Life),
     Found(Life),
 }
@@ -154,7 +165,7 @@ impl Slot {
     pub fn intent(&self) -> Option<&Intent> {
         match &self.state {
             State::Idle => None,
-            State::Open(life) | State::InDoubt(life) | State::Found(life) => Some(&life.intent),
+            State::Open(life) | State::Accepted(life) | State::InDoubt(life) | State::Found(life) => Some(&life.intent),
         }
     }
 
@@ -176,7 +187,7 @@ impl Slot {
     /// Whether a POST of the open batch may have been accepted without our knowing.
     pub const fn is_in_doubt(&self) -> bool {
         match &self.state {
-            State::Idle | State::Open(_) => false,
+            State::Idle | State::Open(_) | State::Accepted(_) => false,
             State::InDoubt(_) | State::Found(_) => true,
         }
     }
@@ -189,8 +200,8 @@ impl Slot {
             State::Idle => {}
             State::Open(_) => self.withdraw(),
             State::InDoubt(_) if planted::is(Bug::PartsForgetDoubt) => {}
-            State::InDoubt(_) => return Opened::Part,
-            State::Found(_) => return Opened::Unsettled,
+            State::InDoubt(life) if life.intent.names(&draft.rows) => return Opened::Part,
+            State::InDoubt(_) | State::Accepted(_) | State::Found(_) => return Opened::Unsettled,
         }
         self.seq += 1;
         let (known, at) = (draft.known, draft.at);
@@ -214,18 +225,26 @@ impl Slot {
                 self.in_doubt.add(life.intent.doubt(rows, why, at));
                 State::InDoubt(life)
             }
-            other @ (State::Idle | State::Found(_)) => other,
+            other @ (State::Idle | State::Accepted(_) | State::Found(_)) => other,
         };
         self.state = state;
         matches!(self.state, State::InDoubt(_))
     }
 
-    /// Open, in doubt or found -> in doubt, by a recovery that is about to post `rows` rows of it again. Returns the attempt, none without a
+    /// Open -> accepted: rows of it are in the table. Until they are in the ledger it is not given back, whatever happens meanwhile.
+    pub fn accept(&mut self) {
+        self.state = match std::mem::replace(&mut self.state, State::Idle) {
+            State::Open(life) => State::Accepted(life),
+            other => other,
+        };
+    }
+
+    /// Open, accepted, in doubt or found -> in doubt, by a recovery that is about to post `rows` rows of it again. Returns the attempt, none without a
     /// batch.
     pub fn take_over(&mut self, owner: &str, rows: u64, why: &str, at: Time) -> Option<u32> {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Idle => None,
-            State::Open(mut life) | State::InDoubt(mut life) | State::Found(mut life) => {
+            State::Open(mut life) | State::Accepted(mut life) | State::InDoubt(mut life) | State::Found(mut life) => {
                 let intent = &mut life.intent;
                 owner.clone_into(&mut intent.owner);
                 intent.attempt = intent.attempt.saturating_add(u32::from(!planted::is(Bug::SameAttemptAgain)));
@@ -247,16 +266,26 @@ impl Slot {
         }
     }
 
-    /// Some of the batch stands in the ledger.
+    /// Accepted -> open: what was accepted stands in the ledger.
     pub fn record(&mut self) {
         self.life().into_iter().for_each(|life| life.is_recorded = true);
+        self.state = match std::mem::replace(&mut self.state, State::Idle) {
+            State::Accepted(life) => State::Open(life),
+            other => other,
+        };
     }
 
-    /// A part of the batch, or all of it, is accepted and recorded: behind the last one -> idle, and the position may move.
-    pub fn settle(&mut self) -> Option<Advance> {
+    /// A part of the batch, or all of it, is accepted and recorded, and shipped so much: behind the last one -> idle, all of it counts, and
+    /// the position may move.
+    pub fn settle(&mut self, shipped: &Totals) -> Option<Settled> {
         let (State::Open(life) | State::InDoubt(life)) = &mut self.state else { return None };
+        life.counted.add(shipped);
         life.parts = life.parts.saturating_sub(1);
-        if life.parts > 0 { None } else { self.leave() }
+        if life.parts > 0 {
+            return None;
+        }
+        let shipped = std::mem::take(&mut life.counted);
+        Some(Settled { shipped, advance: self.leave() })
     }
 
     /// Any -> idle, by a recovery or a command that is through with all of it; so many of its events the source no longer returned.
@@ -325,14 +354,16 @@ impl Slot {
     fn life(&mut self) -> Option<&mut Life> {
         match &mut self.state {
             State::Idle => None,
-            State::Open(life) | State::InDoubt(life) | State::Found(life) => Some(life),
+            State::Open(life) | State::Accepted(life) | State::InDoubt(life) | State::Found(life) => Some(life),
         }
     }
 
     fn leave(&mut self) -> Option<Advance> {
         match std::mem::replace(&mut self.state, State::Idle) {
             State::Idle => None,
-            State::Open(life) | State::InDoubt(life) | State::Found(life) => life.intent.advance,
+            State::Open(life) | State::Accepted(life) | State::InDoubt(life) | State::Found(life) => {
+                life.intent.advance
+            }
         }
     }
 

@@ -8,6 +8,7 @@ use crate::flow::retry::Patience;
 use crate::flow::{AccountName, FeedId, Stream, Time};
 use bytes::Bytes;
 use std::collections::{BTreeSet, HashMap};
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -242,7 +243,9 @@ impl Checkpoints {
                 return Err(error.into());
             }
             tracing::warn!(%key, error = %error, "the position is not written yet: trying again");
-            tokio::time::sleep(attempts.pause_in_any_case(None).min(left)).await;
+            attempts.begin();
+            let (ControlFlow::Continue(wait) | ControlFlow::Break(wait)) = attempts.pause(begun.elapsed(), None);
+            tokio::time::sleep(wait.min(left)).await;
         }
     }
 

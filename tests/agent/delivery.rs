@@ -9,6 +9,8 @@ use crate::world::{CHECKPOINT, World};
 use opship::agent::Trouble;
 use opship::flow::intent::BatchKind;
 use opship::flow::{EventId, Hour};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 #[tokio::test(start_paused = true)]
@@ -228,6 +230,29 @@ async fn two_broken_connections_are_a_split_whose_parts_stay_in_doubt_across_a_c
         world.nothing_is_lost();
         world.is_sound();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_part_that_was_accepted_before_the_rest_was_recovered_counts_once() {
+    let mut world = World::new(Order::Insertion);
+    world.add(4);
+    // The body breaks two connections, its first row is accepted, then the destination is away.
+    let posts = Arc::new(AtomicUsize::new(0));
+    let asked = posts.clone();
+    world.on_post(move |_| match posts.fetch_add(1, Ordering::Relaxed) {
+        0 | 1 => Outcome::LoseReply,
+        2 => Outcome::Accept,
+        _ => Outcome::Break,
+    });
+    world.on_probe(move || if asked.load(Ordering::Relaxed) > 3 { Outcome::Break } else { Outcome::Accept });
+    world.start().bad().await;
+    assert!(world.open_intent().is_some() && world.checkpoint().totals.splits > 0);
+    world.heal();
+    tokio::time::sleep(TTL).await;
+    world.start().good().await;
+    assert_eq!(world.checkpoint().totals.shipped, 4);
+    world.nothing_is_lost();
+    world.is_sound();
 }
 
 /// Fault: a row that the service refuses, as a bad payload or as too large. Shows: its stub and whole neighbours arrive once, the original is kept, counted and told.

@@ -82,6 +82,35 @@ async fn a_rejected_cursor_in_recovery_leaves_the_window() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_recovery_reads_on_behind_many_empty_pages_and_one_that_is_none() {
+    const EMPTY: u32 = 150;
+    let mut world = World::new(Order::EventTime);
+    world.add(9);
+    dies_in_its_post(&mut world, true).await;
+    let mut pages = 0;
+    world.on_page(move |request| {
+        if matches!(request, PageRequest::Reset { .. }) {
+            return Some(Reply::Fail(status(400)));
+        }
+        pages += 1;
+        match pages {
+            1 => Some(Reply::Body("{}".into())),
+            ..=EMPTY => Some(Reply::Body(format!(r#"{{"cursor":"E{pages}","has_more":true,"items":[]}}"#))),
+            // The window is read from its start again.
+            151 => Some(Reply::Fail(status(400))),
+            _ => None,
+        }
+    });
+    _ = world.start().tick().await;
+    assert!(world.open_intent().is_none(), "it was found behind them");
+    world.heal();
+    world.start().good().await;
+    assert_eq!(world.checkpoint().slot.in_doubt().gone, 0);
+    world.nothing_is_lost();
+    world.is_sound();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_recovery_window_over_the_body_cap_is_halved_not_repeated_for_ever() {
     let mut world = World::new(Order::EventTime);
     world.add(9);

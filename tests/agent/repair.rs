@@ -2,7 +2,7 @@
 
 use crate::oracle::ledger;
 use crate::source::{BOTH, Order, Reply};
-use crate::store::TTL;
+use crate::store::{Fault, Op, TTL};
 use crate::world::{HOUR, MINUTE, Process, ROWS_MAX, World};
 use chrono::TimeDelta;
 use opship::agent::reconcile::{Audit, ReconcileError};
@@ -159,6 +159,35 @@ async fn a_refused_repair_leaves_no_trace() {
     assert_eq!(repaired, Repaired::default());
     assert_eq!(world.missing(&lost), missing);
     assert!(world.open_intent().is_none() && world.checkpoint().slot.in_doubt().batches == 0);
+}
+
+/// Fault: the destination accepts a repair's batch, and the ledger takes nothing for longer than that is tried. Shows: the rows stay in doubt, nothing is shipped again without a trace, the next process records them.
+#[tokio::test(start_paused = true)]
+async fn fm_54_what_a_repair_was_told_is_accepted_is_not_forgotten_when_the_ledger_is_away() {
+    for never_shipped in [false, true] {
+        let (mut world, lost) = scene(Order::Insertion).await;
+        let repaired = if never_shipped { world.uuids()[9..].to_vec() } else { lost[..2].to_vec() };
+        let (span, missing) = (world.today(), world.missing(&repaired));
+        world.on_store(|op, _| (op == Op::Append).then_some(Fault::Fail));
+        let mut process = world.start();
+        let (_, outcome) = process.repair(span, missing).await.unwrap();
+        assert!(outcome.is_err(), "{outcome:?}");
+        assert!(world.open_intent().is_some(), "the rows are in the table, and no frame says so");
+        world.every_copy_is_traceable();
+        world.heal();
+        tokio::time::sleep(TTL).await;
+        world.start().good().await;
+        world.nothing_is_lost();
+        world.is_sound();
+        for uuid in &repaired {
+            let (rows, attempt) =
+                (world.rows_of(uuid) as u64, world.missing(std::slice::from_ref(uuid)).into_values().next());
+            assert!(
+                attempt.flatten().is_some_and(|attempt| rows <= u64::from(attempt)),
+                "{uuid}: {rows} rows, {attempt:?}"
+            );
+        }
+    }
 }
 
 /// Fault: of the three events of one batch another process ships one first. Shows: that one is left alone and the other two are shipped.

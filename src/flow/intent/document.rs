@@ -8,7 +8,7 @@ use crate::flow::{EventId, EventKey, Hour, Time};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 impl Intent {
@@ -83,6 +83,12 @@ impl Intent {
     pub fn refusals_of(&self, id: EventId) -> u32 {
         let suspect = self.suspect.as_ref().filter(|suspect| suspect.id == id.to_string());
         suspect.map_or(0, |suspect| suspect.refusals)
+    }
+
+    /// Whether all of these are events of the batch.
+    pub(super) fn names(&self, rows: &[(EventKey, Option<Time>)]) -> bool {
+        let keys: HashSet<EventKey> = self.keys().into_iter().collect();
+        rows.iter().all(|(key, _)| keys.contains(key))
     }
 
     /// The events of the batch; what cannot be read is left out (the checksum makes that impossible for our own writing).
