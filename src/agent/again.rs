@@ -123,11 +123,9 @@ impl Range {
         self.walk.goes_on();
         self.pages += 1;
         self.empty_pages = if page.items.is_empty() { self.empty_pages + 1 } else { 0 };
-        if page.has_more {
-            if self.walk.has_used(&page.cursor) {
-                (self.cursor, self.walk) = (None, Walk::of(self.purpose.name()));
-                return Err(Trouble::Stuck(self.purpose.leads_back()));
-            }
+        if page.has_more && self.walk.has_used(&page.cursor) {
+            (self.cursor, self.walk) = (None, Walk::of(self.purpose.name()));
+            return Err(Trouble::Stuck(self.purpose.leads_back()));
         }
         (self.is_done, self.cursor) = (!page.has_more, Some(page.cursor));
         Ok(page.items.iter().map(|item| (item.key, item.timestamp)).collect())

@@ -361,8 +361,7 @@ fn remedy(failure: &Failure) -> Option<&'static str> {
     match status {
         _ if is_about_the_token(failure) => Some("check that azure.cloud is the cloud of the workspace"),
         _ if is_about_the_plan(failure) => Some(
-            "set the table's plan to Analytics (Log Analytics workspace > Tables > the table > Manage table; once a week at most): rules, alerts and this \
-             read no other",
+            "set the plan Analytics on the table's page in the workspace (Tables > the table > Manage table; Azure takes one change a week)",
         ),
         400 if code.starts_with("BadArgument") => Some(
             "check sink.stream, and that the workspace has this table with the columns of the deployment; a table that the identity \

@@ -188,7 +188,7 @@ async fn each_refusal_names_its_remedy() {
         ),
         (404, refused("PathNotFoundError", "The requested path does not exist", json!(null)), "azure.workspace_id"),
         (400, refused("BadArgumentError", "The request had some invalid properties", no_table), "sink.stream"),
-        (400, refused("BadArgumentError", "The request had some invalid properties", other_plan), "plan to Analytics"),
+        (400, refused("BadArgumentError", "The request had some invalid properties", other_plan), "plan Analytics"),
         (401, refused("AuthenticationFailed", "no", json!(null)), "azure.cloud"),
         (403, refused("InvalidAuthenticationTokenAudience", "wrong audience", json!(null)), "azure.cloud"),
     ];
