@@ -2,7 +2,7 @@
 
 use super::status::{DoubtStatus, ErrorStatus, FeedStatus, Health, IntentStatus, MinuteStatus};
 use crate::agent::Waiting;
-use crate::agent::board::{Board, Moment, Notice, Phase, Standing, View};
+use crate::agent::monitor::board::{Board, Moment, Notice, Phase, Standing, View};
 use crate::flow::FeedId;
 use crate::flow::intent::BatchKind;
 use std::time::Duration;
@@ -204,7 +204,7 @@ fn error(notice: &Notice, now: Moment) -> ErrorStatus {
     }
 }
 
-fn minute(minute: &crate::agent::board::Minute) -> MinuteStatus {
+fn minute(minute: &crate::agent::monitor::board::Minute) -> MinuteStatus {
     MinuteStatus { at: minute.minute * 60, rows: minute.rows, lag_seconds: minute.lag }
 }
 

@@ -1,7 +1,7 @@
 //! When a feed is ready, and what is said of one that is not.
 
 use super::*;
-use crate::agent::board::Retrying;
+use crate::agent::monitor::board::Retrying;
 use crate::config::Timer;
 use crate::flow::{AccountName, Stream};
 

@@ -2,7 +2,7 @@
 
 use super::feed::Seen;
 use super::status::{FeedStatus, Health, Origin, Status};
-use crate::agent::board::{Board, Moment};
+use crate::agent::monitor::board::{Board, Moment};
 use crate::flow::FeedId;
 
 /// The whole document; `config` as `opship config show` prints it.

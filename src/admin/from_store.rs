@@ -3,8 +3,8 @@
 use super::feed::{doubt, intent};
 use super::from_board::summary;
 use super::status::{FeedStatus, Health, Origin, Status};
-use crate::agent::board::Standing;
 use crate::agent::last_told;
+use crate::agent::monitor::board::Standing;
 use crate::flow::checkpoint::{Checkpoint, Decoded};
 use crate::flow::{FeedId, Time};
 use crate::store::checkpoints::Checkpoints;

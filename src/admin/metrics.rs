@@ -3,7 +3,7 @@
 use super::feed::Seen;
 use super::process;
 use super::status::Health;
-use crate::agent::board::{Board, LATENESS_BOUNDS, Moment, View};
+use crate::agent::monitor::board::{Board, LATENESS_BOUNDS, Moment, View};
 use crate::flow::{FeedId, Time};
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType};
 use prometheus::{Encoder, TextEncoder};

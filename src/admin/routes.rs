@@ -4,7 +4,7 @@ use super::access::Access;
 use super::places::Kind;
 use super::proof::PROOF;
 use super::{from_board, metrics, page};
-use crate::agent::board::{Board, Moment};
+use crate::agent::monitor::board::{Board, Moment};
 use crate::telemetry;
 use axum::body::Body;
 use axum::http::header::{

@@ -196,7 +196,7 @@ impl Body for Counted {
 mod tests {
     use super::*;
     use crate::admin::Access;
-    use crate::agent::board::Board;
+    use crate::agent::monitor::board::Board;
     use crate::config::Timer;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
     use tokio::time::Instant;

@@ -1,9 +1,9 @@
 //! Who an account is: as 1Password introduces its token, else as the token says itself. An introspection that fails stops nothing that
 //! the pages themselves do not stop.
 
-use super::board::Panel;
-use super::clock::HostClock;
+use super::monitor::board::Panel;
 use super::position::until_stopped;
+use super::reading::clock::HostClock;
 use super::trouble::{Trouble, chain};
 use crate::flow::attempts::{Attempts, Jitter};
 use crate::flow::clock::Judge;

@@ -1,11 +1,19 @@
 //! intend, deliver: one batch from a won intent to an answer that tells.
 
+pub(super) mod blame;
+pub(super) mod commit;
+pub(super) mod dead_letters;
+pub(super) mod moved;
+pub(super) mod packing;
+pub(super) mod parcel;
+pub(super) mod recovery;
+pub(super) mod segments;
+pub(super) mod smaller;
+pub(super) mod verify;
+
 use super::Tick;
-use super::blame::{Blame, Met};
 use super::given::Given;
-use super::parcel::Parcel;
 use super::position::Stand;
-use super::recovery::Accepted;
 use super::trouble::{Trouble, chain};
 use crate::flow::EventKey;
 use crate::flow::attempts::Jitter;
@@ -19,6 +27,9 @@ use crate::store::Store;
 use crate::store::dead_letters::DeadLetters;
 use crate::store::ledger::Ledger;
 use crate::table::Table;
+use blame::{Blame, Met};
+use parcel::Parcel;
+use recovery::Accepted;
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! given: what a feed's parts are given, and what they have in common: who is meant, the settings, the time, the panel, the end.
 
 use super::account::Account;
-use super::board::Panel;
+use super::monitor::board::Panel;
 use super::trouble::Trouble;
 use crate::config::Lookback;
 use crate::flow::map::Mapper;

@@ -1,7 +1,10 @@
 //! load and settle: the checkpoint in memory, and when it goes back to the store.
 
+pub(super) mod floor;
+pub(super) mod ownership;
+pub(super) mod restart;
+
 use super::given::Given;
-use super::ownership::Me;
 use super::trouble::{Trouble, chain};
 use super::{Feed, Tick};
 use crate::flow::checkpoint::{Checkpoint, Fingerprints, LedgerSize, SweepProgress};
@@ -11,6 +14,7 @@ use crate::store::checkpoints::{Checkpoints, Found, Loaded};
 use crate::store::ledger::Ledger;
 use crate::store::owners::Owners;
 use crate::store::{Key, Version};
+use ownership::Me;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;

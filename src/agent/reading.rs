@@ -1,9 +1,13 @@
 //! poll: the cursor to its end, and the two sweeps behind it.
 
+pub(super) mod apart;
+pub mod clock;
+pub mod range;
+pub(super) mod walk;
+
 use super::given::Given;
 use super::position::Stand;
 use super::trouble::{Trouble, chain};
-use super::walk::{Turn, Walk, until_stopped_reading};
 use super::{Drained, Feed, Taken, Tick};
 use crate::flow::attempts::{Attempts, Jitter};
 use crate::flow::checkpoint::{Advance, SweepProgress, Unknown, Which};
@@ -17,6 +21,7 @@ use crate::source::{Answer, Lane, PAGE_BYTES_SMALL, PageRequest, Source};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use tokio::time::Instant;
+use walk::{Turn, Walk, until_stopped_reading};
 
 /// Pages that the cursor, and each sweep, may take in one tick: half a million events.
 const PAGES_PER_TICK_MAX: u32 = 500;
@@ -33,6 +38,13 @@ pub(super) struct Origin {
     pub by: By,
     /// Events stamped before this moment are late: a bare 5-minute window would have missed them.
     pub late_before: Option<Time>,
+}
+
+/// How a page came here, and what becomes of it.
+pub(super) struct Way {
+    pub(super) origin: Origin,
+    /// How the position moves behind the page; none: it stays.
+    pub(super) advance: Option<Advance>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! run and once: every feed in a task of its own, so that a feed that fails never stops another.
 
-use super::board::Board;
-use super::health::Health;
+use super::monitor::board::Board;
+use super::monitor::health::Health;
 use super::position::until_stopped;
 use super::trouble::Trouble;
 use super::{Drained, Feed, Tick};

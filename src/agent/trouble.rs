@@ -1,6 +1,6 @@
 //! Why a tick did not complete, and what follows from it: for the exit code, the next try, the health row and the operator.
 
-use super::clock::OPINION_PAUSE;
+use super::reading::clock::OPINION_PAUSE;
 use super::remedy;
 use crate::flow::checkpoint::Fingerprints;
 use crate::flow::clock::Doubted;

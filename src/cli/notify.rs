@@ -4,7 +4,7 @@
 //! this block while systemd is slow.
 
 use crate::admin::public_summary;
-use crate::agent::board::{Board, Moment};
+use crate::agent::monitor::board::{Board, Moment};
 use std::convert::Infallible;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -158,7 +158,7 @@ fn address(name: &OsStr) -> io::Result<SocketAddr> {
 mod tests {
     use super::*;
     use crate::agent::Waiting;
-    use crate::agent::board::{Notice, STILL_MAX};
+    use crate::agent::monitor::board::{Notice, STILL_MAX};
     use crate::config::Timer;
     use crate::flow::{AccountName, FeedId, Stream};
     use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use super::Output;
 use super::range::written as shown;
-use crate::agent::repair::Repaired;
+use crate::agent::commands::repair::Repaired;
 use crate::flow::reconcile::{Compared, Tally};
 use crate::flow::{FeedId, Hour, Time};
 use crate::table::Span;

@@ -4,7 +4,7 @@ use super::notify::{Wanted, keep_telling};
 use super::signals::{Hangup, stop_on_signals};
 use super::{CliError, Exit, Output, exit_of, print};
 use crate::admin::{self, Access, Admin, Lock, Pages};
-use crate::agent::board::{Board, Moment, Notice};
+use crate::agent::monitor::board::{Board, Moment, Notice};
 use crate::agent::run::{self, Outcomes};
 use crate::agent::{Trouble, Waiting, chain};
 use crate::config::{Config, Timer, show};

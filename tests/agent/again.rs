@@ -3,7 +3,7 @@
 use crate::oracle::ledger;
 use crate::source::{BOTH, Order};
 use crate::world::{HOUR, MINUTE, Process, World};
-use opship::agent::again::{Range, RangePage};
+use opship::agent::reading::range::{Range, RangePage};
 use opship::agent::{Drained, Tick, Trouble};
 use opship::config::Lookback;
 use opship::flow::Time;

@@ -5,7 +5,7 @@ use crate::source::Order;
 use crate::world::{MINUTE, World};
 use opship::agent::Trouble;
 use opship::agent::account::Account;
-use opship::agent::health::Health;
+use opship::agent::monitor::health::Health;
 use opship::flow::redact::Redact;
 use opship::flow::retry::Patience;
 use opship::flow::{AccountName, Stream};

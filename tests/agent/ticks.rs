@@ -7,7 +7,7 @@ use crate::sink::Outcome;
 use crate::source::{BOTH, Order};
 use crate::store::{Op, TTL};
 use crate::world::{HOUR, MINUTE, Process, World};
-use opship::agent::board::Board;
+use opship::agent::monitor::board::Board;
 use opship::agent::run::{Agent, Panicked, run};
 use opship::config::Timer;
 use opship::schedule::Schedule;

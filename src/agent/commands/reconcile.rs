@@ -1,10 +1,11 @@
 //! The completeness audit of one feed: what the source returns against what the table holds.
 
-use super::again::Range;
-use super::given::Given;
-use super::reading::Reader;
-use super::trouble::{Trouble, chain};
-use super::{Feed, Tick, packing};
+use crate::agent::delivery::packing;
+use crate::agent::given::Given;
+use crate::agent::reading::Reader;
+use crate::agent::reading::range::Range;
+use crate::agent::trouble::{Trouble, chain};
+use crate::agent::{Feed, Tick};
 use crate::flow::attempts::Attempts;
 use crate::flow::decode::{self, Item};
 use crate::flow::planted::{self, Bug};
@@ -22,9 +23,9 @@ use tokio::time::Instant;
 /// Events of one comparison: with the answer of the table about 40 MB. A span that holds more is compared in parts.
 pub const EVENTS_MAX: usize = 100_000;
 /// The late sweep's share: never more than a quarter of the budget, and the live feed goes first.
-pub(super) const LANE: Lane = Lane::Late;
+pub(crate) const LANE: Lane = Lane::Late;
 /// How far back a row of the account is looked for that shows that the table can be read.
-pub(super) const WITNESS_WITHIN: Duration = Duration::from_secs(24 * 3600);
+pub(crate) const WITNESS_WITHIN: Duration = Duration::from_secs(24 * 3600);
 /// The ages of a segment and of a row come from two clocks, one of which counts whole seconds.
 const CLOCKS_APART: Duration = Duration::from_secs(10);
 
@@ -200,7 +201,7 @@ impl Feed {
 
 impl Given {
     /// The account as rows name it: a pseudonym, or nothing, where `filter.redact` says so.
-    pub(super) fn account_in_rows(&self) -> Option<String> {
+    pub(crate) fn account_in_rows(&self) -> Option<String> {
         let uuid = self.account.uuid()?;
         self.settings.redact.text("account_uuid", &uuid).map(Into::into)
     }
@@ -208,7 +209,7 @@ impl Given {
 
 impl Reader {
     /// Asks the table until it answers, as far as our patience goes.
-    pub(super) async fn asking<T>(
+    pub(crate) async fn asking<T>(
         &mut self,
         tick: Tick<'_>,
         ask: impl AsyncFn() -> Result<T, TableError>,

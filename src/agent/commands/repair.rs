@@ -1,11 +1,11 @@
 //! The repair of what a comparison found missing: canary first, one batch as a test, then the rest.
 
-use super::again::Range;
-use super::parcel::Parcel;
 use super::reconcile::{Audit, LANE, ReconcileError};
-use super::recovery::Found;
-use super::trouble::Trouble;
-use super::{Feed, Tick};
+use crate::agent::delivery::parcel::Parcel;
+use crate::agent::delivery::recovery::Found;
+use crate::agent::reading::range::Range;
+use crate::agent::trouble::Trouble;
+use crate::agent::{Feed, Tick};
 use crate::flow::intent::BatchKind;
 use crate::flow::pack::Batch;
 use crate::flow::{EventId, EventKey, decode, window};

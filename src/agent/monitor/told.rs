@@ -1,6 +1,6 @@
 //! Which troubles of an account its health rows have told: kept in memory first, and in the store once it can be written.
 
-use super::trouble::chain;
+use crate::agent::trouble::chain;
 use crate::flow::AccountName;
 use crate::store::{Expect, Key, Store, StoreError};
 use std::time::Duration;
@@ -17,7 +17,7 @@ const WORD_MAX: usize = 40;
 
 /// Categories that were told since the last heartbeat, separated by blanks, or [`GOOD`].
 #[derive(Default)]
-pub(super) struct Told {
+pub(crate) struct Told {
     /// By this process, on top of what the store held when it was first asked; none before.
     now: Option<String>,
     /// What the store is known to hold; none when that may have changed.
@@ -28,12 +28,12 @@ pub(super) struct Told {
 
 impl Told {
     /// Where the store has it.
-    pub(super) fn key(account: &AccountName) -> Key {
+    pub(crate) fn key(account: &AccountName) -> Key {
         Key::new(format!("health/{account}"))
     }
 
     /// Whether a trouble is no news. While the store cannot say, it is news to this process once.
-    pub(super) async fn has(&mut self, category: &str, store: &dyn Store, key: &Key) -> bool {
+    pub(crate) async fn has(&mut self, category: &str, store: &dyn Store, key: &Key) -> bool {
         if self.now.is_none() {
             match read(store, key).await {
                 Ok(kept) => (self.now, self.kept) = (Some(kept.clone()), Some(kept)),
@@ -46,7 +46,7 @@ impl Told {
         self.now.as_deref().is_some_and(|told| has(told, category))
     }
 
-    pub(super) fn add(&mut self, category: &str) {
+    pub(crate) fn add(&mut self, category: &str) {
         let told = self.now.as_deref().unwrap_or(GOOD);
         if !has(told, category) {
             self.now = Some(if told == GOOD { category.into() } else { format!("{told} {category}") });
@@ -54,7 +54,7 @@ impl Told {
     }
 
     /// A heartbeat was accepted: whatever comes is news again.
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.now = Some(GOOD.into());
         // Another process may have told a trouble meanwhile, and be gone.
         self.kept = None;
@@ -64,7 +64,7 @@ impl Told {
     ///
     /// # Errors
     /// The store failed just now.
-    pub(super) async fn keep(&mut self, store: &dyn Store, key: &Key) -> Result<(), StoreError> {
+    pub(crate) async fn keep(&mut self, store: &dyn Store, key: &Key) -> Result<(), StoreError> {
         let Some(now) = self.now.clone().filter(|now| self.kept.as_ref() != Some(now)) else { return Ok(()) };
         if self.failed_at.is_some_and(|at| at.elapsed() < STORE_PAUSE) {
             return Ok(());

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// Rows on their way, and what their arrival means. Attempts and doubts are the slot's.
 #[derive(Clone, Debug)]
-pub(super) struct Parcel {
+pub(crate) struct Parcel {
     pub batch: Batch,
     pub kind: BatchKind,
     pub advance: Option<Advance>,
@@ -22,16 +22,16 @@ pub(super) struct Parcel {
 }
 
 impl Parcel {
-    pub(super) fn new(batch: Batch, kind: BatchKind, advance: Option<Advance>) -> Self {
+    pub(crate) fn new(batch: Batch, kind: BatchKind, advance: Option<Advance>) -> Self {
         Self { batch, kind, advance, known: None, stub: None, is_suspect: false }
     }
 
-    pub(super) fn knowing(self, known: Option<Arc<Known>>) -> Self {
+    pub(crate) fn knowing(self, known: Option<Arc<Known>>) -> Self {
         Self { known, ..self }
     }
 
     /// What it is to a destination that refuses it.
-    pub(super) fn sample(&self) -> Sample {
+    pub(crate) fn sample(&self) -> Sample {
         match (self.stub, self.batch.rows.len()) {
             (Some(_), _) => Sample::Stub,
             (None, ..=1) => Sample::Alone,

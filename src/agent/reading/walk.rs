@@ -11,10 +11,10 @@
 //! | more pages than a tick may take | the walk goes on with the next; trouble where nothing came of it |
 //! | more pages than a range may have, or too many empty ones of a command's in a row | trouble |
 
-use super::Tick;
-use super::position::until_stopped;
-use super::reading::{PAGE_LIMIT, Reader};
-use super::trouble::{Trouble, chain};
+use super::{PAGE_LIMIT, Reader};
+use crate::agent::Tick;
+use crate::agent::position::until_stopped;
+use crate::agent::trouble::{Trouble, chain};
 use crate::flow::Cursor;
 use crate::flow::attempts::Attempts;
 use crate::flow::clock::in_words;
@@ -32,13 +32,13 @@ const GOOD_PAGES: u32 = 20;
 
 /// What the pages of one walk have shown so far.
 #[derive(Debug)]
-pub(super) struct Walk {
+pub(crate) struct Walk {
     /// Whose it is, for the log.
     name: &'static str,
     /// Cursors used; forgotten when the walk starts again, because the same ones may be handed out then.
     seen: HashSet<Cursor>,
     /// The next page, fetched while the one before was delivered.
-    pub(super) fetched: Option<Answer>,
+    pub(crate) fetched: Option<Answer>,
     /// Since the last page that was one.
     no_pages: Option<Attempts>,
     /// A cursor was rejected: a second one is trouble, else a source that rejects them all is asked without end.
@@ -46,7 +46,7 @@ pub(super) struct Walk {
 }
 
 /// What a request brought.
-pub(super) enum Turn {
+pub(crate) enum Turn {
     /// An answer, which may still be no page.
     Answer(Answer),
     /// The same is asked again, for fewer items.
@@ -58,24 +58,24 @@ pub(super) enum Turn {
 }
 
 impl Walk {
-    pub(super) fn of(name: &'static str) -> Self {
+    pub(crate) fn of(name: &'static str) -> Self {
         Self { name, seen: HashSet::new(), fetched: None, no_pages: None, is_rejected: false }
     }
 
     /// Whether this cursor leads back to where the walk has been.
-    pub(super) fn has_used(&self, cursor: &Cursor) -> bool {
+    pub(crate) fn has_used(&self, cursor: &Cursor) -> bool {
         self.seen.contains(cursor)
     }
 
     /// A page was taken.
-    pub(super) fn goes_on(&mut self) {
+    pub(crate) fn goes_on(&mut self) {
         self.no_pages = None;
     }
 }
 
 impl Reader {
     /// The answer to `request`, fetched ahead or asked for now.
-    pub(super) async fn turn(
+    pub(crate) async fn turn(
         &mut self,
         request: &PageRequest,
         lane: Lane,
@@ -110,7 +110,7 @@ impl Reader {
     }
 
     /// An answer was no page of events: a pause before the same is asked again, or trouble.
-    pub(super) async fn pause_after_no_page(&mut self, error: DecodeError, walk: &mut Walk) -> Result<(), Trouble> {
+    pub(crate) async fn pause_after_no_page(&mut self, error: DecodeError, walk: &mut Walk) -> Result<(), Trouble> {
         let attempts = walk.no_pages.get_or_insert_with(|| Attempts::new(THRICE, &mut self.jitter));
         attempts.begin();
         let ControlFlow::Continue(wait) = attempts.pause(Duration::ZERO, None) else {
@@ -134,7 +134,7 @@ impl Reader {
     }
 
     /// One page was taken: after enough of them what made pages too large is past.
-    pub(super) fn ask_for_more(&mut self) {
+    pub(crate) fn ask_for_more(&mut self) {
         if self.page_limit >= PAGE_LIMIT {
             return;
         }
@@ -147,7 +147,7 @@ impl Reader {
     }
 
     /// A refused start is never answered by another one.
-    pub(super) fn refused_start(&self, error: &SourceError) -> Trouble {
+    pub(crate) fn refused_start(&self, error: &SourceError) -> Trouble {
         // The times came from a clock that may have gone stale: the next try asks for it anew.
         self.given.account.forget();
         let remedy = match self.given.clocks().disagree() {
@@ -163,7 +163,7 @@ impl Reader {
 }
 
 /// Reading changes nothing at the source: once the process is asked to end, it is dropped.
-pub(super) async fn until_stopped_reading<T>(
+pub(crate) async fn until_stopped_reading<T>(
     stop: &tokio_util::sync::CancellationToken,
     read: impl Future<Output = T>,
 ) -> Result<T, Trouble> {

@@ -1,9 +1,9 @@
 //! Where a feed starts: the floor, which no re-read goes below. One that is too late loses events, one that is too early ships more.
 
-use super::clock::OPINION_PAUSE;
-use super::given::Given;
-use super::position::Stand;
-use super::trouble::Trouble;
+use super::Stand;
+use crate::agent::given::Given;
+use crate::agent::reading::clock::OPINION_PAUSE;
+use crate::agent::trouble::Trouble;
 use crate::config::Lookback;
 use crate::flow::checkpoint::{Checkpoint, Fingerprints};
 use crate::flow::clock::{APART_MAX, Clocks, in_words};
@@ -23,12 +23,12 @@ impl Given {
     ///
     /// # Errors
     /// The configured start lies ahead, or is "now" and the clocks do not agree on when that is.
-    pub(super) fn first(&self, fingerprints: &Fingerprints) -> Result<Checkpoint, Trouble> {
+    pub(crate) fn first(&self, fingerprints: &Fingerprints) -> Result<Checkpoint, Trouble> {
         self.first_from(fingerprints, self.settings.lookback)
     }
 
     /// The checkpoint of a feed whose own cannot be read: never from now, or what came since its last write would be lost.
-    pub(super) fn first_again(&self, fingerprints: &Fingerprints) -> Result<Checkpoint, Trouble> {
+    pub(crate) fn first_again(&self, fingerprints: &Fingerprints) -> Result<Checkpoint, Trouble> {
         let lookback = match self.settings.lookback {
             Lookback::Now => Lookback::Back(LOST_LOOKBACK),
             lookback @ (Lookback::Back(_) | Lookback::From(_)) => lookback,
@@ -52,7 +52,7 @@ impl Given {
 
     /// Whether to look again: the stored floor lies ahead of the present, and it is not yet sure that it is the floor that is wrong. A
     /// floor that a wrong clock made is replaced, with every position beside it, where nothing was shipped under it.
-    pub(super) async fn has_a_floor_to_come(
+    pub(crate) async fn has_a_floor_to_come(
         &self,
         cp: &mut Checkpoint,
         fingerprints: &Fingerprints,
@@ -92,7 +92,7 @@ impl Given {
 
 impl Stand {
     /// While the source's clock is ahead of this host's, one of the two is wrong, and nobody knows which: where the marks stood before is kept.
-    pub(super) fn keep_sure_marks(&mut self) {
+    pub(crate) fn keep_sure_marks(&mut self) {
         if is_ahead_of_the_host(self.given.clocks_now()) {
             self.position.iter_mut().for_each(|position| position.cp.keep_sure_marks());
         }
@@ -101,7 +101,7 @@ impl Stand {
     /// Takes back the marks that a wrong time of the source has moved: what lies before them was perhaps not there yet when it was read.
     /// That shows when the clocks agree again, or when marks are ahead of both. From where they were right all is read again, as far as
     /// the ledger knows what was shipped.
-    pub(super) fn mend_marks(&mut self) {
+    pub(crate) fn mend_marks(&mut self) {
         // This host's clock agrees with itself: nothing shows before 1Password has told the time.
         if !self.given.account.has_heard() {
             return;

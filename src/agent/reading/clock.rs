@@ -1,9 +1,9 @@
 //! The clocks of an account: the source's, once it is believed, beside this host's.
 
-use super::account::Account;
-use super::given::Given;
-use super::reading::Reader;
-use super::trouble::Trouble;
+use super::Reader;
+use crate::agent::account::Account;
+use crate::agent::given::Given;
+use crate::agent::trouble::Trouble;
 use crate::flow::Time;
 use crate::flow::clock::{APART_MAX, Clocks, SECOND_OPINION_AFTER, in_words};
 use std::sync::{Arc, PoisonError};
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 /// Doubted answers to one request before a run that ends by itself gives up.
 const OPINIONS_MAX: u32 = 3;
 /// A little more than a second opinion needs, whatever the timer rounds.
-pub(super) const OPINION_PAUSE: Duration = SECOND_OPINION_AFTER.saturating_add(Duration::from_secs(1));
+pub(crate) const OPINION_PAUSE: Duration = SECOND_OPINION_AFTER.saturating_add(Duration::from_secs(1));
 
 /// The clocks of this host: the one on the wall, and one that nobody can set.
 #[derive(Clone)]
@@ -27,18 +27,18 @@ impl HostClock {
         Self { wall: Arc::new(wall), began: Instant::now() }
     }
 
-    pub(super) fn now(&self) -> Time {
+    pub(crate) fn now(&self) -> Time {
         (self.wall)()
     }
 
-    pub(super) fn runs_for(&self) -> Duration {
+    pub(crate) fn runs_for(&self) -> Duration {
         self.began.elapsed()
     }
 }
 
 impl Account {
     /// Hears the time of an answer. Nothing may move by one that is doubted.
-    pub(super) fn hear(&self, date: Time) -> Result<(), Trouble> {
+    pub(crate) fn hear(&self, date: Time) -> Result<(), Trouble> {
         let mut judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);
         let was_sure = judge.is_sure();
         judge.hear(date, self.host.now(), self.host.runs_for()).map_err(Trouble::Clock)?;
@@ -53,34 +53,34 @@ impl Account {
     }
 
     /// `date`: the source's time, believed.
-    pub(super) fn clocks(&self, date: Time) -> Clocks {
+    pub(crate) fn clocks(&self, date: Time) -> Clocks {
         Clocks { date, host: self.host.now() }
     }
 
     /// The clocks at this moment, however long ago the last answer was. Before the first one the source's is the host's.
-    pub(super) fn clocks_now(&self) -> Clocks {
+    pub(crate) fn clocks_now(&self) -> Clocks {
         let judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);
         self.clocks(judge.now(self.host.runs_for()).unwrap_or_else(|| self.host.now()))
     }
 
     /// An answer was believed since the process began.
-    pub(super) fn has_heard(&self) -> bool {
+    pub(crate) fn has_heard(&self) -> bool {
         self.judge.lock().unwrap_or_else(PoisonError::into_inner).now(self.host.runs_for()).is_some()
     }
 
     /// Two answers a minute apart agree on the source's time.
-    pub(super) fn is_sure_of_the_time(&self) -> bool {
+    pub(crate) fn is_sure_of_the_time(&self) -> bool {
         self.judge.lock().unwrap_or_else(PoisonError::into_inner).is_sure()
     }
 }
 
 impl Given {
-    pub(super) fn clocks(&self) -> Clocks {
+    pub(crate) fn clocks(&self) -> Clocks {
         self.account.clocks(self.date())
     }
 
     /// The clocks at this moment: by the last answer, unless that was long ago.
-    pub(super) fn clocks_now(&self) -> Clocks {
+    pub(crate) fn clocks_now(&self) -> Clocks {
         let now = self.account.clocks_now();
         let is_fresh = (now.date - self.date()).abs().to_std().is_ok_and(|age| age <= APART_MAX);
         if is_fresh { Clocks { date: self.date(), ..now } } else { now }
@@ -88,7 +88,7 @@ impl Given {
 
     /// Hears the time of an answer, the `asked`-th to this request. `false`: the same must be asked for once more. A run that ends by
     /// itself waits for the second opinion, which the next one would have to wait for as well; any other comes back with its next tick.
-    pub(super) async fn hear(&self, date: Time, asked: u32) -> Result<bool, Trouble> {
+    pub(crate) async fn hear(&self, date: Time, asked: u32) -> Result<bool, Trouble> {
         match self.account.hear(date) {
             Ok(()) => Ok(true),
             Err(doubt) => self.wait_for_a_second_opinion(doubt, asked).await.map(|()| false),
@@ -96,7 +96,7 @@ impl Given {
     }
 
     /// Fails with the doubt unless this run ends by itself: then it waits.
-    pub(super) async fn wait_for_a_second_opinion(&self, doubt: Trouble, asked: u32) -> Result<(), Trouble> {
+    pub(crate) async fn wait_for_a_second_opinion(&self, doubt: Trouble, asked: u32) -> Result<(), Trouble> {
         if !self.account.ends_by_itself() || asked >= OPINIONS_MAX {
             return Err(doubt);
         }
@@ -109,7 +109,7 @@ impl Given {
 
 impl Reader {
     /// The same introduction serves many ticks: only a new one is news of the clock.
-    pub(super) fn note_the_time(&mut self, date: Option<Time>) {
+    pub(crate) fn note_the_time(&mut self, date: Option<Time>) {
         match date {
             Some(date) if self.introduced == date => {}
             Some(date) => {

@@ -1,8 +1,8 @@
 //! A uuid that comes again under another hour: told and counted where it can be seen without another read. It ships all the same, as an
 //! event of its own: the hour of the timestamp is part of an event's identity.
 
-use super::delivery::Delivery;
-use super::given::Given;
+use super::Delivery;
+use crate::agent::given::Given;
 use crate::flow::decode::{Item, Page};
 use crate::flow::dedupe::Sorted;
 use crate::flow::{EventId, EventKey};
@@ -12,7 +12,7 @@ use std::collections::HashSet;
 const MOVED_TOLD_MAX: usize = 10;
 
 /// The items of a page that have the uuid of a missing event and another hour.
-pub(super) fn moved_from(page: &Page<'_>, missing: &HashSet<EventKey>) -> Vec<EventKey> {
+pub(crate) fn moved_from(page: &Page<'_>, missing: &HashSet<EventKey>) -> Vec<EventKey> {
     let ids: HashSet<EventId> = missing.iter().map(|key| key.id).collect();
     let is_moved = |item: &&Item<'_>| ids.contains(&item.key.id) && !missing.contains(&item.key);
     page.items.iter().filter(is_moved).map(|item| item.key).collect()
@@ -20,7 +20,7 @@ pub(super) fn moved_from(page: &Page<'_>, missing: &HashSet<EventKey>) -> Vec<Ev
 
 impl Delivery {
     /// Adds what the hours in memory know of the page's new items.
-    pub(super) fn notice_moved(&mut self, page: &Page<'_>, sorted: &mut Sorted) {
+    pub(crate) fn notice_moved(&mut self, page: &Page<'_>, sorted: &mut Sorted) {
         let new = sorted.new.iter().filter_map(|place| Some((*place, page.items.get(*place)?)));
         let new: Vec<(usize, EventKey)> =
             new.filter(|(_, item)| item.has_uuid).map(|(place, item)| (place, item.key)).collect();
@@ -38,7 +38,7 @@ impl Delivery {
 
 impl Given {
     /// Of a batch in doubt: what is gone from the source under its hour and has come back under another one. Returns how many.
-    pub(super) fn tell_moved_away(&self, moved: &HashSet<EventKey>, gone: &HashSet<EventKey>) -> u64 {
+    pub(crate) fn tell_moved_away(&self, moved: &HashSet<EventKey>, gone: &HashSet<EventKey>) -> u64 {
         let gone: HashSet<EventId> = gone.iter().map(|key| key.id).collect();
         let away: Vec<EventKey> = moved.iter().copied().filter(|key| gone.contains(&key.id)).collect();
         self.tell_moved(away.iter().copied());
@@ -46,7 +46,7 @@ impl Given {
     }
 
     /// A changed timestamp, or a bug or an attack at the source.
-    pub(super) fn tell_moved(&self, keys: impl IntoIterator<Item = EventKey>) {
+    pub(crate) fn tell_moved(&self, keys: impl IntoIterator<Item = EventKey>) {
         for EventKey { hour, id } in keys.into_iter().take(MOVED_TOLD_MAX) {
             tracing::warn!(feed = %self.id, %id, %hour, "one uuid has events in two hours: this one ships as an event of its own");
         }

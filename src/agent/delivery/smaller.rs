@@ -1,13 +1,13 @@
 //! smaller: what becomes of a body that is at fault. Parts of it, then a stub for the row that is left, then a person's turn.
 
-use super::Tick;
-use super::delivery::{Delivered, Delivery};
-use super::letters::{ROW_REFUSED, in_full};
+use super::dead_letters::{ROW_REFUSED, in_full};
 use super::packing::Packing;
 use super::parcel::Parcel;
-use super::position::Stand;
 use super::recovery::Found;
-use super::trouble::{Trouble, chain};
+use super::{Delivered, Delivery};
+use crate::agent::Tick;
+use crate::agent::position::Stand;
+use crate::agent::trouble::{Trouble, chain};
 use crate::flow::decode::{self, Item};
 use crate::flow::intent::BatchKind;
 use crate::flow::map::Stub;
@@ -18,7 +18,7 @@ use crate::flow::suspicion::ALONE_DOUBTFUL;
 use crate::sink::SinkError;
 use std::collections::VecDeque;
 
-pub(super) const STUB_REFUSED: &str = "the destination takes an empty array but not even a stub row: check that the rule's stream has the columns of \
+pub(crate) const STUB_REFUSED: &str = "the destination takes an empty array but not even a stub row: check that the rule's stream has the columns of \
     this version, and that no proxy or firewall on the way refuses its requests";
 
 /// Refusals of each stub by a verifying agent before a smaller one is tried.
@@ -47,7 +47,7 @@ fn smaller(parcel: &Parcel, error: &SinkError, takes_rows: bool) -> Smaller {
 
 impl Delivery {
     /// A refused batch goes in parts; a refused row becomes a stub; a refused stub a smaller one; the smallest needs a person.
-    pub(super) async fn retry_smaller(
+    pub(crate) async fn retry_smaller(
         &mut self,
         stand: &mut Stand,
         parcel: Parcel,
@@ -78,7 +78,7 @@ impl Delivery {
     }
 
     /// Originals are safe before their stub is posted.
-    pub(super) async fn keep_dead_letters(&mut self, packing: &mut Packing<'_, '_>) -> Result<(), Trouble> {
+    pub(crate) async fn keep_dead_letters(&mut self, packing: &mut Packing<'_, '_>) -> Result<(), Trouble> {
         for (key, why, original) in packing.take_stubbed() {
             self.keep_letter(&key, &why, &original).await?;
             packing.counted.dead_letters += 1;
@@ -87,7 +87,7 @@ impl Delivery {
     }
 
     /// Posts what was found of a batch in doubt under its intent, part by part; what is refused as in any delivery.
-    pub(super) async fn post_again(
+    pub(crate) async fn post_again(
         &mut self,
         stand: &mut Stand,
         kind: BatchKind,
@@ -168,7 +168,7 @@ impl Delivery {
     }
 
     /// The stub of an event of a batch in doubt; its original is safe before.
-    pub(super) async fn stub_again(
+    pub(crate) async fn stub_again(
         &mut self,
         item: &Item<'_>,
         size: Stub,

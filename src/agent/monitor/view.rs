@@ -2,8 +2,8 @@
 
 use super::account_panel::AccountView;
 use super::moment::Moment;
-use super::trouble::{Trouble, Waiting};
-use super::{Drained, remedy};
+use crate::agent::trouble::{Trouble, Waiting};
+use crate::agent::{Drained, remedy};
 use crate::flow::Time;
 use crate::flow::checkpoint::{Checkpoint, Totals};
 use crate::flow::intent::BatchKind;
@@ -169,7 +169,7 @@ pub struct Minute {
 }
 
 /// A batch that the sink has accepted.
-pub(super) struct Accepted<'a> {
+pub(crate) struct Accepted<'a> {
     pub timestamps: &'a [Option<Time>],
     pub bytes: usize,
     pub late: u64,
@@ -179,7 +179,7 @@ pub(super) struct Accepted<'a> {
 }
 
 impl View {
-    pub(super) fn enter(&mut self, phase: Phase) {
+    pub(crate) fn enter(&mut self, phase: Phase) {
         if self.phase != phase {
             self.phase = phase;
             self.since = Some(Moment::now());
@@ -197,12 +197,12 @@ impl View {
         self.enter(phase);
     }
 
-    pub(super) fn began(&mut self) {
+    pub(crate) fn began(&mut self) {
         self.tick_began = Some(Moment::now());
         self.enter(Phase::Ticking);
     }
 
-    pub(super) fn went_well(&mut self, drained: &Drained) {
+    pub(crate) fn went_well(&mut self, drained: &Drained) {
         let now = Moment::now();
         self.counts.ticks_good += 1;
         self.counts.known += drained.known;
@@ -218,7 +218,7 @@ impl View {
         self.this_minute(|minute| minute.lag = lag);
     }
 
-    pub(super) fn met(&mut self, trouble: &Trouble, pause: Duration) {
+    pub(crate) fn met(&mut self, trouble: &Trouble, pause: Duration) {
         let now = Moment::now();
         if matches!(trouble, Trouble::Stopped) {
             return self.leave(Phase::Stopped);
@@ -255,7 +255,7 @@ impl View {
         self.covered.map(|covered| covered.age(now).as_secs())
     }
 
-    pub(super) fn page_read(&mut self, bytes: usize) {
+    pub(crate) fn page_read(&mut self, bytes: usize) {
         self.counts.pages += 1;
         self.counts.page_bytes += bytes as u64;
         self.read = Some(Moment::now());
@@ -263,7 +263,7 @@ impl View {
     }
 
     /// A request that was not answered as it should be.
-    pub(super) fn failed(&mut self, edge: Edge, failure: &Failure) {
+    pub(crate) fn failed(&mut self, edge: Edge, failure: &Failure) {
         let name = edge_name(edge);
         *self.counts.failures.entry(name).or_default() += 1;
         if matches!(failure, Failure::Status { status: 429, .. }) {
@@ -281,7 +281,7 @@ impl View {
         self.retrying = Some(Retrying { since, times: times + 1, what, waiting, remedy });
     }
 
-    pub(super) fn introduced(&mut self, expires: Option<Time>) {
+    pub(crate) fn introduced(&mut self, expires: Option<Time>) {
         self.token_expires = expires;
         self.retrying.take_if(|retrying| retrying.waiting == Waiting::Source);
     }
@@ -292,7 +292,7 @@ impl View {
         self.retrying.take_if(|retrying| retrying.waiting == from);
     }
 
-    pub(super) fn recovered(&mut self, rows: u64, dead_letters: u64) {
+    pub(crate) fn recovered(&mut self, rows: u64, dead_letters: u64) {
         self.counts.batches += 1;
         self.counts.rows += rows;
         self.counts.dead_letters += dead_letters;
@@ -300,7 +300,7 @@ impl View {
         self.this_minute(|minute| minute.rows += rows);
     }
 
-    pub(super) fn stands(&mut self, cp: &Checkpoint) {
+    pub(crate) fn stands(&mut self, cp: &Checkpoint) {
         let standing = Standing::of(cp);
         // What was read before this process: all of it is shipped when nothing is open.
         if self.newest_shipped.is_none() && standing.totals.shipped > 0 && standing.intent.is_none() {
@@ -309,7 +309,7 @@ impl View {
         self.standing = Some(standing);
     }
 
-    pub(super) fn accepted(&mut self, batch: &Accepted<'_>) {
+    pub(crate) fn accepted(&mut self, batch: &Accepted<'_>) {
         let rows = batch.timestamps.len() as u64;
         let counts = &mut self.counts;
         counts.batches += 1;

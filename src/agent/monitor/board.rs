@@ -5,10 +5,10 @@ pub use super::account_panel::AccountPanel;
 pub use super::moment::Moment;
 pub use super::view::{LATENESS_BOUNDS, LedgerSize, Minute, Notice, Phase, Retrying, Standing, View};
 
-use super::Drained;
-use super::hurry::pause_asked_for;
-use super::trouble::{Trouble, Waiting};
 use super::view::Accepted;
+use crate::agent::Drained;
+use crate::agent::hurry::pause_asked_for;
+use crate::agent::trouble::{Trouble, Waiting};
 use crate::config::Timer;
 use crate::flow::checkpoint::Checkpoint;
 use crate::flow::retry::{Edge, Failure};
@@ -175,7 +175,7 @@ impl Panel {
     }
 
     /// What a tick ended with that was stopped while its requests failed says so.
-    pub(super) fn cut(&self, trouble: Trouble) -> Trouble {
+    pub(crate) fn cut(&self, trouble: Trouble) -> Trouble {
         let mut retrying = None;
         self.note(|view| retrying = view.retrying.clone());
         match (trouble, retrying) {
@@ -185,27 +185,27 @@ impl Panel {
     }
 
     /// `pause`: how long the feed is left alone beyond its timer.
-    pub(super) fn tick_ended(&self, outcome: &Result<Drained, Trouble>, pause: Duration) {
+    pub(crate) fn tick_ended(&self, outcome: &Result<Drained, Trouble>, pause: Duration) {
         self.note(|view| match outcome {
             Ok(drained) => view.went_well(drained),
             Err(trouble) => view.met(trouble, pause),
         });
     }
 
-    pub(super) fn stopped(&self) {
+    pub(crate) fn stopped(&self) {
         self.note(|view| view.enter(Phase::Stopped));
     }
 
-    pub(super) fn skipped(&self, ticks: u64) {
+    pub(crate) fn skipped(&self, ticks: u64) {
         self.note(|view| view.counts.ticks_skipped += ticks);
     }
 
-    pub(super) fn page_read(&self, bytes: usize) {
+    pub(crate) fn page_read(&self, bytes: usize) {
         self.note(|view| view.page_read(bytes));
     }
 
     /// A request that was not answered as it should be.
-    pub(super) fn failed(&self, edge: Edge, failure: &Failure) {
+    pub(crate) fn failed(&self, edge: Edge, failure: &Failure) {
         let asked = Instant::now() + pause_asked_for(failure);
         let mut until = held(&self.asked_until);
         *until = until.max(Some(asked));
@@ -214,11 +214,11 @@ impl Panel {
     }
 
     /// How long the pauses still last that services asked for.
-    pub(super) fn asked_to_wait(&self) -> Duration {
+    pub(crate) fn asked_to_wait(&self) -> Duration {
         held(&self.asked_until).map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
     }
 
-    pub(super) fn doubted(&self, rows: u64) {
+    pub(crate) fn doubted(&self, rows: u64) {
         self.note(|view| {
             view.counts.doubted_batches += 1;
             view.counts.doubted_rows += rows;
@@ -226,29 +226,29 @@ impl Panel {
     }
 
     /// A batch that recovery settled.
-    pub(super) fn recovered(&self, rows: u64, dead_letters: u64) {
+    pub(crate) fn recovered(&self, rows: u64, dead_letters: u64) {
         self.note(|view| view.recovered(rows, dead_letters));
         self.account.accepted();
     }
 
-    pub(super) fn accepted(&self, batch: &Accepted<'_>) {
+    pub(crate) fn accepted(&self, batch: &Accepted<'_>) {
         self.note(|view| view.accepted(batch));
         self.account.accepted();
     }
 
-    pub(super) fn stands(&self, cp: &Checkpoint) {
+    pub(crate) fn stands(&self, cp: &Checkpoint) {
         self.note(|view| view.stands(cp));
     }
 
-    pub(super) fn letters(&self, waiting: usize) {
+    pub(crate) fn letters(&self, waiting: usize) {
         self.note(|view| view.letters = waiting as u64);
     }
 
-    pub(super) fn introduced(&self, expires: Option<Time>) {
+    pub(crate) fn introduced(&self, expires: Option<Time>) {
         self.note(|view| view.introduced(expires));
     }
 
-    pub(super) fn ledger(&self, (segments, ids): (usize, usize)) {
+    pub(crate) fn ledger(&self, (segments, ids): (usize, usize)) {
         self.note(|view| view.ledger = LedgerSize { segments: segments as u64, ids: ids as u64 });
     }
 }

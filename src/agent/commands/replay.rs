@@ -1,12 +1,12 @@
 //! A dead letter once more: the original through map, intent, POST, record and commit, although the ledger knows its stub.
 
-use super::delivery::{Delivered, Delivery};
-use super::given::Given;
-use super::letters::{ROW_REFUSED, in_full};
-use super::parcel::Parcel;
-use super::position::Stand;
-use super::trouble::Trouble;
-use super::{Feed, Tick};
+use crate::agent::delivery::dead_letters::{ROW_REFUSED, in_full};
+use crate::agent::delivery::parcel::Parcel;
+use crate::agent::delivery::{Delivered, Delivery};
+use crate::agent::given::Given;
+use crate::agent::position::Stand;
+use crate::agent::trouble::Trouble;
+use crate::agent::{Feed, Tick};
 use crate::flow::checkpoint::Totals;
 use crate::flow::intent::BatchKind;
 use crate::flow::pack::{Batch, ROW_BYTES_MAX};

@@ -1,8 +1,8 @@
 //! own: the entry of the configuration that ships this stream of this account to this destination is this one, and no other.
 
-use super::Feed;
-use super::position::Stand;
-use super::trouble::Trouble;
+use super::Stand;
+use crate::agent::Feed;
+use crate::agent::trouble::Trouble;
 use crate::flow::checkpoint::Fingerprints;
 use crate::flow::identity::{Identity, TokenHash};
 use crate::flow::planted::{self, Bug};
@@ -10,27 +10,27 @@ use crate::store::checkpoints::Loaded;
 use crate::store::owners::Claim;
 
 /// Who the account is by the latest introduction.
-pub(super) struct Me {
+pub(crate) struct Me {
     pub fingerprints: Fingerprints,
     pub token: TokenHash,
 }
 
 impl Stand {
     /// Before anything is posted from a position: asked again after each write of another process, and never by an idle tick.
-    pub(super) async fn own_still(&mut self, loaded: &Loaded) -> Result<(), Trouble> {
+    pub(crate) async fn own_still(&mut self, loaded: &Loaded) -> Result<(), Trouble> {
         let claim = self.claim(&loaded.checkpoint.fingerprints)?;
         let is_known = self.owned.as_ref() == Some(&claim.keys()) && self.last_seen.as_ref() == Some(&loaded.version);
         if is_known { Ok(()) } else { self.own_as(&claim).await }
     }
 
     /// Before a position is created or adopted: a second entry of one account must not begin, nor one that was renamed go on.
-    pub(super) async fn own(&mut self, fingerprints: &Fingerprints) -> Result<(), Trouble> {
+    pub(crate) async fn own(&mut self, fingerprints: &Fingerprints) -> Result<(), Trouble> {
         let claim = self.claim(fingerprints)?;
         self.own_as(&claim).await
     }
 
     /// After the operator has accepted another account: what the entry owned before is free for whoever ships it now.
-    pub(super) async fn let_go_of_others(&mut self, fingerprints: &Fingerprints) -> Result<(), Trouble> {
+    pub(crate) async fn let_go_of_others(&mut self, fingerprints: &Fingerprints) -> Result<(), Trouble> {
         let claim = self.claim(fingerprints)?;
         Ok(self.owners.let_go_of_others(&claim).await?)
     }
@@ -60,7 +60,7 @@ impl Stand {
 
 impl Feed {
     /// Without writing: the other entry that ships what this feed would.
-    pub(super) async fn owned_by_other(&mut self) -> Result<Option<Trouble>, Trouble> {
+    pub(crate) async fn owned_by_other(&mut self) -> Result<Option<Trouble>, Trouble> {
         let fingerprints = self.introduce().await?;
         let claim = self.stand.claim(&fingerprints)?;
         let owner = self.stand.owners.owner_of(&claim).await?;

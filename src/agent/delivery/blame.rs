@@ -1,9 +1,9 @@
 //! Who is at fault when a body is refused: the destination, or something in the body. Only another body that is accepted can tell.
 
-use super::delivery::{Delivery, POST_DEADLINE};
 use super::parcel::Parcel;
-use super::position::Stand;
-use super::trouble::{Trouble, chain};
+use super::{Delivery, POST_DEADLINE};
+use crate::agent::position::Stand;
+use crate::agent::trouble::{Trouble, chain};
 use crate::flow::attempts::{Attempts, Jitter};
 use crate::flow::retry::{Edge, Patience, Verdict, verdict};
 use crate::flow::suspicion::{Suspicion, suspicion};
@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// What one delivery has met so far.
-pub(super) struct Met {
+pub(crate) struct Met {
     pub begun: Instant,
     /// POSTs and, while the destination is away, empty arrays in their place.
     pub attempts: Attempts,
@@ -29,7 +29,7 @@ pub(super) struct Met {
 }
 
 /// What a refusal is held to be.
-pub(super) enum Blame {
+pub(crate) enum Blame {
     /// Of the destination, or of none that can be told: what follows is the verdict's.
     Elsewhere,
     /// The body may be at fault: it is tried again after this, not sooner, however long the delivery has taken. There are at most three
@@ -40,7 +40,7 @@ pub(super) enum Blame {
 }
 
 impl Met {
-    pub(super) fn new(patience: Patience, jitter: &mut Jitter) -> Self {
+    pub(crate) fn new(patience: Patience, jitter: &mut Jitter) -> Self {
         Self {
             begun: Instant::now(),
             attempts: Attempts::new(patience, jitter),
@@ -56,7 +56,7 @@ impl Met {
 impl Delivery {
     /// Holds a refusal against an empty array, posted right after it. That is one small request more for a refusal that may be about a row,
     /// and none for any other.
-    pub(super) async fn blame(
+    pub(crate) async fn blame(
         &mut self,
         stand: &mut Stand,
         parcel: &Parcel,
@@ -88,7 +88,7 @@ impl Delivery {
     }
 
     /// Where each doubt ends the delivery, refusals of a row alone are counted in its intent, so that the next run can go on from there.
-    pub(super) async fn suspect(
+    pub(crate) async fn suspect(
         &mut self,
         stand: &mut Stand,
         parcel: &Parcel,
@@ -112,7 +112,7 @@ impl Delivery {
     }
 
     /// Posts an empty array: it passes all that a batch passes, and no row can be at fault in it. Ends with the process.
-    pub(super) async fn ask_empty(&self) -> Result<(), SinkError> {
+    pub(crate) async fn ask_empty(&self) -> Result<(), SinkError> {
         let asked = tokio::time::timeout(POST_DEADLINE, self.sink.probe());
         tokio::select! {
             biased;

@@ -1,8 +1,8 @@
 //! The new items of one page on their way into batches: filter, map, pack.
 
-use super::apart::apart;
-use super::letters::{ROW_REFUSED, ROW_TOO_LARGE, in_full};
-use super::{Drained, Settings};
+use super::dead_letters::{ROW_REFUSED, ROW_TOO_LARGE, in_full};
+use crate::agent::reading::apart::apart;
+use crate::agent::{Drained, Settings};
 use crate::flow::checkpoint::Totals;
 use crate::flow::decode::{Item, Page};
 use crate::flow::dedupe::Sorted;
@@ -14,7 +14,7 @@ use crate::sink::SinkError;
 use std::collections::VecDeque;
 
 /// Whether `filter.drop_audit_actions` keeps an event from being shipped.
-pub(super) fn is_dropped(settings: &Settings, stream: Stream, item: &Item<'_>) -> bool {
+pub(crate) fn is_dropped(settings: &Settings, stream: Stream, item: &Item<'_>) -> bool {
     let drop = &settings.drop_audit_actions;
     stream == Stream::AuditEvents
         && !drop.is_empty()
@@ -22,7 +22,7 @@ pub(super) fn is_dropped(settings: &Settings, stream: Stream, item: &Item<'_>) -
 }
 
 /// Maps rows only as a batch has room for them, so that a 20 MB page costs one batch of memory beside itself.
-pub(super) struct Packing<'p, 'a> {
+pub(crate) struct Packing<'p, 'a> {
     page: &'p Page<'a>,
     mapper: Mapper<'p>,
     rows_max: usize,
@@ -42,7 +42,7 @@ pub(super) struct Packing<'p, 'a> {
 }
 
 impl<'p, 'a> Packing<'p, 'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         page: &'p Page<'a>,
         sorted: Sorted,
         stream: Stream,
@@ -82,7 +82,7 @@ impl<'p, 'a> Packing<'p, 'a> {
     }
 
     /// The next batch; `None` when every new item has been in one.
-    pub(super) fn next_batch(&mut self) -> Option<Batch> {
+    pub(crate) fn next_batch(&mut self) -> Option<Batch> {
         self.takes_rows = false;
         let mut batch = Batch::default();
         while let Some((place, row)) = self.held.take().or_else(|| self.next_row()) {
@@ -99,12 +99,12 @@ impl<'p, 'a> Packing<'p, 'a> {
     }
 
     /// Whether the batch handed out last was the page's last.
-    pub(super) fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.left.is_empty() && self.held.is_none()
     }
 
     /// Originals to keep before their stubs are posted.
-    pub(super) fn take_stubbed(&mut self) -> Vec<(EventKey, String, String)> {
+    pub(crate) fn take_stubbed(&mut self) -> Vec<(EventKey, String, String)> {
         let stubbed = std::mem::take(&mut self.stubbed);
         let original = |place: usize| {
             let item = self.page.items.get(place)?;
@@ -114,7 +114,7 @@ impl<'p, 'a> Packing<'p, 'a> {
     }
 
     /// A batch of the stub alone, for a row that the sink refuses. Its original is kept with the first one that is tried.
-    pub(super) fn stub_batch(&mut self, place: usize, size: Stub, error: &SinkError) -> Option<Batch> {
+    pub(crate) fn stub_batch(&mut self, place: usize, size: Stub, error: &SinkError) -> Option<Batch> {
         let item = self.page.items.get(place)?;
         let mut row = Vec::new();
         if size == Stub::Ids {

@@ -1,10 +1,10 @@
 //! backfill: a range of event time, whatever the position is: read in windows of a day, shipped beside the live feed, resumed after a kill.
 
-use super::again::{Range, RangePage};
-use super::packing::Packing;
-use super::position::until_stopped;
-use super::trouble::Trouble;
-use super::{Drained, Feed, Tick};
+use crate::agent::delivery::packing::Packing;
+use crate::agent::position::until_stopped;
+use crate::agent::reading::range::{Range, RangePage};
+use crate::agent::trouble::Trouble;
+use crate::agent::{Drained, Feed, Tick};
 use crate::flow::{EventKey, Time, decode, dedupe, window};
 use crate::source::Lane;
 use crate::store::backfills::{Done, Progress, Span};
@@ -112,7 +112,7 @@ impl Feed {
             }
             if !backfill.dry_run {
                 let keep = self.backfills.keep(progress);
-                until_stopped(&self.given.stop, super::position::STOP_COMMIT, keep)
+                until_stopped(&self.given.stop, crate::agent::position::STOP_COMMIT, keep)
                     .await
                     .unwrap_or(Err(Trouble::Stopped))?;
             }

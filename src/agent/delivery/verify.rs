@@ -1,10 +1,10 @@
 //! `delivery.on_in_doubt = "verify"`: asks the table which rows of a batch in doubt have arrived, and posts only the others again.
 
-use super::Tick;
-use super::delivery::Delivery;
-use super::position::Stand;
-use super::reconcile::WITNESS_WITHIN;
-use super::trouble::{Trouble, chain};
+use super::Delivery;
+use crate::agent::Tick;
+use crate::agent::commands::reconcile::WITNESS_WITHIN;
+use crate::agent::position::Stand;
+use crate::agent::trouble::{Trouble, chain};
 use crate::flow::intent::{INTENT_TTL, Intent};
 use crate::flow::planted::{self, Bug};
 use crate::flow::{EventId, EventKey, Hour, Time, window};
@@ -34,7 +34,7 @@ impl Delivery {
     /// # Errors
     /// [`Trouble::Verifying`] while the table may not show the rows yet, [`Trouble::Unverifiable`] while it does not answer, or shows no row
     /// of the account at all.
-    pub(super) async fn look_up(
+    pub(crate) async fn look_up(
         &mut self,
         stand: &mut Stand,
         intent: &Intent,
@@ -60,7 +60,7 @@ impl Delivery {
         // The ids tell the rows; the account that a row names may be a pseudonym.
         let question = Question { stream: self.given.id.stream, account_uuid: None, when, only: Some(&ids) };
         let asked = table.ids(&question);
-        let found = match super::position::until_stopped(&self.given.stop, Duration::ZERO, async {
+        let found = match crate::agent::position::until_stopped(&self.given.stop, Duration::ZERO, async {
             Ok::<_, Trouble>(asked.await)
         })
         .await
@@ -93,7 +93,7 @@ impl Delivery {
         }
         let account_uuid = self.given.account_in_rows();
         let newest = async { Ok::<_, Trouble>(table.newest(account_uuid.as_deref(), WITNESS_WITHIN).await) };
-        let newest = super::position::until_stopped(&self.given.stop, Duration::ZERO, newest).await;
+        let newest = crate::agent::position::until_stopped(&self.given.stop, Duration::ZERO, newest).await;
         match newest.ok_or(Trouble::Stopped)?? {
             Ok(newest) if newest.is_some_and(|age| age <= WITNESS_WITHIN) => Ok(None),
             Ok(_) => {

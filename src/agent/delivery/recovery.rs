@@ -1,12 +1,12 @@
 //! recover: settle the batch that an earlier process, or an earlier tick, left in doubt.
 
-use super::again::{Range, WINDOW_TOO_LARGE};
-use super::delivery::Delivery;
-use super::letters::ROW_TOO_LARGE;
+use super::Delivery;
+use super::dead_letters::ROW_TOO_LARGE;
 use super::moved::moved_from;
-use super::position::Stand;
-use super::trouble::Trouble;
-use super::{Feed, Tick};
+use crate::agent::position::Stand;
+use crate::agent::reading::range::{Range, WINDOW_TOO_LARGE};
+use crate::agent::trouble::Trouble;
+use crate::agent::{Feed, Tick};
 use crate::flow::checkpoint::{Totals, Which};
 use crate::flow::decode::{self, Item};
 use crate::flow::intent::{BatchKind, INTENT_TTL, Intent};
@@ -27,7 +27,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(15 * 60);
 const PAUSE_MAX_BY_SIGHT: Duration = INTENT_TTL.saturating_mul(2);
 
 /// Rows whose 204 this process has seen but not yet recorded.
-pub(super) struct Accepted {
+pub(crate) struct Accepted {
     pub batch_id: String,
     pub attempt: u32,
     pub keys: Vec<EventKey>,
@@ -35,17 +35,17 @@ pub(super) struct Accepted {
 
 /// What was found of a batch: its events as the source returns them now.
 #[derive(Default)]
-pub(super) struct Found {
+pub(crate) struct Found {
     missing: HashSet<EventKey>,
-    pub(super) originals: HashMap<EventKey, String>,
-    pub(super) parts: VecDeque<Batch>,
+    pub(crate) originals: HashMap<EventKey, String>,
+    pub(crate) parts: VecDeque<Batch>,
     /// What came with the uuid of a missing one under another hour: events of their own, for the next read.
     moved: HashSet<EventKey>,
 }
 
 impl Found {
     /// A batch that is at hand, with its originals.
-    pub(super) fn of(batch: Batch, originals: HashMap<EventKey, String>) -> Self {
+    pub(crate) fn of(batch: Batch, originals: HashMap<EventKey, String>) -> Self {
         Self { originals, parts: VecDeque::from([batch]), ..Self::default() }
     }
 
@@ -61,7 +61,7 @@ impl Found {
 impl Feed {
     /// Re-posts what is neither in the ledger nor gone from the source, under the same batch id, then moves the position. Returns how many
     /// of the rows were stubs.
-    pub(super) async fn recover(&mut self, tick: Tick<'_>) -> Result<u64, Trouble> {
+    pub(crate) async fn recover(&mut self, tick: Tick<'_>) -> Result<u64, Trouble> {
         let Some(intent) = self.stand.position()?.cp.slot.intent().cloned() else {
             self.delivery.accepted = None;
             return Ok(0);
@@ -200,7 +200,7 @@ impl Delivery {
         Ok(())
     }
 
-    pub(super) async fn row_again(&mut self, item: &Item<'_>) -> Result<Vec<u8>, Trouble> {
+    pub(crate) async fn row_again(&mut self, item: &Item<'_>) -> Result<Vec<u8>, Trouble> {
         let (settings, account_uuid) = (self.given.settings.clone(), self.given.account.uuid());
         let mapper = settings.mapper(self.given.id.stream, account_uuid.as_deref());
         let mut row = Vec::new();
@@ -211,7 +211,7 @@ impl Delivery {
         Ok(row)
     }
 
-    pub(super) async fn conclude(
+    pub(crate) async fn conclude(
         &mut self,
         stand: &mut Stand,
         intent: &Intent,

@@ -1,7 +1,7 @@
 //! What an operator may do to a feed's position, by the same compare-and-swap as the feed itself.
 
-use super::Feed;
-use super::trouble::Trouble;
+use crate::agent::Feed;
+use crate::agent::trouble::Trouble;
 use crate::flow::checkpoint::Checkpoint;
 use crate::store::checkpoints::Found;
 

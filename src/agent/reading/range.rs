@@ -1,12 +1,12 @@
-//! again: ranges that are read again, by a command beside the live feed or by a recovery: the same flow and the same intent slot, but nothing
+//! range: ranges that are read again, by a command beside the live feed or by a recovery: the same flow and the same intent slot, but nothing
 //! of the position moves.
 
-use super::delivery::Delivery;
-use super::position::{Stand, until_stopped};
-use super::reading::{By, Origin, PAGE_LIMIT, Reader};
-use super::trouble::Trouble;
 use super::walk::{Turn, Walk};
-use super::{Drained, Feed, Tick};
+use super::{By, Origin, PAGE_LIMIT, Reader, Way};
+use crate::agent::delivery::Delivery;
+use crate::agent::position::{Stand, until_stopped};
+use crate::agent::trouble::Trouble;
+use crate::agent::{Drained, Feed, Tick};
 use crate::flow::decode::{self, Page};
 use crate::flow::dedupe::{self, Sorted};
 use crate::flow::{Cursor, EventKey, Time};
@@ -23,16 +23,9 @@ const RANGE_PAGES_MAX: u32 = 100_000;
 const EMPTY_PAGES_MAX: u32 = 100;
 /// Pages of one hour's window of a batch in doubt: half a million events.
 const WINDOW_PAGES_MAX: u32 = 500;
-pub(super) const WINDOW_TOO_LARGE: &str = "the window of a batch in doubt cannot be read to its end";
+pub(crate) const WINDOW_TOO_LARGE: &str = "the window of a batch in doubt cannot be read to its end";
 /// A checkpoint written so recently belongs to a process that lives.
 const COMPANY: Duration = Duration::from_secs(10 * 60);
-
-/// How a page came here, and what becomes of it.
-pub(super) struct Way {
-    pub origin: Origin,
-    /// How the position moves behind the page; none: it stays.
-    pub advance: Option<crate::flow::checkpoint::Advance>,
-}
 
 /// A range of event time on its way through the source's pages.
 #[derive(Debug)]
@@ -114,7 +107,7 @@ impl Range {
     }
 
     /// Of a batch in doubt.
-    pub(super) fn of_recovery(from: Time, to: Time) -> Self {
+    pub(crate) fn of_recovery(from: Time, to: Time) -> Self {
         let purpose = Purpose::Recovery;
         Self { purpose, walk: Walk::of(purpose.name()), ..Self::new(from, to, None) }
     }
@@ -148,7 +141,7 @@ impl Feed {
     }
 
     /// Why there is none: nothing was started yet, or another entry of the account ships.
-    pub(super) async fn has_no_position(&mut self) -> Trouble {
+    pub(crate) async fn has_no_position(&mut self) -> Trouble {
         match self.owned_by_other().await {
             Ok(None) => {}
             Ok(Some(trouble)) | Err(trouble) => return trouble,
@@ -190,7 +183,7 @@ impl Reader {
     ///
     /// # Errors
     /// The source cannot be read, refuses the range or leads nowhere. The range stands where it stood, or at its start.
-    pub(super) async fn read_range(
+    pub(crate) async fn read_range(
         &mut self,
         range: &mut Range,
         lane: Lane,
@@ -232,14 +225,14 @@ impl Delivery {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub(super) async fn known(&mut self, keys: &[EventKey]) -> Result<HashSet<EventKey>, Trouble> {
+    pub(crate) async fn known(&mut self, keys: &[EventKey]) -> Result<HashSet<EventKey>, Trouble> {
         let load = self.ledger.load(keys.iter().copied());
         until_stopped(&self.given.stop, Duration::ZERO, load).await.unwrap_or(Err(Trouble::Stopped))?;
         Ok(keys.iter().copied().filter(|key| self.ledger.attempt(key).is_some()).collect())
     }
 
     /// What of a page is new.
-    pub(super) fn sort(&mut self, page: &Page<'_>) -> Sorted {
+    pub(crate) fn sort(&mut self, page: &Page<'_>) -> Sorted {
         let mut sorted = dedupe::sort(&page.items, |key| self.ledger.attempt(key).is_some());
         self.notice_moved(page, &mut sorted);
         sorted
@@ -248,11 +241,11 @@ impl Delivery {
 
 impl Stand {
     /// Whether another process was seen to write this feed's checkpoint, or to wait for it, in the last minutes.
-    pub(super) fn has_company(&self) -> bool {
+    pub(crate) fn has_company(&self) -> bool {
         self.company.is_some_and(|at| at.elapsed() < COMPANY)
     }
 
-    pub(super) fn notice_company(&mut self, age: Duration) {
+    pub(crate) fn notice_company(&mut self, age: Duration) {
         if age < COMPANY {
             self.company = Some(Instant::now());
         }

@@ -1,8 +1,8 @@
 //! What the feeds of one account show together: whether the destination takes the account's health rows.
 
 use super::moment::Moment;
-use super::trouble::Trouble;
 use super::view::Notice;
+use crate::agent::trouble::Trouble;
 use std::sync::{Mutex, PoisonError};
 use tokio::sync::watch;
 
@@ -28,7 +28,7 @@ impl Default for AccountPanel {
 }
 
 impl AccountPanel {
-    pub(super) fn new(news: watch::Sender<u64>) -> Self {
+    pub(crate) fn new(news: watch::Sender<u64>) -> Self {
         Self { view: Mutex::default(), news }
     }
 
@@ -37,12 +37,12 @@ impl AccountPanel {
     }
 
     /// A health row was not accepted.
-    pub(super) fn row_refused(&self) {
+    pub(crate) fn row_refused(&self) {
         self.note(|view| view.rows_refused += 1);
     }
 
     /// The account waits: its health rows are refused for good reason, or again and again.
-    pub(super) fn waits(&self, trouble: &Trouble) {
+    pub(crate) fn waits(&self, trouble: &Trouble) {
         self.note(|view| {
             let (at, times) = view.notice.as_ref().map_or((Moment::now(), 0), |notice| (notice.at, notice.times));
             let what = format!("its health rows are refused: {}", trouble.what());
@@ -52,7 +52,7 @@ impl AccountPanel {
     }
 
     /// The destination took a row of the account.
-    pub(super) fn accepted(&self) {
+    pub(crate) fn accepted(&self) {
         // Most batches come while nothing was refused: those are no news.
         if self.view.lock().unwrap_or_else(PoisonError::into_inner).notice.take().is_some() {
             self.tell();

@@ -1,20 +1,20 @@
 //! Why an event becomes a dead letter, and that one did: in a tick, in recovery and in a replay.
 
-use super::delivery::Delivery;
-use super::trouble::{Trouble, chain};
+use super::Delivery;
+use crate::agent::trouble::{Trouble, chain};
 use crate::flow::EventKey;
 use crate::flow::retry::Failure;
 use crate::sink::SinkError;
 use serde_json::Value;
 
-pub(super) const ROW_REFUSED: &str = "the destination refuses the row";
-pub(super) const ROW_TOO_LARGE: &str = "the row is larger than a request may be";
+pub(crate) const ROW_REFUSED: &str = "the destination refuses the row";
+pub(crate) const ROW_TOO_LARGE: &str = "the row is larger than a request may be";
 
 /// A shorter word says nothing of the event, and many texts hold it.
 const WORD_CHARS_MIN: usize = 4;
 
 /// Why an event becomes a dead letter, with the answer that led to it; without what that answer repeats of the event.
-pub(super) fn in_full(why: &str, error: Option<&SinkError>, event: &str) -> String {
+pub(crate) fn in_full(why: &str, error: Option<&SinkError>, event: &str) -> String {
     let Some(error) = error else { return why.to_owned() };
     let answer = chain(error);
     let answer = match &error.failure {
@@ -60,7 +60,7 @@ fn collect(value: &Value, values: &mut String) {
 
 impl Delivery {
     /// Keeps an original: it is safe before its stub is posted.
-    pub(super) async fn keep_letter(&mut self, key: &EventKey, why: &str, original: &str) -> Result<(), Trouble> {
+    pub(crate) async fn keep_letter(&mut self, key: &EventKey, why: &str, original: &str) -> Result<(), Trouble> {
         self.dead_letters.keep(&self.given.id, key, why, original, self.given.date()).await?;
         tracing::error!(feed = %self.given.id, id = %key.id, why, remedy = "repair the cause, then `opship dead-letters replay` the id", "an event cannot be shipped whole: its stub is shipped, the original is a dead letter");
         Ok(())
@@ -68,7 +68,7 @@ impl Delivery {
 
     /// Not even the smallest stub is taken: the row is not at fault, and will be shipped whole once the destination is repaired. A letter
     /// beside it would tell of a loss that is none.
-    pub(super) async fn withdraw_letter(&mut self, key: &EventKey) {
+    pub(crate) async fn withdraw_letter(&mut self, key: &EventKey) {
         self.stubbed_again.remove(key);
         match self.dead_letters.withdraw(&self.given.id, key).await {
             Ok(()) => {

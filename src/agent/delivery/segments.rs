@@ -1,9 +1,9 @@
 //! segments: that the ledger takes appends is proven before a POST that it alone would tell of, what is missing of it is told, and what nothing
 //! can ask for any more is retired.
 
-use super::delivery::Delivery;
-use super::position::{STOP_COMMIT, Stand, until_stopped};
-use super::trouble::{Trouble, chain};
+use super::Delivery;
+use crate::agent::position::{STOP_COMMIT, Stand, until_stopped};
+use crate::agent::trouble::{Trouble, chain};
 use crate::flow::EventKey;
 use crate::flow::checkpoint::LedgerSize;
 use crate::flow::intent::Known;
@@ -16,11 +16,11 @@ use std::sync::Arc;
 const TORN_BYTES_MAX: u64 = 43;
 const ID_BYTES: u64 = 16;
 /// Why rows are in doubt that stood in a segment which is gone.
-pub(super) const MISSING: &str = "segments of the ledger are missing";
+pub(crate) const MISSING: &str = "segments of the ledger are missing";
 
 impl Delivery {
     /// Brings the segments of these keys into memory, and says so when some of the ledger is missing.
-    pub(super) async fn load_ledger(
+    pub(crate) async fn load_ledger(
         &mut self,
         stand: &mut Stand,
         keys: impl Iterator<Item = EventKey>,
@@ -30,7 +30,7 @@ impl Delivery {
     }
 
     /// Before a recovery posts: what it posts can be recorded.
-    pub(super) async fn prove_ledger(
+    pub(crate) async fn prove_ledger(
         &mut self,
         batch_id: [u8; 16],
         attempt: u32,
@@ -41,7 +41,7 @@ impl Delivery {
     }
 
     /// Before the first intent of this process: what it posts can be recorded. Nothing is open yet that a refusal would leave behind.
-    pub(super) async fn prove_ledger_once(&mut self, keys: &[EventKey]) -> Result<(), Trouble> {
+    pub(crate) async fn prove_ledger_once(&mut self, keys: &[EventKey]) -> Result<(), Trouble> {
         let proof = self.ledger.prepare_first(keys);
         until_stopped(&self.given.stop, STOP_COMMIT, proof).await.unwrap_or(Err(Trouble::Stopped))
     }
@@ -75,7 +75,7 @@ impl Delivery {
 
     /// Deletes the ledger's segments that nothing can ask for any more, after the checkpoint has said what is left: in the other order
     /// a crash in between would look like a loss. Returns how many.
-    pub(super) async fn retire_segments(&mut self, stand: &mut Stand) -> Result<usize, Trouble> {
+    pub(crate) async fn retire_segments(&mut self, stand: &mut Stand) -> Result<usize, Trouble> {
         let retiring = self.ledger.retiring(self.given.clocks().earlier(), self.given.settings.ledger_keep).await?;
         self.notice_missing_segments(stand).await?;
         if retiring.is_empty() {
@@ -88,7 +88,7 @@ impl Delivery {
     }
 
     /// Housekeeping at the pace of the late sweep: ledger segments and dead letters that nothing can ask for any more.
-    pub(super) async fn retire(&mut self, stand: &mut Stand) {
+    pub(crate) async fn retire(&mut self, stand: &mut Stand) {
         let retired = self.retire_segments(stand).await;
         let letters = self.dead_letters.retire(&self.given.id).await;
         match (retired, letters) {
@@ -104,7 +104,7 @@ impl Delivery {
     }
 
     /// What the ledger knows of these, for a batch that ships them all the same.
-    pub(super) fn known_by_ledger(&self, keys: impl Iterator<Item = EventKey>, why: &str) -> Option<Arc<Known>> {
+    pub(crate) fn known_by_ledger(&self, keys: impl Iterator<Item = EventKey>, why: &str) -> Option<Arc<Known>> {
         let attempts: HashMap<_, _> = keys.filter_map(|key| Some((key, self.ledger.attempt(&key)?))).collect();
         (!attempts.is_empty()).then(|| Arc::new(Known { attempts, why: why.to_owned() }))
     }
@@ -112,7 +112,7 @@ impl Delivery {
 
 impl Stand {
     /// Before a write of the checkpoint: how much of the ledger there is, as far as that is known and was compared.
-    pub(super) fn note_ledger(&mut self, ledger: &Ledger) {
+    pub(crate) fn note_ledger(&mut self, ledger: &Ledger) {
         if let (Some(Stock { segments, bytes }), Some(position)) = (ledger.checked_stock(), &mut self.position) {
             position.cp.set_ledger(segments, bytes);
         }

@@ -1,13 +1,14 @@
 //! record, commit: what was accepted goes into the ledger, then the position moves behind it.
 
-use super::again::Way;
-use super::delivery::Delivery;
+use super::Delivery;
 use super::packing::Packing;
 use super::parcel::Parcel;
-use super::position::{Stand, until_stopped};
-use super::reading::By;
-use super::trouble::{Trouble, chain};
-use super::{Drained, view};
+use crate::agent::Drained;
+use crate::agent::monitor::view;
+use crate::agent::position::{Stand, until_stopped};
+use crate::agent::reading::By;
+use crate::agent::reading::Way;
+use crate::agent::trouble::{Trouble, chain};
 use crate::flow::attempts::Attempts;
 use crate::flow::checkpoint::{Advance, Totals};
 use crate::flow::intent::{Intent, Settled};
@@ -24,7 +25,7 @@ const ROWLESS_PAGES_MAX: u32 = 20;
 
 impl Delivery {
     /// Appends the accepted ids to the ledger.
-    pub(super) async fn record(&mut self, stand: &mut Stand, parcel: &Parcel) -> Result<(), Trouble> {
+    pub(crate) async fn record(&mut self, stand: &mut Stand, parcel: &Parcel) -> Result<(), Trouble> {
         let attempt = stand.position()?.cp.slot.attempt();
         self.record_keys(stand, &parcel.batch.keys(), attempt).await?;
         self.accepted = None;
@@ -32,7 +33,7 @@ impl Delivery {
         Ok(())
     }
 
-    pub(super) async fn record_keys(
+    pub(crate) async fn record_keys(
         &mut self,
         stand: &mut Stand,
         keys: &[crate::flow::EventKey],
@@ -47,7 +48,7 @@ impl Delivery {
         loop {
             attempts.begin();
             let append = self.ledger.append(batch_id, attempt, keys);
-            let error = match until_stopped(&self.given.stop, super::position::STOP_COMMIT, append).await {
+            let error = match until_stopped(&self.given.stop, crate::agent::position::STOP_COMMIT, append).await {
                 Some(Ok(())) => return Ok(()),
                 Some(Err(error)) => error,
                 None => return Err(Trouble::Stopped),
@@ -59,7 +60,7 @@ impl Delivery {
     }
 
     /// Moves the position in memory; the next write of the checkpoint, often the next intent, carries it.
-    pub(super) fn commit(
+    pub(crate) fn commit(
         &mut self,
         stand: &mut Stand,
         parcel: &Parcel,
@@ -102,7 +103,7 @@ impl Delivery {
     }
 
     /// Settles what needed no row. A page without new rows moves the position too.
-    pub(super) async fn commit_page(
+    pub(crate) async fn commit_page(
         &mut self,
         stand: &mut Stand,
         mut packing: Packing<'_, '_>,

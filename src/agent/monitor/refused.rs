@@ -1,8 +1,8 @@
 //! Health rows that the destination does not take: from when on the account waits for that, what is said of it, and when the next one is
 //! tried.
 
-use super::smaller::STUB_REFUSED;
-use super::trouble::{Trouble, chain};
+use crate::agent::delivery::smaller::STUB_REFUSED;
+use crate::agent::trouble::{Trouble, chain};
 use crate::flow::retry::{Edge, Failure, Verdict, verdict};
 use crate::sink::SinkError;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const DOUBTS_MAX: u32 = 3;
 
 /// The refusals since the last health row that was accepted.
 #[derive(Default)]
-pub(super) struct Refused {
+pub(crate) struct Refused {
     times: u32,
     /// Of these, rows that may have arrived.
     doubts: u32,
@@ -28,17 +28,17 @@ pub(super) struct Refused {
 
 impl Refused {
     /// Whether the next health row may be posted yet.
-    pub(super) fn may_try(&self) -> bool {
+    pub(crate) fn may_try(&self) -> bool {
         self.not_before.is_none_or(|at| Instant::now() >= at)
     }
 
     /// Whether the row of the last refusals was posted often enough, because it may have arrived each time.
-    pub(super) const fn has_doubts_enough(&self) -> bool {
+    pub(crate) const fn has_doubts_enough(&self) -> bool {
         self.doubts >= DOUBTS_MAX
     }
 
     /// Takes note of one more. Returns why the account waits, once it does.
-    pub(super) fn count(&mut self, error: SinkError) -> Option<Trouble> {
+    pub(crate) fn count(&mut self, error: SinkError) -> Option<Trouble> {
         self.times = self.times.saturating_add(1);
         self.doubts += u32::from(error.failure.may_have_arrived());
         let asked = if let Failure::Status { retry_after, .. } = &error.failure { *retry_after } else { None };
@@ -48,7 +48,7 @@ impl Refused {
     }
 
     /// Whether this is to be said: it has just begun, or something else is to be done about it.
-    pub(super) fn is_news(&mut self, trouble: &Trouble) -> bool {
+    pub(crate) fn is_news(&mut self, trouble: &Trouble) -> bool {
         let remedy = trouble.remedy();
         self.said.as_ref() != Some(&remedy) && {
             self.said = Some(remedy);
@@ -57,13 +57,13 @@ impl Refused {
     }
 
     /// One was accepted. Returns whether refusals had been said.
-    pub(super) fn clear(&mut self) -> bool {
+    pub(crate) fn clear(&mut self) -> bool {
         std::mem::take(self).said.is_some()
     }
 }
 
 /// What a refused batch would mean.
-pub(super) fn trouble(error: SinkError) -> Trouble {
+pub(crate) fn trouble(error: SinkError) -> Trouble {
     match verdict(Edge::Sink, &error.failure).of_rows(1) {
         Verdict::Halt { remedy } => Trouble::Undeliverable { what: chain(&error), remedy: remedy.into() },
         Verdict::DeadLetter => Trouble::Undeliverable { what: chain(&error), remedy: STUB_REFUSED.into() },

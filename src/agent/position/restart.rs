@@ -1,8 +1,8 @@
 //! Where the position's own walks start again, and what a cursor means that makes no progress.
 
-use super::position::Stand;
-use super::reading::progress;
-use super::trouble::Trouble;
+use super::Stand;
+use crate::agent::reading::progress;
+use crate::agent::trouble::Trouble;
 use crate::flow::checkpoint::Which;
 
 /// Ticks with a repeated cursor before it is an error, and before the cursor counts as rejected.
@@ -11,7 +11,7 @@ const STUCK_TICKS_REJECTED: u32 = 10;
 
 impl Stand {
     /// The stream starts again behind the sweep mark, a sweep with its window.
-    pub(super) fn start_again(&mut self, sweep: Option<Which>) -> Result<(), Trouble> {
+    pub(crate) fn start_again(&mut self, sweep: Option<Which>) -> Result<(), Trouble> {
         let Some(which) = sweep else { return self.reset_cursor() };
         if let Some(progress) = progress(&mut self.position()?.cp, which) {
             progress.cursor = None;
@@ -27,7 +27,7 @@ impl Stand {
     }
 
     /// A cursor came back that this walk has used already.
-    pub(super) fn led_back(&mut self, sweep: Option<Which>, items: usize) -> Result<(), Trouble> {
+    pub(crate) fn led_back(&mut self, sweep: Option<Which>, items: usize) -> Result<(), Trouble> {
         if sweep.is_some() {
             self.start_again(sweep)?;
             return Err(Trouble::Stuck("a sweep made no progress and starts its window again with the next tick"));

@@ -1,10 +1,10 @@
 //! The health rows that say how an account fares: a heartbeat after good cycles, one row per change into trouble.
 
-use super::account::Account;
 use super::account_panel::AccountPanel;
 use super::refused::{self, Refused};
 use super::told::Told;
-use super::trouble::{Trouble, chain};
+use crate::agent::account::Account;
+use crate::agent::trouble::{Trouble, chain};
 use crate::flow::attempts::Attempts;
 use crate::flow::map::health_row;
 use crate::flow::planted::{self, Bug};
