@@ -1,42 +1,18 @@
 //! The command line: parse, dispatch, exit codes.
 
-mod archive;
+mod check;
+mod dead_letters;
+mod manual;
+mod run;
+
 mod backfill;
-mod backfill_progress;
 mod checkpoint;
 mod demo;
-mod demo_child;
-mod demo_place;
-mod demo_progress;
-mod demo_report;
 mod diagnostics;
-mod doctor;
-mod doctor_azure;
-mod doctor_network;
-mod doctor_print;
-mod doctor_source;
-mod doctor_step;
-mod doctor_store;
-mod doctor_table;
-mod doctor_twins;
 mod exit;
-mod help;
-mod letters;
-mod man;
-mod notify;
-mod own_server;
 mod range;
 mod reconcile;
-mod reconcile_report;
-mod rename;
-mod replay;
-mod scrub;
-mod ship;
-mod signals;
-mod simulator;
 mod status;
-mod status_table;
-mod status_watch;
 
 use crate::agent::chain;
 use crate::config::{Config, ConfigError, ConfigFile, Need, load, show};
@@ -44,9 +20,9 @@ use crate::flow::{AccountName, Stream};
 use crate::http::descriptors;
 use crate::{private, telemetry};
 use clap::{Args, FromArgMatches, Parser, Subcommand, ValueEnum};
+pub(crate) use demo::simulator::CursorOrder;
 use exit::advice;
 pub(crate) use exit::{CliError, Exit, exit_of};
-pub(crate) use simulator::CursorOrder;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -89,7 +65,7 @@ enum Command {
     /// The same agent against the built-in simulator; rows land in demo-out/
     Demo(demo::DemoArgs),
     /// Only the simulator: prints one JSON line with its URLs and the environment a client needs; ends on SIGTERM
-    Sim(simulator::SimArgs),
+    Sim(demo::simulator::SimArgs),
     /// How every feed is: asked of the running process, else read from the store
     Status(status::StatusArgs),
     /// Ship a range again: what is not in the ledger of it, beside the live feed, whatever the position is
@@ -109,7 +85,7 @@ enum Command {
     /// Events that could not be shipped whole: look, ship again, delete
     DeadLetters {
         #[command(subcommand)]
-        command: letters::LettersCommand,
+        command: dead_letters::LettersCommand,
     },
     /// Look at the configuration
     Config {
@@ -119,9 +95,9 @@ enum Command {
     /// One redacted archive for a support ticket: configuration, positions, logs, metrics, check
     Diagnostics(diagnostics::DiagnosticsArgs),
     /// Print completions for a shell, or write those of all shells
-    Completions(man::CompletionsArgs),
+    Completions(manual::CompletionsArgs),
     /// Print the manual, or write a page for each command and one for the configuration
-    Man(man::ManArgs),
+    Man(manual::ManArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -137,7 +113,7 @@ pub fn main() -> ExitCode {
     // Secrets are in memory: none of them belongs into a core file, or to another process of the same user. Best effort, as a kernel
     // that refuses is one that a filter keeps from it.
     let _ = private::keep_memory_private();
-    let parsed = help::command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let parsed = manual::help::command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
@@ -186,21 +162,23 @@ fn check_clock(now: SystemTime) -> Result<(), CliError> {
 }
 
 async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
-    signals::outlive_others()?;
+    run::signals::outlive_others()?;
     let Cli { config, output, command } = cli;
     match command {
-        Command::Run => ship::run(&started(config, Need::Everything)?).await,
-        Command::Once { max_duration } => ship::once(&started(config, Need::Everything)?, max_duration, output).await,
+        Command::Run => run::run(&started(config, Need::Everything)?).await,
+        Command::Once { max_duration } => run::once(&started(config, Need::Everything)?, max_duration, output).await,
         Command::Demo(args) => demo::demo(args, output).await,
-        Command::Sim(args) => simulator::simulate(args).await,
-        Command::Check => doctor::check(config, output).await,
+        Command::Sim(args) => demo::simulator::simulate(args).await,
+        Command::Check => check::check(config, output).await,
         Command::Status(args) => status::status(&started(config, Need::WhatIsThere)?, &args, output).await,
         Command::Backfill(args) => backfill::backfill(&started(config, Need::Everything)?, args, output).await,
         Command::Checkpoint { command } => {
             checkpoint::checkpoint(&started(config, Need::Everything)?, command, output).await
         }
         Command::Reconcile(args) => reconcile::reconcile(&started(config, Need::Everything)?, args, output).await,
-        Command::DeadLetters { command } => letters::letters(&started(config, command.need())?, command, output).await,
+        Command::DeadLetters { command } => {
+            dead_letters::letters(&started(config, command.need())?, command, output).await
+        }
         Command::Config { command: ConfigCommand::Schema } => print(&show::schema()),
         Command::Config { command: ConfigCommand::Show } => {
             let config = loaded(config, Need::WhatIsThere)?;
@@ -210,8 +188,8 @@ async fn dispatch(cli: Cli) -> Result<Exit, CliError> {
             }
         }
         Command::Diagnostics(args) => diagnostics::diagnostics(config, args, output).await,
-        Command::Completions(args) => man::completions(&args),
-        Command::Man(args) => man::manual(&args),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::manual(&args),
     }
 }
 

@@ -1,10 +1,11 @@
 //! `opship backfill`: a range again, beside the live feed.
 
-use super::backfill_progress::Bar;
+pub(super) mod progress;
+
 use super::checkpoint::selected;
 use super::range::{Moment, moment};
-use super::ship::exit;
-use super::signals::{Hangup, stop_on_signals};
+use super::run::exit;
+use super::run::signals::{Hangup, stop_on_signals};
 use super::{CliError, Exit, Output, Which, print};
 use crate::agent::run::Outcomes;
 use crate::agent::{Backfill, Drained, Feed, Tick, Trouble, chain};
@@ -16,6 +17,7 @@ use crate::store::backfills::{Progress, Span};
 use crate::wire::Outside;
 use chrono::SecondsFormat;
 use clap::Args;
+use progress::Bar;
 use serde_json::json;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;

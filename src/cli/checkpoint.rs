@@ -1,6 +1,7 @@
 //! `opship checkpoint show|reset|adopt|rename`.
 
-use super::rename::{RenameArgs, rename};
+pub(super) mod rename;
+
 use super::{CliError, Exit, Output, Which, print};
 use crate::agent::Feed;
 use crate::config::Config;
@@ -11,6 +12,7 @@ use crate::store::Store;
 use crate::store::checkpoints::Checkpoints;
 use crate::wire::Outside;
 use clap::Subcommand;
+use rename::{RenameArgs, rename};
 use std::fmt::Write as _;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;

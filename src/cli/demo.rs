@@ -1,12 +1,18 @@
 //! `opship demo`: the unmodified agent against the built-in simulator, and then the two sides compared.
 
-use super::demo_child::{Agent, LATE_MAX};
-use super::demo_place::Place;
-use super::demo_progress::Progress;
-use super::demo_report::{Figures, Files, totals};
+pub(super) mod child;
+pub(super) mod folder;
+pub(super) mod progress;
+pub(super) mod report;
+pub(super) mod simulator;
+
 use super::{CliError, CursorOrder, Exit, Output, print};
 use crate::sim::{self, Comparison, Sim};
+use child::{Agent, LATE_MAX};
+use folder::Place;
 use indicatif::HumanCount;
+use progress::Progress;
+use report::{Figures, Files, totals};
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};

@@ -1,10 +1,11 @@
 //! `opship diagnostics`: one redacted archive for a support ticket.
 
-use super::archive::{Archive, Destination, Part};
+pub(super) mod archive;
+pub(super) mod scrub;
+
 use super::checkpoint::shown;
-use super::letters::for_support;
-use super::own_server::{AdminToken, Unproven};
-use super::scrub::Scrub;
+use super::dead_letters::for_support;
+use super::status::own_server::{AdminToken, Unproven};
 use super::{CliError, Exit, Output, loaded, print};
 use crate::agent::chain;
 use crate::config::{self, Config, ConfigError, ConfigFile, ContainerUrl, Need, ProxyUrl, show};
@@ -13,8 +14,10 @@ use crate::http;
 use crate::secret::SecretRef;
 use crate::store::Store;
 use crate::wire::Outside;
+use archive::{Archive, Destination, Part};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use scrub::Scrub;
 use secrecy::ExposeSecret;
 use serde_json::json;
 use std::collections::BTreeMap;

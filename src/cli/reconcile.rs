@@ -1,9 +1,10 @@
 //! `opship reconcile`: is everything in the table that is at the source? With `--repair` it ships what is missing.
 
+pub(super) mod report;
+
 use super::exit::advice;
 use super::range::{Moment, duration, moment, span, written};
-use super::reconcile_report::{Repairs, Report};
-use super::signals::{Hangup, stop_on_signals};
+use super::run::signals::{Hangup, stop_on_signals};
 use super::{CliError, Exit, Output, Which, checkpoint, print};
 use crate::agent::commands::reconcile::{Audit, ReconcileError};
 use crate::agent::commands::repair::{Repaired, Repairing};
@@ -18,6 +19,7 @@ use crate::wire::Outside;
 use chrono::TimeDelta;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use report::{Repairs, Report};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;

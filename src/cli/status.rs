@@ -1,8 +1,9 @@
 //! `opship status`: how every feed is, asked of the running process, else read from the store.
 
-use super::own_server::{AdminToken, Unproven};
-use super::status_table::{Look, table};
-use super::status_watch::watch;
+pub(super) mod own_server;
+pub(super) mod table;
+pub(super) mod watch;
+
 use super::{CliError, Exit, Output, print};
 use crate::admin::status::Status;
 use crate::admin::{Asked, status_of_store};
@@ -15,11 +16,14 @@ use crate::schedule::ticks_take;
 use crate::secret::{LocalSecrets, SecretReader, SecretRef};
 use crate::wire::Outside;
 use clap::Args;
+use own_server::{AdminToken, Unproven};
 use reqwest::StatusCode;
 use secrecy::SecretString;
 use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
+use table::{Look, table};
+use watch::watch;
 
 /// A process on the same host or network answers at once.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
