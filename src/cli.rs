@@ -13,6 +13,7 @@ mod exit;
 mod range;
 mod reconcile;
 mod status;
+mod text;
 
 use crate::agent::chain;
 use crate::config::{Config, ConfigError, ConfigFile, Need, load, show};

@@ -5,6 +5,7 @@ mod recent;
 pub use recent::recent;
 
 use crate::config::{Log, LogFormat};
+use anstream::{AutoStream, ColorChoice};
 use recent::Ring;
 use std::io::IsTerminal;
 use tracing::Subscriber;
@@ -34,7 +35,8 @@ where
     let lines = if json {
         lines.json().flatten_event(true).with_span_list(false).with_current_span(true).boxed()
     } else {
-        lines.with_ansi(std::io::stderr().is_terminal()).boxed()
+        // As the commands do: NO_COLOR and TERM=dumb count.
+        lines.with_ansi(AutoStream::choice(&std::io::stderr()) != ColorChoice::Never).boxed()
     };
     let kept = Layer::new().with_writer(ring).with_target(false).with_ansi(false).json();
     let kept = kept.flatten_event(true).with_span_list(false).with_current_span(true);

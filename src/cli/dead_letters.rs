@@ -2,6 +2,7 @@
 
 pub(super) mod replay;
 
+use super::text::{clean, clean_lines};
 use super::{CliError, Exit, Output, Which, print};
 use crate::agent::chain;
 use crate::config::{Config, Need};
@@ -165,14 +166,14 @@ fn one<'e>(entries: &'e [Entry], id: &str) -> Result<&'e Entry, CliError> {
         [] if lower.len() < ID_MIN => Err(CliError::Usage(format!(
             "{} is too short for the id of a dead letter: give at least its first {ID_MIN} characters (`opship dead-letters list` \
              shows all)",
-            plain(id)
+            clean(id)
         ))),
         [] => {
-            Err(CliError::Usage(format!("there is no dead letter {}: `opship dead-letters list` shows all", plain(id))))
+            Err(CliError::Usage(format!("there is no dead letter {}: `opship dead-letters list` shows all", clean(id))))
         }
         [first, second, ..] => Err(CliError::Usage(format!(
             "{} is the beginning of {} letters, such as {} and {}: give more characters, or --account and --stream",
-            plain(id),
+            clean(id),
             found.len(),
             first.key,
             second.key
@@ -256,11 +257,11 @@ fn table(seen: &[(Entry, Result<Seen, Unreadable>)]) -> String {
         match seen {
             Ok(seen) => {
                 let (at, size) = (seen.at.format("%Y-%m-%d %H:%M:%S").to_string(), HumanBytes(seen.event_bytes as u64));
-                [feed, id, at, size.to_string(), left, plain(&seen.why)]
+                [feed, id, at, size.to_string(), left, clean(&seen.why)]
             }
             Err(error) => {
                 let why = format!("unreadable: {} ({})", chain(error), entry.key);
-                [feed, id, "?".into(), HumanBytes(entry.bytes).to_string(), left, plain(&why)]
+                [feed, id, "?".into(), HumanBytes(entry.bytes).to_string(), left, clean(&why)]
             }
         }
     });
@@ -289,9 +290,9 @@ async fn show(letters: &DeadLetters, entry: &Entry, output: Output) -> Result<Ex
         letter.feed,
         letter.id,
         letter.at,
-        plain(&letter.why),
+        clean(&letter.why),
         left(entry),
-        plain(&event)
+        clean_lines(&event)
     ))
 }
 
@@ -339,10 +340,4 @@ fn left(entry: &Entry) -> String {
 
 pub(super) fn counted(letters: usize) -> String {
     if letters == 1 { "1 dead letter".into() } else { format!("{letters} dead letters") }
-}
-
-/// Without what a terminal would act on: letters hold what others wrote.
-pub(super) fn plain(text: &str) -> String {
-    let shown = |c: char| if c.is_control() && c != '\n' { char::REPLACEMENT_CHARACTER } else { c };
-    text.chars().map(shown).collect()
 }

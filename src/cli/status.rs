@@ -4,6 +4,7 @@ pub(super) mod own_server;
 pub(super) mod table;
 pub(super) mod watch;
 
+use super::text::Look;
 use super::{CliError, Exit, Output, print};
 use crate::admin::status::Status;
 use crate::admin::{Asked, status_of_store};
@@ -19,10 +20,9 @@ use clap::Args;
 use own_server::{AdminToken, Unproven};
 use reqwest::StatusCode;
 use secrecy::SecretString;
-use std::io::IsTerminal;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
-use table::{Look, table};
+use table::table;
 use watch::watch;
 
 /// A process on the same host or network answers at once.
@@ -251,13 +251,4 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, listen.port())
-}
-
-impl Look {
-    /// Colours on a terminal that wants them.
-    pub(super) fn of(out: &impl IsTerminal) -> Self {
-        let wants_none = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        if out.is_terminal() && !wants_none && !is_dumb { Self::Coloured } else { Self::Plain }
-    }
 }

@@ -1,10 +1,10 @@
 //! How `check` looks: aligned lines on a terminal, one JSON object a step for machines.
 
 use super::step::{Status, Step};
+use crate::cli::text::{Colour, Look};
 use crate::cli::{CliError, Exit, Output, print};
 use serde::Serialize;
 use serde_json::json;
-use std::io::IsTerminal;
 use std::time::Duration;
 
 /// Where the time starts: behind the longest usual name.
@@ -55,14 +55,12 @@ const fn weight(exit: Exit) -> u8 {
 /// Prints steps as they end.
 pub(crate) struct Printer {
     output: Output,
-    coloured: bool,
+    look: Look,
 }
 
 impl Printer {
-    /// Colours on a terminal only, and not where the user asks for none (<https://no-color.org>).
     pub(crate) fn new(output: Output) -> Self {
-        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { output, coloured: std::io::stdout().is_terminal() && !unwanted }
+        Self { output, look: Look::of(&std::io::stdout()) }
     }
 
     pub(crate) fn step(&self, step: &Step) -> Result<Exit, CliError> {
@@ -74,12 +72,12 @@ impl Printer {
 
     fn line(&self, step: &Step) -> String {
         let (mark, colour) = match step.finding.status {
-            Status::Ok => ("ok  ", "32"),
-            Status::Warn => ("WARN", "33"),
-            Status::Fail => ("FAIL", "31"),
-            Status::Skipped => ("skip", "2"),
+            Status::Ok => ("ok  ", Colour::Green),
+            Status::Warn => ("WARN", Colour::Yellow),
+            Status::Fail => ("FAIL", Colour::Red),
+            Status::Skipped => ("skip", Colour::Faint),
         };
-        let mark = if self.coloured { format!("\u{1b}[{colour}m{mark}\u{1b}[0m") } else { mark.to_owned() };
+        let mark = self.look.paint(mark, colour);
         let mut line = format!("{mark}  {:<NAME_WIDTH$} {:>8}  {}", step.title(), took(step), step.finding.said);
         for remedy in step.finding.remedy.iter().flat_map(|remedy| remedy.lines()) {
             line.push_str(&format!("\n{:INDENT$}-> {remedy}", ""));
@@ -166,9 +164,9 @@ mod tests {
     #[tokio::test]
     async fn colours_are_for_terminals_and_each_line_of_a_remedy_is_marked() {
         let failed = step(Finding::fail(Exit::Failed, "broken", "do this\nthen that")).await;
-        let line = |coloured| Printer { output: Output::Text, coloured }.line(&failed);
-        let plain = line(false);
+        let line = |look| Printer { output: Output::Text, look }.line(&failed);
+        let plain = line(Look::Plain);
         assert!(plain.starts_with("FAIL  rule ") && plain.ends_with("  broken\n      -> do this\n      -> then that"));
-        assert_eq!(line(true).replace("\u{1b}[31m", "").replace("\u{1b}[0m", ""), plain);
+        assert_eq!(line(Look::Coloured).replace("\u{1b}[31m", "").replace("\u{1b}[0m", ""), plain);
     }
 }

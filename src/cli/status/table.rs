@@ -2,21 +2,13 @@
 
 use super::Told;
 use crate::admin::status::{FeedStatus, Health, Status};
+use crate::cli::text::{Colour, Look, ago, clean, seconds, span};
 use crate::flow::Time;
+use indicatif::HumanCount;
 use std::fmt::Write as _;
-
-/// With colours or without.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Look {
-    Plain,
-    Coloured,
-}
 
 /// Troubles of the past that are shown per feed; the page and the log have more.
 const PAST_MAX: usize = 3;
-
-/// Clocks that differ by so many seconds are right enough: what an event was stamped a moment ahead is told as 0 s ago.
-const AHEAD_MAX: u64 = 60;
 
 const HEAD: [&str; 11] =
     ["FEED", "STATE", "LAG", "NEWEST EVENT", "LAST GOOD", "NEXT TICK", "PAGES", "ROWS", "LATE", "IN DOUBT", "DEAD"];
@@ -25,10 +17,10 @@ const WORDS: usize = 2;
 
 pub(crate) fn table(told: &Told, look: Look) -> String {
     let status = &told.status;
-    let mut text = format!("{}\n", look.paint(&plain(&status.summary), worst(status)));
+    let mut text = format!("{}\n", look.paint(&clean(&status.summary), colour(worst(status))));
     // Writing into a String cannot fail.
     let up = status.started.map(|started| format!(", up {}", span(seconds(started, status.now)))).unwrap_or_default();
-    let _ = writeln!(text, "opship {}{up}, {}\n", plain(&status.version), plain(&told.by));
+    let _ = writeln!(text, "opship {}{up}, {}\n", clean(&status.version), clean(&told.by));
     let rows: Vec<[String; 11]> = status.feeds.iter().map(|feed| row(feed, status.now)).collect();
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
@@ -49,7 +41,7 @@ fn line(text: &mut String, cells: &[String; 11], widths: &[usize], health: Optio
         let gap = if column == 0 { "" } else { "  " };
         let padded = if column < WORDS { format!("{cell:<width$}") } else { format!("{cell:>width$}") };
         let padded = match health {
-            Some(health) if column == 1 => look.paint(&padded, health),
+            Some(health) if column == 1 => look.paint(&padded, colour(health)),
             _ => padded,
         };
         let _ = write!(line, "{gap}{padded}");
@@ -69,7 +61,7 @@ fn row(feed: &FeedStatus, now: Time) -> [String; 11] {
         (batches, rows) => format!("{} ({} rows)", grouped(batches), grouped(rows)),
     };
     [
-        plain(&format!("{}/{}", feed.account, feed.stream)),
+        clean(&format!("{}/{}", feed.account, feed.stream)),
         name(feed.health).into(),
         feed.lag_seconds.map_or_else(|| "-".into(), span),
         ago(feed.newest_shipped),
@@ -84,15 +76,15 @@ fn row(feed: &FeedStatus, now: Time) -> [String; 11] {
 }
 
 fn trouble(text: &mut String, feed: &FeedStatus, now: Time) {
-    let feed_name = plain(&format!("{}/{}", feed.account, feed.stream));
+    let feed_name = clean(&format!("{}/{}", feed.account, feed.stream));
     if let Some(reason) = &feed.reason {
-        let _ = writeln!(text, "\n{feed_name}: {}", plain(reason));
+        let _ = writeln!(text, "\n{feed_name}: {}", clean(reason));
         if let Some(remedy) = &feed.remedy {
-            let _ = writeln!(text, "  what to do: {}", plain(remedy));
+            let _ = writeln!(text, "  what to do: {}", clean(remedy));
         }
     }
     if let Some(intent) = &feed.open_intent {
-        let (batch, kind) = (plain(&intent.batch_id), plain(&intent.kind));
+        let (batch, kind) = (clean(&intent.batch_id), clean(&intent.kind));
         let _ = writeln!(
             text,
             "\n{feed_name}: batch {batch} ({kind}, {} rows) is open, attempt {}",
@@ -107,9 +99,9 @@ fn trouble(text: &mut String, feed: &FeedStatus, now: Time) {
     let _ = writeln!(text, "\n{feed_name}, earlier:");
     for error in past {
         let times = if error.times > 1 { format!(" ({} times)", error.times) } else { String::new() };
-        let _ = writeln!(text, "  {}{times}: {}", ago(error.at, now), plain(&error.what));
+        let _ = writeln!(text, "  {}{times}: {}", ago(error.at, now), clean(&error.what));
         if let Some(remedy) = &error.remedy {
-            let _ = writeln!(text, "    what to do: {}", plain(remedy));
+            let _ = writeln!(text, "    what to do: {}", clean(remedy));
         }
     }
 }
@@ -135,85 +127,15 @@ fn worst(status: &Status) -> Health {
     if status.feeds.iter().any(broken) { Health::Broken } else { Health::Waiting }
 }
 
-impl Look {
-    fn paint(self, text: &str, health: Health) -> String {
-        let colour = match health {
-            Health::Good | Health::CatchingUp | Health::Standby => "32",
-            Health::Starting | Health::Waiting => "33",
-            Health::Broken | Health::Stopped | Health::Silent => "31",
-        };
-        match self {
-            Self::Plain => text.to_owned(),
-            Self::Coloured => format!("\x1b[{colour}m{text}\x1b[0m"),
-        }
-    }
-}
-
-/// What others said must not reach the terminal as commands.
-fn plain(text: &str) -> String {
-    let is_bad = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().map(|c| if is_bad(c) { '\u{fffd}' } else { c }).collect()
-}
-
-/// Also of what another clock stamped: a time that is still to come is not called fresh.
-fn ago(time: Time, now: Time) -> String {
-    let (past, ahead) = (seconds(time, now), seconds(now, time));
-    if ahead > AHEAD_MAX { format!("in {}", span(ahead)) } else { format!("{} ago", span(past)) }
-}
-
-fn seconds(from: Time, to: Time) -> u64 {
-    (to - from).num_seconds().max(0).unsigned_abs()
-}
-
-/// The two largest units: 3 d 4 h, 12 min 5 s, 0 s.
-fn span(seconds: u64) -> String {
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, minutes) => format!("{minutes} min {} s", seconds % 60),
-        (0, hours, minutes) => format!("{hours} h {minutes} min"),
-        (days, hours, _) => format!("{days} d {hours} h"),
+const fn colour(health: Health) -> Colour {
+    match health {
+        Health::Good | Health::CatchingUp | Health::Standby => Colour::Green,
+        Health::Starting | Health::Waiting => Colour::Yellow,
+        Health::Broken | Health::Stopped | Health::Silent => Colour::Red,
     }
 }
 
 /// 1234567 as 1,234,567.
 fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let comma = |(at, digit): (usize, char)| {
-        let comma = at > 0 && (digits.len() - at).is_multiple_of(3);
-        comma.then_some(',').into_iter().chain([digit])
-    };
-    digits.chars().enumerate().flat_map(comma).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_and_spans_are_for_people() {
-        let grouped = [0, 7, 999, 1000, 123_456, 1_234_567].map(grouped);
-        assert_eq!(grouped, ["0", "7", "999", "1,000", "123,456", "1,234,567"]);
-        let spans = [0, 59, 61, 3_600, 90_061, 864_000].map(span);
-        assert_eq!(spans, ["0 s", "59 s", "1 min 1 s", "1 h 0 min", "1 d 1 h", "10 d 0 h"]);
-    }
-
-    /// Fault: a stamp of another clock that lies an hour ahead of the host's. Shows: the table says that it is to come, not that it is fresh.
-    #[test]
-    fn fm_47_a_stamp_from_the_future_is_not_called_fresh() {
-        let now: Time = "2026-11-23T06:00:00Z".parse().unwrap();
-        let seconds = |seconds| now + chrono::TimeDelta::seconds(seconds);
-        let told = [-61, 0, 30, 3600].map(|ahead| ago(seconds(ahead), now));
-        assert_eq!(told, ["1 min 1 s ago", "0 s ago", "0 s ago", "in 1 h 0 min"]);
-    }
-
-    #[test]
-    fn a_table_obeys_nobody_but_us() {
-        assert_eq!(plain("a\u{1b}[31m\r\nb\u{202e}c"), "a\u{fffd}[31m\u{fffd}\u{fffd}b\u{fffd}c");
-        assert_eq!(Look::Plain.paint("x", Health::Broken), "x");
-        assert_eq!(Look::Coloured.paint("x", Health::Broken), "\x1b[31mx\x1b[0m");
-    }
+    HumanCount(number).to_string()
 }

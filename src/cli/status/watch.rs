@@ -1,7 +1,8 @@
 //! `opship status --watch`: a live table on a terminal, else a line a change.
 
-use super::table::{Look, table};
+use super::table::table;
 use super::{Teller, Told, exit, json};
+use crate::cli::text::Look;
 use crate::cli::{CliError, Exit, Output, print};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use std::io::{IsTerminal, Read};
