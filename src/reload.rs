@@ -3,8 +3,9 @@
 //! It is never a way around a wait that protects rows or a service: those who wait see to that.
 
 use crate::secret::SecretRef;
+use parking_lot::Mutex;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use tokio::sync::watch;
 
 /// A secret in use that can be replaced while the process runs.
@@ -51,7 +52,7 @@ impl Default for Reload {
 impl Reload {
     /// From now on this secret is read again when that is asked for.
     pub fn covers(&self, setting: String, reference: SecretRef, holder: Arc<dyn Renew>) {
-        let mut secrets = self.secrets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut secrets = self.secrets.lock();
         // A start that had to wait registers the same setting again.
         secrets.retain(|secret| secret.setting != setting);
         secrets.push(InUse { setting, reference, holder });
@@ -70,7 +71,7 @@ impl Reload {
     }
 
     fn in_use(&self) -> Vec<InUse> {
-        self.secrets.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.secrets.lock().clone()
     }
 
     /// Reads everything again, says what has changed, then hurries those who wait.

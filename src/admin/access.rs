@@ -4,10 +4,11 @@ use super::proof::Prover;
 use axum::http::{HeaderMap, Uri, header};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
+use parking_lot::{Mutex, MutexGuard};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use subtle::ConstantTimeEq;
 
 /// What is asked of those who ask.
@@ -41,7 +42,7 @@ impl Lock {
     }
 
     fn held(&self) -> MutexGuard<'_, Option<Key>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

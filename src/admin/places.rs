@@ -1,6 +1,7 @@
 //! Places for connections: never a queue. Who is idle longest gives way, and a few places are kept for the probes.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -48,7 +49,7 @@ pub(super) struct Answering(Arc<Seat>);
 
 impl Seat {
     fn doing(&self) -> MutexGuard<'_, Doing> {
-        self.doing.lock().unwrap_or_else(PoisonError::into_inner)
+        self.doing.lock()
     }
 
     fn change(&self, change: impl FnOnce(&mut Doing)) {
@@ -69,7 +70,7 @@ impl Places {
     }
 
     fn seats(&self) -> MutexGuard<'_, Vec<Arc<Seat>>> {
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seats.lock()
     }
 
     /// A place, at once: a free one, else that of whoever is idle longest, else one that is kept for probes.

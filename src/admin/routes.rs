@@ -13,9 +13,10 @@ use axum::http::header::{
 };
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde_json::json;
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
@@ -88,7 +89,7 @@ impl Pages {
     /// The status document.
     fn status(&self) -> Bytes {
         let (version, now) = (*self.board.news().borrow(), Moment::now());
-        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut latest = self.latest.lock();
         if let Some((of, made, bytes)) = &*latest
             && *of == version
             && made.age(now) < STATUS_GOOD_FOR

@@ -10,9 +10,9 @@ use crate::flow::clock::Judge;
 use crate::flow::retry::{Edge, Failure, Patience, Verdict, verdict};
 use crate::flow::{AccountName, Time};
 use crate::source::{Introspection, Source, SourceError};
+use parking_lot::Mutex;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -70,7 +70,7 @@ impl Account {
 
     /// For one loop that waits.
     pub(super) fn jitter(&self) -> Jitter {
-        self.jitter.lock().unwrap_or_else(PoisonError::into_inner).fork()
+        self.jitter.lock().fork()
     }
 
     /// `once` and the commands: what they don't wait for, their next start has to wait for as well.
@@ -79,7 +79,7 @@ impl Account {
     }
 
     pub fn uuid(&self) -> Option<String> {
-        self.uuid.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.uuid.lock().clone()
     }
 
     /// Who we are: asked once per process, again after a refused token or a time that was doubted, and every five minutes while only
@@ -105,7 +105,7 @@ impl Account {
         let who = self.ask(source, panel, &mut known).await?;
         who.date.map_or(Ok(()), |date| self.hear(date))?;
         if let Some(uuid) = &who.account_uuid {
-            *self.uuid.lock().unwrap_or_else(PoisonError::into_inner) = Some(uuid.clone());
+            *self.uuid.lock() = Some(uuid.clone());
         }
         known.asked = Some(Instant::now());
         known.who = Some(who.clone());

@@ -8,8 +8,9 @@ use crate::flow::map::Mapper;
 use crate::flow::redact::Redact;
 use crate::flow::window::Widths;
 use crate::flow::{FeedId, Stream, Time};
+use parking_lot::Mutex;
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -58,11 +59,11 @@ impl Given {
 
     /// The source's clock in its latest answer.
     pub(super) fn date(&self) -> Time {
-        *self.date.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.date.lock()
     }
 
     pub(super) fn set_date(&self, date: Time) {
-        *self.date.lock().unwrap_or_else(PoisonError::into_inner) = date;
+        *self.date.lock() = date;
     }
 
     /// Sleeps, unless the process is asked to end.

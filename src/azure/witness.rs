@@ -14,11 +14,12 @@ use azure_core::http::request::Body;
 use azure_core::http::{AsyncRawResponse, HttpClient, Request};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
+use parking_lot::{Mutex, MutexGuard};
 use reqwest::header as http;
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Largest answer read: a token of an application with many roles can be tens of kilobytes.
@@ -53,7 +54,7 @@ impl Witness {
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock()
     }
 
     /// Counts a try; until it is answered the verdict is that nobody answered.

@@ -6,11 +6,12 @@
 use super::{HttpError, builder, built, no_proxy, one_line};
 use crate::config;
 use hyper_util::client::proxy::matcher::Matcher;
+use parking_lot::Mutex;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use url::Url;
 
 /// What was seen of a server.
@@ -42,7 +43,7 @@ pub async fn glimpse(options: &config::Http, url: &Url) -> Result<Option<Glimpse
     let client = built(builder(options)?.tls_backend_preconfigured(config))?;
     // Always an error: the onlooker lets no handshake end well.
     let _ = client.head(url.clone()).send().await;
-    let seen = onlooker.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let seen = onlooker.seen.lock().clone();
     Ok(seen.filter(|glimpse| !glimpse.version.is_empty()))
 }
 
@@ -61,7 +62,7 @@ struct Onlooker {
 
 impl Onlooker {
     fn leave(&self, version: &'static str) -> Result<HandshakeSignatureValid, rustls::Error> {
-        if let Some(glimpse) = &mut *self.seen.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(glimpse) = &mut *self.seen.lock() {
             glimpse.version = version;
         }
         Err(rustls::Error::General("only looked at".into()))
@@ -79,7 +80,7 @@ impl ServerCertVerifier for Onlooker {
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let issuer = issuer(end_entity).unwrap_or_else(|| "an issuer without a name".into());
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Glimpse { version: "", issuer });
+        *self.seen.lock() = Some(Glimpse { version: "", issuer });
         Ok(ServerCertVerified::assertion())
     }
 

@@ -1,12 +1,13 @@
 //! Secrets of this machine: environment variables and files.
 
 use super::{SecretError, SecretReader, SecretRef};
+use parking_lot::Mutex;
 use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Largest secret file: a certificate chain with its key has a few KiB.
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
@@ -94,7 +95,7 @@ fn trimmed(text: &str) -> Option<SecretString> {
 /// A warning, not a refusal: Kubernetes mounts secrets as 0644 into the pod.
 fn warn_if_too_open(path: &Path, metadata: &std::fs::Metadata, warned: &Mutex<BTreeSet<PathBuf>>) {
     let Some(mode) = too_open(metadata) else { return };
-    if warned.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned()) {
+    if warned.lock().insert(path.to_owned()) {
         tracing::warn!(path = %path.display(), mode = format!("{mode:04o}"), "other users may read or replace the secret file: chmod it to 0640 or less");
     }
 }

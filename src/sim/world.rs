@@ -17,10 +17,10 @@ use super::{Options, SimError};
 use crate::flow::{EventId, Stream, Time};
 use bytes::Bytes;
 use chrono::{TimeDelta, Utc};
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// When an appended event happened; it becomes visible at once.
@@ -345,7 +345,7 @@ const LIVE_PER_SECOND_MAX: f64 = 100_000.0;
 
 /// Locks, also after a panic elsewhere: every change made under these locks is complete or harmless.
 pub(super) fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 fn guid(mut dice: Dice) -> String {

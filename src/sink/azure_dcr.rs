@@ -9,10 +9,11 @@ use crate::http::{Either, REQUEST_DEADLINE, cause_of, failure_of, failure_of_sta
 use async_trait::async_trait;
 use bytes::Bytes;
 use flate2::{Compress, Compression, FlushCompress, Status};
+use parking_lot::Mutex;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use secrecy::{ExposeSecret, SecretString};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use tokio::time::Instant;
 use url::{Host, Url};
 
@@ -85,7 +86,7 @@ impl AzureDcr {
     async fn encode(&self, json: &Bytes) -> Result<(Bytes, bool), Cause> {
         let Some(gzip) = self.gzip.clone() else { return Ok((json.clone(), false)) };
         let json = json.clone();
-        let pack = move || gzip.lock().unwrap_or_else(PoisonError::into_inner).pack(&json);
+        let pack = move || gzip.lock().pack(&json);
         Ok((tokio::task::spawn_blocking(pack).await??, true))
     }
 

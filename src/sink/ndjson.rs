@@ -5,11 +5,12 @@ use crate::flow::retry::Failure;
 use crate::private::{self, Heir};
 use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat, Utc};
+use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Step by which the last line feed is looked for.
 const TAIL_BYTES: u64 = 64 * 1024;
@@ -47,7 +48,7 @@ impl Ndjson {
         Self::when_needed(dir, stream)?;
         private::make_folders(dir).map_err(|cause| fail(dir, cause))?;
         let sink = Self::when_needed(dir, stream)?;
-        let opened = sink.file.lock().unwrap_or_else(PoisonError::into_inner).open();
+        let opened = sink.file.lock().open();
         opened.map_err(|cause| fail(&sink.path, cause))?;
         Ok(sink)
     }
@@ -98,7 +99,7 @@ impl Ndjson {
         work: impl FnOnce(&mut Rows) -> Result<T, WriteError> + Send + 'static,
     ) -> Result<T, WriteError> {
         let file = self.file.clone();
-        let work = move || work(&mut file.lock().unwrap_or_else(PoisonError::into_inner));
+        let work = move || work(&mut file.lock());
         let lost = |cause| WriteError { rolled_back: false, cause: io::Error::other(cause) };
         tokio::task::spawn_blocking(work).await.unwrap_or_else(|cause| Err(lost(cause)))
     }

@@ -1,8 +1,8 @@
 //! The request budget of one token: 600 a minute and 30,000 an hour over all its streams, and the late sweep's share of it.
 
 use super::{BudgetLeft, Lane};
+use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
 use tokio::time::{Duration, Instant};
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -59,7 +59,7 @@ impl Budget {
 
     fn with<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
         // Counters stay usable after a panic elsewhere: there is nothing half done in them.
-        look(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+        look(&mut self.state.lock())
     }
 }
 

@@ -11,10 +11,11 @@ use crate::http::{self, BODY_BYTES_MAX};
 use crate::reload::{Renew, Renewed};
 use crate::secret::{SecretError, SecretReader};
 use async_trait::async_trait;
+use parking_lot::Mutex as StdMutex;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use serde::Serialize;
 use serde_json::Value;
-use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::{sync::Mutex, time};
 use url::Url;
@@ -165,8 +166,8 @@ impl EventsApi {
         let mut header = HeaderValue::try_from(format!("Bearer {text}")).map_err(|_| refused(TokenError::Garbled))?;
         header.set_sensitive(true);
         let hash = TokenHash::of(text);
-        *self.base.lock().unwrap_or_else(PoisonError::into_inner) = Some(base.clone());
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(hash.clone());
+        *self.base.lock() = Some(base.clone());
+        *self.last.lock() = Some(hash.clone());
         Ok(Arc::new(Credential { header, base, claims, hash }))
     }
 
@@ -329,7 +330,7 @@ impl Source for EventsApi {
 
     /// Unless `events_url` is set, known only after the first call that read a token, and empty before.
     fn place(&self) -> String {
-        let base = self.base.lock().unwrap_or_else(PoisonError::into_inner);
+        let base = self.base.lock();
         base.as_ref().map(|url| url.origin().ascii_serialization()).unwrap_or_default()
     }
 }
@@ -337,7 +338,7 @@ impl Source for EventsApi {
 #[async_trait]
 impl Renew for EventsApi {
     async fn renew(&self) -> Result<Renewed, Box<dyn std::error::Error + Send + Sync>> {
-        let before = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let before = self.last.lock().clone();
         // Read before the lock is taken: requests with the token in use go on meanwhile.
         let fresh = self.read_credential().await?;
         let renewed = if before.is_some_and(|hash| hash == fresh.hash) { Renewed::Same } else { Renewed::Changed };

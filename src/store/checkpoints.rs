@@ -7,9 +7,10 @@ use crate::flow::planted::{self, Bug};
 use crate::flow::retry::Patience;
 use crate::flow::{AccountName, FeedId, Stream, Time};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -143,7 +144,7 @@ impl Checkpoints {
 
     /// How long this process has known this version. Whatever the store's clock says, or whether it says anything, it is at least so old.
     fn seen_for(&self, key: &Key, version: &Version) -> Duration {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.seen.lock();
         match seen.get(key) {
             Some((known, since)) if known == version => since.elapsed(),
             _ => {

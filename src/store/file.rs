@@ -4,10 +4,11 @@ use super::disk::Disk;
 use super::{Expect, Holder, Key, Listed, Object, Store, StoreError, Version, probe};
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Longest time of one operation: a hung network file system must not hold a feed for ever.
@@ -41,8 +42,8 @@ impl FileStore {
         blocking(self.place(), move || work(&disk)).await
     }
 
-    fn announced(&self) -> std::sync::MutexGuard<'_, HashMap<String, File>> {
-        self.announced.lock().unwrap_or_else(PoisonError::into_inner)
+    fn announced(&self) -> parking_lot::MutexGuard<'_, HashMap<String, File>> {
+        self.announced.lock()
     }
 }
 

@@ -9,10 +9,11 @@ use crate::flow::envelope::{Kind, Opened};
 use crate::flow::identity::{Identity, TokenHash};
 use crate::flow::{AccountName, FeedId, Stream, Time};
 use futures_util::{StreamExt, TryStreamExt, stream};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -382,7 +383,7 @@ impl Owners {
 
     /// Once per entry: two entries of an account that nothing names are told apart by their tokens alone.
     fn tell_unnamed(&self, claim: &Claim) {
-        let mut told = self.unnamed_told.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = self.unnamed_told.lock();
         if matches!(claim.account, Identity::Unnamed(_)) && told.insert(claim.feed.account.clone()) {
             let remedy = "make sure that no other entry has a token of the same 1Password account: each event would arrive twice";
             tracing::warn!(account = %claim.feed.account, remedy, "neither 1Password nor the token says which account this is");

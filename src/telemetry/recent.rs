@@ -1,8 +1,8 @@
 //! The last log lines, kept in memory for a support archive: as they were logged, one JSON object each.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::VecDeque;
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Lines kept.
@@ -34,7 +34,7 @@ struct Lines {
 impl Ring {
     fn lines(&self) -> MutexGuard<'_, Lines> {
         // A line is pushed whole or not at all.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -3,7 +3,7 @@
 use super::moment::Moment;
 use super::view::Notice;
 use crate::agent::trouble::Trouble;
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 /// One account as it was last seen.
@@ -33,7 +33,7 @@ impl AccountPanel {
     }
 
     pub fn view(&self) -> AccountView {
-        self.view.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.view.lock().clone()
     }
 
     /// A health row was not accepted.
@@ -54,13 +54,13 @@ impl AccountPanel {
     /// The destination took a row of the account.
     pub(crate) fn accepted(&self) {
         // Most batches come while nothing was refused: those are no news.
-        if self.view.lock().unwrap_or_else(PoisonError::into_inner).notice.take().is_some() {
+        if self.view.lock().notice.take().is_some() {
             self.tell();
         }
     }
 
     fn note(&self, change: impl FnOnce(&mut AccountView)) {
-        change(&mut self.view.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.view.lock());
         self.tell();
     }
 

@@ -16,8 +16,9 @@ use crate::flow::{AccountName, FeedId, Time};
 use crate::schedule::{next_beat, ticks_take};
 use crate::source::{BudgetLeft, Source};
 use chrono::Utc;
+use parking_lot::{Mutex, MutexGuard};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -142,7 +143,7 @@ impl Board {
 
 /// Nothing half done is left by a panic elsewhere.
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 impl Default for Panel {

@@ -6,7 +6,7 @@ use crate::agent::given::Given;
 use crate::agent::trouble::Trouble;
 use crate::flow::Time;
 use crate::flow::clock::{APART_MAX, Clocks, SECOND_OPINION_AFTER, in_words};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -39,7 +39,7 @@ impl HostClock {
 impl Account {
     /// Hears the time of an answer. Nothing may move by one that is doubted.
     pub(crate) fn hear(&self, date: Time) -> Result<(), Trouble> {
-        let mut judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut judge = self.judge.lock();
         let was_sure = judge.is_sure();
         judge.hear(date, self.host.now(), self.host.runs_for()).map_err(Trouble::Clock)?;
         let is_news = judge.is_sure() && !was_sure;
@@ -59,18 +59,18 @@ impl Account {
 
     /// The clocks at this moment, however long ago the last answer was. Before the first one the source's is the host's.
     pub(crate) fn clocks_now(&self) -> Clocks {
-        let judge = self.judge.lock().unwrap_or_else(PoisonError::into_inner);
+        let judge = self.judge.lock();
         self.clocks(judge.now(self.host.runs_for()).unwrap_or_else(|| self.host.now()))
     }
 
     /// An answer was believed since the process began.
     pub(crate) fn has_heard(&self) -> bool {
-        self.judge.lock().unwrap_or_else(PoisonError::into_inner).now(self.host.runs_for()).is_some()
+        self.judge.lock().now(self.host.runs_for()).is_some()
     }
 
     /// Two answers a minute apart agree on the source's time.
     pub(crate) fn is_sure_of_the_time(&self) -> bool {
-        self.judge.lock().unwrap_or_else(PoisonError::into_inner).is_sure()
+        self.judge.lock().is_sure()
     }
 }
 

@@ -8,7 +8,8 @@ use crate::flow::retry::Failure;
 use crate::wire::{Greeting, Outside};
 use chrono::TimeDelta;
 use futures_util::future::join_all;
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use url::Url;
@@ -49,11 +50,11 @@ pub(crate) struct Clocks(Mutex<Vec<(String, TimeDelta)>>);
 impl Clocks {
     fn note(&self, host: String, theirs: Time) {
         let ahead = chrono::Utc::now() - theirs;
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push((host, ahead));
+        self.0.lock().push((host, ahead));
     }
 
     fn seen(&self) -> Vec<(String, TimeDelta)> {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut seen = self.0.lock().clone();
         seen.sort();
         seen.dedup_by(|a, b| a.0 == b.0);
         seen
