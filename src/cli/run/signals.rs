@@ -5,9 +5,12 @@ use crate::cli::CliError;
 use crate::reload::Reload;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+/// How soon after a SIGHUP that was nobody's in particular the terminal is looked for once more.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// SIGXFSZ has the number of this system alone.
 const XFSZ: i32 = rustix::process::Signal::XFSZ.as_raw();
 
@@ -78,6 +81,7 @@ impl Hangup {
             }
             tracing::info!("SIGHUP: reading secrets again");
             reload.now().await;
+            self.look_again().await;
         }
         std::future::pending().await
     }
@@ -93,8 +97,19 @@ impl Hangup {
                 tracing::info!(
                     "SIGHUP changes nothing: this command ends by itself, and the next one reads everything anew"
                 );
+                self.look_again().await;
             }
         });
+    }
+
+    /// A signal that overtook the end of the terminal is the terminal's all the same: seen where many processes ended at once.
+    async fn look_again(&self) {
+        if self.is_of_a_terminal {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            if self.is_the_terminal_s() {
+                ask_for_the_end();
+            }
+        }
     }
 
     fn is_the_terminal_s(&self) -> bool {
@@ -108,7 +123,7 @@ fn ask_for_the_end() {
     let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM);
 }
 
-/// Whether there is a terminal whose end would end this process: the kernel takes it away before it sends SIGHUP.
+/// Whether there is a terminal whose end would end this process: Linux takes it away before it sends SIGHUP.
 fn has_terminal() -> bool {
     std::fs::File::open("/dev/tty").is_ok()
 }
