@@ -9,8 +9,10 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// How soon after a SIGHUP that was nobody's in particular the terminal is looked for once more.
+/// How soon after a SIGHUP that was nobody's in particular the terminal is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How often.
+const LOOKS_MAX: u32 = 15;
 /// SIGXFSZ has the number of this system alone.
 const XFSZ: i32 = rustix::process::Signal::XFSZ.as_raw();
 
@@ -104,10 +106,10 @@ impl Hangup {
 
     /// A signal that overtook the end of the terminal is the terminal's all the same: seen where many processes ended at once.
     async fn look_again(&self) {
-        if self.is_of_a_terminal {
+        for _ in 0..if self.is_of_a_terminal { LOOKS_MAX } else { 0 } {
             tokio::time::sleep(LOOK_AGAIN).await;
             if self.is_the_terminal_s() {
-                ask_for_the_end();
+                return ask_for_the_end();
             }
         }
     }
