@@ -76,40 +76,39 @@ impl Hangup {
 
     /// Reads again at each request, and asks for the end when the terminal was closed.
     pub(crate) async fn reloads(mut self, reload: Arc<Reload>) -> Infallible {
-        while self.heard.recv().await.is_some() {
-            if self.is_the_terminal_s() {
-                ask_for_the_end();
-                continue;
-            }
+        self.until_the_terminal_s(async || {
             tracing::info!("SIGHUP: reading secrets again");
             reload.now().await;
-            self.look_again().await;
-        }
+        })
+        .await;
         std::future::pending().await
     }
 
     /// For a command that ends by itself: its secrets are as new as its start.
     pub(crate) fn ends_with_its_terminal(mut self) {
         tokio::spawn(async move {
-            while self.heard.recv().await.is_some() {
-                if self.is_the_terminal_s() {
-                    ask_for_the_end();
-                    continue;
-                }
+            self.until_the_terminal_s(async || {
                 tracing::info!(
                     "SIGHUP changes nothing: this command ends by itself, and the next one reads everything anew"
                 );
-                self.look_again().await;
-            }
+            })
+            .await;
         });
     }
 
-    /// A signal that overtook the end of the terminal is the terminal's all the same: seen where many processes ended at once.
-    async fn look_again(&self) {
-        for _ in 0..if self.is_of_a_terminal { LOOKS_MAX } else { 0 } {
-            tokio::time::sleep(LOOK_AGAIN).await;
+    /// Answers every SIGHUP but that of the terminal, which asks for the end: once, because a second request would cut the drain short. A
+    /// signal that overtook the end of the terminal is the terminal's all the same.
+    async fn until_the_terminal_s(&mut self, answer: impl AsyncFn()) {
+        while self.heard.recv().await.is_some() {
             if self.is_the_terminal_s() {
                 return ask_for_the_end();
+            }
+            answer().await;
+            for _ in 0..if self.is_of_a_terminal { LOOKS_MAX } else { 0 } {
+                tokio::time::sleep(LOOK_AGAIN).await;
+                if self.is_the_terminal_s() {
+                    return ask_for_the_end();
+                }
             }
         }
     }
