@@ -217,7 +217,10 @@ async fn fm_75_a_proof_that_is_handed_on_from_another_port_does_not_hold() {
     let token = world.secret_file("right", TOKEN);
     world.secret(TOKEN).set("OPSHIP_ADMIN__TOKEN", format!("file:{}", token.display()));
     let agent = world.run();
-    let real = agent.browser().await.0;
+    let browser = agent.browser().await;
+    // It listens before it has read the token, and proves nothing until then.
+    browser.wait_for("/readyz", &[], SOON, |answer| answer.status == 200).await;
+    let real = browser.0;
     let heard = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let kept = heard.clone();
     let between = Raw::wire(move |mut client| {
