@@ -209,8 +209,8 @@ fn on_a_terminal(world: &World, by: &str, args: &[&str]) -> (Agent, OwnedFd) {
     grantpt(&terminal).unwrap();
     unlockpt(&terminal).unwrap();
     let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
-    // It leads what runs on the terminal, as a shell does.
-    let script = format!("exec < {name}; exec setsid --ctty {by} \"$@\"");
+    // It leads what runs on the terminal, as a shell does; whoever runs these tests may have them ignore SIGHUP.
+    let script = format!("exec < {name}; exec setsid --ctty env --default-signal=HUP {by} \"$@\"");
     (world.start_by(&["bash", "-c", &script, "bash", env!("CARGO_BIN_EXE_opship")], args), terminal)
 }
 

@@ -5,14 +5,9 @@ use crate::cli::CliError;
 use crate::reload::Reload;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// How soon after a SIGHUP that was nobody's in particular the terminal is looked for again.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// How often.
-const LOOKS_MAX: u32 = 15;
 /// SIGXFSZ has the number of this system alone.
 const XFSZ: i32 = rustix::process::Signal::XFSZ.as_raw();
 
@@ -96,20 +91,13 @@ impl Hangup {
         });
     }
 
-    /// Answers every SIGHUP but that of the terminal, which asks for the end: once, because a second request would cut the drain short. A
-    /// signal that overtook the end of the terminal is the terminal's all the same.
+    /// Answers every SIGHUP but that of the terminal, which asks for the end: once, because a second request would cut the drain short.
     async fn until_the_terminal_s(&mut self, answer: impl AsyncFn()) {
         while self.heard.recv().await.is_some() {
             if self.is_the_terminal_s() {
                 return ask_for_the_end();
             }
             answer().await;
-            for _ in 0..if self.is_of_a_terminal { LOOKS_MAX } else { 0 } {
-                tokio::time::sleep(LOOK_AGAIN).await;
-                if self.is_the_terminal_s() {
-                    return ask_for_the_end();
-                }
-            }
         }
     }
 
