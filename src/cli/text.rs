@@ -1,6 +1,7 @@
 //! text: how the words of commands look: cleaned of what a terminal would obey, coloured where that is wanted, times and spans for people.
 
 use crate::flow::Time;
+use crate::flow::words::garbles;
 use anstream::stream::RawStream;
 use anstream::{AutoStream, ColorChoice};
 
@@ -45,17 +46,12 @@ impl Look {
 
 /// One line of what others wrote: nothing in it that a terminal obeys, or that turns what stands around it.
 pub(crate) fn clean(text: &str) -> String {
-    text.chars().map(|c| if is_obeyed(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
+    text.chars().map(|c| if garbles(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// The same of a text of several lines.
 pub(crate) fn clean_lines(text: &str) -> String {
-    text.chars().map(|c| if c != '\n' && is_obeyed(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
-}
-
-fn is_obeyed(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    text.chars().map(|c| if c != '\n' && garbles(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// How long ago that was. Also of what another clock stamped: a time that is still to come is not called fresh.

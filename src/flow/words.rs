@@ -302,14 +302,18 @@ fn blacked(text: &str, marked: &[bool]) -> String {
     shown
 }
 
+/// What could forge or garble a line, or command a terminal: control and bidirectional characters, line and paragraph separators.
+pub fn garbles(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Caps a foreign text and escapes what could forge or garble a log line: control and bidirectional characters, line and paragraph
 /// separators.
 pub fn one_line(text: &str) -> String {
-    let garbles =
-        |c: char| matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let mut line = String::new();
     for c in text.trim().chars().take(SHOWN_CHARS_MAX) {
-        if c.is_control() || garbles(c) { line.extend(c.escape_unicode()) } else { line.push(c) }
+        if garbles(c) { line.extend(c.escape_unicode()) } else { line.push(c) }
     }
     line
 }
