@@ -1,18 +1,18 @@
 //! The machine is walked at random, crashes included, beside a table and a ledger that count: every copy is in an attempt and in a doubt.
 
 use super::*;
+use crate::flow::attempts::Jitter;
 use std::collections::HashSet;
 
 const WALKS: u64 = 400;
 const STEPS: u32 = 120;
 
 /// Numbers that look random and are the same each time.
-struct Dice(u64);
+struct Dice(Jitter);
 
 impl Dice {
     fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % n
+        (self.0.unit() * n as f64) as u64
     }
 
     fn one_in(&mut self, n: u64) -> bool {
@@ -54,7 +54,7 @@ impl Walk {
     fn new(seed: u64) -> Self {
         let (slot, stored) = (Slot::new(), Slot::new());
         let (table, ledger, batches) = (HashMap::new(), HashMap::new(), HashSet::new());
-        Self { dice: Dice(seed), slot, stored, parts: Vec::new(), table, ledger, batches, events: 0 }
+        Self { dice: Dice(Jitter::new(seed)), slot, stored, parts: Vec::new(), table, ledger, batches, events: 0 }
     }
 
     fn step(&mut self) {
